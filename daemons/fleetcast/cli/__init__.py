@@ -1,0 +1,1 @@
+"""The command line: a thin caller of daemons, registry and bus. Heavy imports happen inside the commands."""

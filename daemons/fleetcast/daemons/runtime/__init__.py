@@ -1,0 +1,1 @@
+"""What every daemon shares: logs, notifications to systemd, signals and the order of shutdown. No rules of any daemon."""

@@ -1,0 +1,1 @@
+"""What training jobs import. Standard library only; nothing here raises into the caller."""

@@ -1,0 +1,260 @@
+"""Payloads of the event catalogue, version 1. Facts are named in the past tense; every type is frozen."""
+
+from enum import StrEnum
+from typing import Any
+
+from pydantic import Field, model_validator
+
+from fleetcast.events.content import Content, Value
+from fleetcast.events.ids import Name, Sha256, Version
+
+
+class Payload(Value):
+    """Base of all payloads."""
+
+
+class Endpoints(Value):
+    """Where a node serves its store: `bt` is `host:port`, `http` is `http://host:port/<capability>`; None: not served."""
+
+    bt: str | None = Field(default=None, max_length=300, pattern=r"^[^\s/]+:\d{1,5}$")
+    http: str | None = Field(default=None, max_length=500, pattern=r"^http://[^\s]+$")
+
+
+class Wants(Value):
+    """Which models and lanes a node keeps: shell patterns over ids; labels describe the node."""
+
+    models: tuple[str, ...] = ("*",)
+    lanes: tuple[str, ...] = ("*",)
+    labels: dict[str, str] = {}
+
+
+class Origin(Value):
+    """The node that first held an artifact, and where it serves it."""
+
+    node: Name
+    endpoints: Endpoints
+
+
+class MetainfoRef(Value):
+    """Metainfo too large for an event: an object of the bucket `fc_meta`."""
+
+    name: str
+    sha256: Sha256
+    size: int = Field(ge=1)
+
+
+class ModelSubmitted(Payload):
+    """Fields shared by a promotion and a registration."""
+
+    model: Name
+    version: Version
+    path: str = Field(min_length=1, max_length=4096)
+    node: Name
+    run_id: str | None = Field(default=None, max_length=128)
+    metrics: dict[str, Any] | None = None
+    metadata: dict[str, Any] | None = None
+
+
+class ModelPromoted(ModelSubmitted):
+    """A training job asks that a version be served; `path` is the file on `node`."""
+
+    epoch: int | None = Field(default=None, ge=0)
+
+
+class ModelRegistered(ModelSubmitted):
+    """A version exists and is to be known and distributed; nothing asks to serve it."""
+
+
+class ExportCompleted(Payload):
+    """New training data: `path` is the file on `node`."""
+
+    lane: Name
+    path: str = Field(min_length=1, max_length=4096)
+    node: Name
+    samples_new: int = Field(ge=0)
+    samples_total: int = Field(ge=0)
+    dataset_id: Version | None = None
+    run_id: str | None = Field(default=None, max_length=128)
+    epoch: int | None = Field(default=None, ge=0)
+    detected: bool | None = None
+
+
+class ArtifactAvailable(Payload):
+    """An origin serves an artifact: everything that a receiver needs is inside.
+
+    `envelope` carries what is said about the content but is not part of its identity: `model` or `lane`, `version`,
+    and later the signatures. Exactly one of `metainfo_b64` and `metainfo_ref` is set.
+    """
+
+    artifact: Sha256
+    content: Content
+    metainfo_b64: str | None = None
+    metainfo_ref: MetainfoRef | None = None
+    origin: Origin
+    envelope: "ManifestEnvelope"
+    cause: str
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> "ArtifactAvailable":
+        if self.content.artifact != self.artifact:
+            raise ValueError("artifact is not the digest of content")
+        if (self.metainfo_b64 is None) == (self.metainfo_ref is None):
+            raise ValueError("exactly one of metainfo_b64 and metainfo_ref is needed")
+        return self
+
+
+class Statement(Value):
+    """What a manifest states: this version of this model (or lane) is this artifact. Immutable, without generation."""
+
+    kind: str = "model"
+    model: Name
+    version: Version
+    artifact: Sha256
+    not_after: str | None = None
+
+
+class ManifestEnvelope(Value):
+    """A statement and its signatures (none until signing is set up; policy `unsigned = "allow"`)."""
+
+    statement: Statement
+    signatures: tuple[dict[str, str], ...] = ()
+
+
+class TransferFact(Payload):
+    """Fields shared by all facts about one node fetching one artifact."""
+
+    transfer: str
+    artifact: Sha256
+    node: Name
+    transport: str
+    model: Name
+    version: Version
+    bytes_by_source: dict[str, int] = {}
+    seconds: float = Field(default=0.0, ge=0)
+    reason: str | None = None
+
+
+class TransferStarted(TransferFact):
+    """A node began to fetch an artifact."""
+
+
+class TransferVerified(TransferFact):
+    """Every byte of the artifact is on the node and proven."""
+
+
+class TransferFailed(TransferFact):
+    """A node could not get the artifact; `reason` says why and what happens next."""
+
+
+class Checks(Value):
+    """What was proven at installation: `ok`, `by pieces root`, `confirmed`, or `not tested (…)`."""
+
+    size: str
+    sha256: str
+    format: str
+
+
+class VersionInstalled(Payload):
+    """A verified version is visible at its path on a node."""
+
+    model: Name
+    version: Version
+    artifact: Sha256
+    node: Name
+    checks: Checks
+    bytes: int = Field(default=0, ge=0)
+    transport: str = "none"
+    seconds: float = Field(default=0.0, ge=0)
+    path: str | None = None
+
+
+class VersionActivated(Payload):
+    """A node's pointer moved."""
+
+    model: Name
+    version: Version
+    artifact: Sha256
+    node: Name
+    generation: int = Field(ge=1)
+    slot: str
+
+
+class VersionReserved(Payload):
+    """A version was given its content for ever; `origin` is the node that holds it."""
+
+    model: Name
+    version: Version
+    artifact: Sha256
+    origin: Name
+
+
+class SlotOrdered(Payload):
+    """A slot order: what every node that wants the model shall serve."""
+
+    model: Name
+    slot: str
+    version: Version
+    artifact: Sha256
+    generation: int = Field(ge=1)
+    previous: Version | None = None
+    not_after: str | None = None
+
+
+class IntegrityFailed(Payload):
+    """Bytes on a node are not what their name says; they were quarantined and are fetched again."""
+
+    node: Name
+    model: Name
+    version: Version
+    artifact: Sha256
+    path: str
+    expected: str
+    actual: str
+    source: str | None = None
+
+
+class EventRejected(Payload):
+    """An event was refused; nothing it asked for was done.
+
+    Attributes:
+        event: id of the refused event.
+        subject: where it was published.
+        reason: what was wrong, for a person.
+        field: the field at fault, when there is one.
+        winner: who holds what the event asked for, when it lost a claim.
+        next_step: what to do now.
+    """
+
+    event: str
+    subject: str
+    reason: str
+    field: str | None = None
+    winner: str | None = None
+    next_step: str
+    node: str | None = None
+
+
+class DaemonState(StrEnum):
+    STARTING = "starting"
+    READY = "ready"
+    DEGRADED = "degraded"
+    DRAINING = "draining"
+    STOPPED = "stopped"
+
+
+class NodeStarted(Payload):
+    """A daemon is ready on a node."""
+
+    node: Name
+    daemon: str
+    version: str
+    endpoints: Endpoints
+    labels: dict[str, str] = {}
+    wants: Wants = Wants()
+
+
+class NodeStopped(NodeStarted):
+    """A daemon ended in order."""
+
+
+ArtifactAvailable.model_rebuild()

@@ -1,0 +1,199 @@
+"""Values kept in `FC_REGISTRY` and in the bucket `fc_nodes`, and the subjects that they are kept under."""
+
+import base64
+import hashlib
+
+from pydantic import Field
+
+from fleetcast.events.content import Content, Kind, Value
+from fleetcast.events.ids import Name, Sha256, Version
+from fleetcast.events.payloads import Checks, DaemonState, Endpoints, MetainfoRef, Origin, Wants
+
+
+def _short_digest(text: str) -> str:
+    """26 base-32 characters of a SHA-256: a subject token for a text that may not be one itself."""
+    return base64.b32encode(hashlib.sha256(text.encode()).digest()).decode()[:26].lower()
+
+
+def slot_subject(name: str, kind: Kind = Kind.MODEL) -> str:
+    """Where the slots of a model, or the newest data set of a lane, are kept. A lane may have the id of a model."""
+    return f"fc.reg.state.{'lane' if kind is Kind.DATASET else 'slot'}.{name}"
+
+
+def version_subject(name: str, version: str, kind: Kind = Kind.MODEL) -> str:
+    """Where a version is kept. Data sets and models are told apart by a `/`, which no version contains."""
+    return f"fc.reg.state.version.{name}.{_short_digest(f'dataset/{version}' if kind is Kind.DATASET else version)}"
+
+
+def chain_subject(model: str) -> str:
+    return f"fc.reg.state.chain.{model}"
+
+
+def request_subject(model: str, request: str) -> str:
+    """Where the outcome of a request is kept: created in the same batch, so that a repeated request finds it."""
+    return f"fc.reg.state.request.{model}.{_short_digest(request)}"
+
+
+def log_subject(model: str, number: int) -> str:
+    return f"fc.reg.log.{model}.{number:08d}"
+
+
+class Cause(Value):
+    """The event that a decision follows from, and its sequence in `FC_EVENTS`, which orders decisions."""
+
+    event: str
+    sequence: int = Field(ge=0)
+    by: str
+
+
+class SlotEntry(Value):
+    """A version in a slot."""
+
+    version: Version
+    artifact: Sha256
+
+
+class CanaryEntry(SlotEntry):
+    """A version served by `percent` of the wanting nodes."""
+
+    percent: int = Field(ge=1, le=100)
+
+
+class SlotState(Value):
+    """What is served of a model, or which data set of a lane is the newest; `generation` only grows."""
+
+    schema_: int = Field(default=1, alias="schema")
+    model: Name
+    kind: Kind = Kind.MODEL
+    generation: int = Field(ge=1)
+    production: SlotEntry | None
+    previous: SlotEntry | None = None
+    canary: CanaryEntry | None = None
+    cause: Cause
+    at: str
+
+
+class VersionState(Value):
+    """One version's content for ever, with all that a late node needs to fetch it."""
+
+    schema_: int = Field(default=1, alias="schema")
+    model: Name
+    version: Version
+    artifact: Sha256
+    content: Content
+    origin: Origin
+    metainfo_b64: str | None = None
+    metainfo_ref: MetainfoRef | None = None
+    cause: Cause
+    at: str
+    run_id: str | None = None
+    metrics: dict[str, object] | None = None
+    metadata: dict[str, object] | None = None
+
+
+class ChainState(Value):
+    """Number and digest of the newest audit record of a model."""
+
+    n: int = Field(ge=0)
+    sha256: str
+
+
+class AuditRecord(Value):
+    """One decision: who, what, why, and the digest of the record before it."""
+
+    n: int = Field(ge=1)
+    model: Name
+    action: str
+    request: str
+    actor: str
+    reason: str | None = None
+    before: dict[str, object] | None
+    after: dict[str, object] | None
+    at: str
+    prev_sha256: str
+
+
+class TransferStatus(Value):
+    """One transfer as its node sees it: rates in bytes per second, sizes in bytes, times in seconds."""
+
+    transfer: str
+    artifact: Sha256
+    model: Name
+    version: Version
+    node: Name
+    state: str
+    transport: str
+    bytes_total: int
+    bytes_done: int
+    bytes_verified: int = 0
+    rate_bytes_per_second: float = 0.0
+    eta_seconds: float | None = None
+    peers: int = 0
+    bytes_by_source: dict[str, int] = {}
+    reason: str | None = None
+    started_at: str
+    seconds: float = 0.0
+
+
+class InstalledVersion(Value):
+    """A version on a node."""
+
+    version: Version
+    artifact: Sha256
+    bytes: int
+    checks: Checks
+    transport: str
+    seconds: float
+    installed_at: str
+
+
+class ModelStatus(Value):
+    """A model on a node: what its pointers say and what is installed."""
+
+    model: Name
+    kind: str = "model"
+    generation: int = 0
+    current: Version | None = None
+    previous: Version | None = None
+    path: str
+    installed: tuple[InstalledVersion, ...] = ()
+
+
+class NodeStatus(Value):
+    """A node's heartbeat: its key in `fc_nodes` is `<node>.<daemon>`."""
+
+    node: Name
+    daemon: str
+    version: str
+    state: DaemonState
+    status: str
+    pid: int
+    started_at: str
+    at: str
+    endpoints: Endpoints
+    labels: dict[str, str]
+    wants: Wants
+    data: str
+    transports: tuple[str, ...] = ()
+    models: tuple[ModelStatus, ...] = ()
+    transfers: tuple[TransferStatus, ...] = ()
+    spool_entries: int = 0
+
+
+class PeerNotice(Value):
+    """What a node says on `fc.peer.<artifact16>`: it joined the swarm, holds it all, left, or answers somebody who joined."""
+
+    artifact: Sha256
+    node: Name
+    endpoints: Endpoints
+    complete: bool
+    left: bool = False
+    answer: bool = False
+
+
+def peer_subject(artifact: str) -> str:
+    return f"fc.peer.{artifact[:16]}"
+
+
+def progress_subject(node: str) -> str:
+    return f"fc.progress.{node}"
