@@ -1,4 +1,4 @@
-"""The settings of fleetcast: frozen, grouped by purpose. A field's description says meaning, unit and why the default."""
+"""The settings of fleetcast: frozen, grouped by purpose. A description says meaning, unit and why the default."""
 
 from pathlib import Path
 from typing import Literal
@@ -7,6 +7,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 MIB = 2**20
 GIB = 2**30
+
+SECRETS = frozenset({"bus.password", "bus.token"})
+"""Settings whose values are not shown."""
 
 
 class Group(BaseModel):
@@ -21,81 +24,136 @@ class NodeSettings(Group):
     id: str = Field(
         default="",
         pattern=r"^([a-z0-9][a-z0-9_-]{0,47})?$",
-        description="Name of this node; empty: derived from the host name.",
+        description="Name of this node, unique in the fleet: a-z 0-9 _ - and at most 48 of them, because it is part of "
+        "subjects and paths. Empty: the host name, which is unique in most fleets.",
     )
     models: tuple[str, ...] = Field(
-        default=("*",), description="Shell patterns of the models kept here. Default: all of them."
+        default=("*",),
+        description="Shell patterns of the models kept here. All of them: a node for any model needs no setting.",
     )
     lanes: tuple[str, ...] = Field(
-        default=("*",), description="Shell patterns of the data lanes kept here. Default: all of them."
+        default=("*",),
+        description="Shell patterns of the data lanes kept here. All of them: any node may be the next to train.",
     )
     labels: dict[str, str] = Field(
-        default={}, description='Facts about this node that rules may ask for, e.g. {gpu = "nvidia"}.'
+        default={},
+        description='Facts about this node that rules may ask for, such as {gpu = "nvidia"}. None: nothing is assumed.',
     )
 
 
 class BusSettings(Group):
     """How NATS is reached. The usual variables of the NATS CLI are honoured as well."""
 
-    url: str = Field(default="nats://127.0.0.1:4222", description="Comma-separated server addresses.")
-    creds: Path | None = Field(default=None, description="NATS credentials file (NATS_CREDS).")
-    nkey: Path | None = Field(default=None, description="File with an nkey seed (NATS_NKEY).")
-    user: str | None = Field(default=None, description="User name (NATS_USER).")
-    password: str | None = Field(default=None, description="Password (NATS_PASSWORD); prefer creds or nkey.")
-    token: str | None = Field(default=None, description="Token (NATS_TOKEN).")
-    ca: Path | None = Field(default=None, description="CA certificate that the server is checked against (NATS_CA).")
-    cert: Path | None = Field(default=None, description="Client certificate (NATS_CERT).")
-    key: Path | None = Field(default=None, description="Client key (NATS_KEY).")
+    url: str = Field(
+        default="nats://127.0.0.1:4222",
+        min_length=1,
+        description="Server addresses, separated by commas (NATS_URL). A server on this machine: the workstation case.",
+    )
+    creds: Path | None = Field(
+        default=None,
+        examples=["/etc/fleetcast/node.creds"],
+        description="NATS credentials file (NATS_CREDS). None: the server asks for nothing.",
+    )
+    nkey: Path | None = Field(
+        default=None, examples=["/etc/fleetcast/node.nk"], description="File with an nkey seed (NATS_NKEY)."
+    )
+    user: str | None = Field(default=None, examples=["node"], description="User name (NATS_USER).")
+    password: str | None = Field(
+        default=None,
+        repr=False,
+        examples=["..."],
+        description="Password (NATS_PASSWORD). Prefer creds or nkey: their files are not shown by anything.",
+    )
+    token: str | None = Field(
+        default=None, repr=False, examples=["..."], description="Token of the server (NATS_TOKEN)."
+    )
+    ca: Path | None = Field(
+        default=None,
+        examples=["/etc/fleetcast/ca.pem"],
+        description="CA certificate that the server is checked against (NATS_CA). None: those of the system.",
+    )
+    cert: Path | None = Field(
+        default=None, examples=["/etc/fleetcast/node.pem"], description="Client certificate (NATS_CERT)."
+    )
+    key: Path | None = Field(
+        default=None, examples=["/etc/fleetcast/node.key"], description="Key of the client certificate (NATS_KEY)."
+    )
     replicas: int = Field(
         default=1, ge=1, le=5, description="Copies of every stream: 1 on a workstation, 3 in a fleet."
     )
     connect_timeout_seconds: float = Field(
-        default=5.0, gt=0, description="Time for one dial; a LAN needs far less, a cold VPN about 3 s."
+        default=5.0, gt=0, description="Seconds for one dial; a LAN needs far less, a cold VPN about 3."
     )
     request_timeout_seconds: float = Field(
         default=5.0,
         gt=0,
-        description="Time for one JetStream request; one leader election answers later than this and is retried.",
+        description="Seconds for one JetStream request (NATS_TIMEOUT); a server that elects a leader answers later "
+        "than this, and the request is retried.",
     )
     publish_deadline_seconds: float = Field(
         default=60.0,
         gt=0,
-        description="How long a publish is retried before it goes to the spool; two leader elections took 38 s.",
+        description="Seconds that a publish is retried before it goes to the spool; two leader elections took 38.",
     )
     canary_interval_seconds: float = Field(
         default=5.0,
         gt=0,
-        description="Distance of the round trips that prove the connection; two misses replace it, within 30 s of a fault.",
+        description="Seconds between the round trips that prove the connection; two misses replace it, which is within "
+        "30 seconds of a fault.",
     )
-    canary_timeout_seconds: float = Field(default=5.0, gt=0, description="Time for one such round trip.")
+    canary_timeout_seconds: float = Field(
+        default=5.0, gt=0, description="Seconds for one such round trip; a healthy one takes milliseconds."
+    )
 
 
 class StoreSettings(Group):
     """Where content is kept, and what may enter it."""
 
     data: Path = Field(
-        default=Path("/var/lib/fleetcast"), description="Folder of the store, the models, the data sets and the spool."
+        default=Path("/var/lib/fleetcast"),
+        description="Folder of the store, the models, the data sets and the spool; one file system, because content is "
+        "shared by hard links. The place that systemd makes for the daemon.",
     )
     publish_roots: tuple[Path, ...] = Field(
-        default=(), description="Folders that files may be published from on this node. Default: none."
+        default=(),
+        description="Folders that files may be published from on this node. None: an event cannot make a node read "
+        "what nobody opened to it.",
     )
     handover_roots: tuple[Path, ...] = Field(
-        default=(), description="Publish roots whose files are given over to fleetcast: hard-linked and made read-only."
+        default=(),
+        description="Publish roots whose files are given over to fleetcast: hard-linked and made read-only. None: the "
+        "producer's files are copied and left alone.",
     )
     reserve_bytes: int = Field(
-        default=1 * GIB, ge=0, description="Free space that a transfer must leave; full disks break the other tenants."
+        default=1 * GIB,
+        ge=0,
+        description="Bytes that a transfer must leave free, 1 GiB; a full disk breaks everything else on the machine.",
     )
     quarantine_bytes: int = Field(
-        default=4 * GIB, ge=0, description="Most bytes kept of failed verifications; the oldest go first."
+        default=4 * GIB,
+        ge=0,
+        description="Most bytes kept of failed verifications, 4 GiB: enough to look into a few; the oldest go first.",
     )
     keep_versions: int = Field(
-        default=3, ge=2, description="Production versions kept per model at least; a rollback needs no transfer."
+        default=3,
+        ge=2,
+        description="Production versions kept per model at least: this one and two to roll back to without a transfer.",
+    )
+    orphan_seconds: float = Field(
+        default=3600.0,
+        ge=0,
+        description="Content that no version is made of is removed when it is older; younger content is on its way in.",
     )
     essential_name: str = Field(
         default="{model}{suffix}",
-        description="Name of a model's file in models_essential/, from {model}, {version} and {suffix}.",
+        description="Name of a model's file in models_essential/, made of {model}, {version} and {suffix}. Without the "
+        "version, so that readers open the same path for ever.",
     )
-    max_file_bytes: int = Field(default=2**41, ge=1, description="Largest file that is taken: 2 TiB.")
+    max_file_bytes: int = Field(
+        default=2**41,
+        ge=1,
+        description="Largest file that is taken, in bytes: 2 TiB, above any model and below what lies about its size.",
+    )
 
 
 class VerifySettings(Group):
@@ -104,45 +162,69 @@ class VerifySettings(Group):
     timeout_seconds: float = Field(
         default=120.0,
         gt=0,
-        description="Time for one file; a 1 GiB torch file takes under 5 s, most of it importing torch.",
+        description="Seconds for one file; a torch file of 1 GiB takes under 5, most of it importing torch.",
     )
     memory_bytes: int = Field(
-        default=4 * GIB, ge=256 * MIB, description="Address space of the child; importing torch maps about 2 GiB."
+        default=4 * GIB,
+        ge=256 * MIB,
+        description="Address space of the child in bytes, 4 GiB; importing torch maps about half of it.",
     )
     max_inflation_ratio: float = Field(
         default=200.0, gt=1, description="Unpacked over packed size that an archive may claim; bombs reach 1000."
     )
     pickle_policy: Literal["accept", "refuse"] = Field(
-        default="accept", description="Whether pickles, which cannot be tested, are installed at all."
+        default="accept",
+        description="Whether pickles, which can be inspected but never loaded safely, are installed. Accepted, and "
+        "shown as not tested: many models are pickles.",
     )
 
 
 class BittorrentSettings(Group):
     """The swarm."""
 
-    enabled: bool = Field(default=True, description="Whether this node takes part in swarms.")
-    port: int = Field(default=6881, ge=0, le=65535, description="Listen port; 0 takes a free one.")
-    download_limit_bytes_per_second: int = Field(
-        default=0, ge=0, description="Cap for receiving; 0: none. Holds on LAN and loopback too."
+    enabled: bool = Field(
+        default=True, description="Whether this node takes part in swarms, the quickest way to many nodes."
     )
-    upload_limit_bytes_per_second: int = Field(default=0, ge=0, description="Cap for sending; 0: none.")
+    port: int = Field(
+        default=6881, ge=0, le=65535, description="Listen port, the usual one of BitTorrent; 0 takes a free one."
+    )
+    download_limit_bytes_per_second: int = Field(
+        default=0,
+        ge=0,
+        description="Cap for receiving, in bytes per second, on LAN and loopback too. 0: none, the network decides.",
+    )
+    upload_limit_bytes_per_second: int = Field(
+        default=0, ge=0, description="Cap for sending, in bytes per second. 0: none, the network decides."
+    )
     seed_seconds: float = Field(
         default=900.0,
         ge=0,
-        description="How long a finished node keeps seeding at least; content of slots is seeded always.",
+        description="Seconds that a finished node keeps seeding at least: 15 minutes, for nodes that start late. "
+        "Content of slots is seeded always.",
     )
     stall_seconds: float = Field(
-        default=5.0, gt=0, description="No byte for so long while a source is alive is a stall."
+        default=5.0,
+        gt=0,
+        description="Seconds without a byte, while a source is alive, that count as a stall; libtorrent's own retries "
+        "are shorter.",
     )
 
 
 class HttpSettings(Group):
     """Serving of the store over HTTP ranges."""
 
-    port: int = Field(default=6880, ge=0, le=65535, description="Listen port; 0 takes a free one.")
-    max_connections: int = Field(default=256, ge=1, description="Connections served at once; more wait in the backlog.")
+    port: int = Field(
+        default=6880, ge=0, le=65535, description="Listen port, next to BitTorrent's; 0 takes a free one."
+    )
+    max_connections: int = Field(
+        default=256,
+        ge=1,
+        description="Connections served at once, some per node of a large fleet; more wait in the backlog.",
+    )
     idle_seconds: float = Field(
-        default=30.0, gt=0, description="A connection that neither asks nor reads for so long is closed."
+        default=30.0,
+        gt=0,
+        description="Seconds after which a connection that neither asks nor reads is closed: above any healthy pause.",
     )
 
 
@@ -150,42 +232,66 @@ class NetworkSettings(Group):
     """The address by which other nodes reach this one."""
 
     address: str = Field(
-        default="", description="IP address that other nodes reach; empty: the address used to reach NATS."
+        default="",
+        description="IP address that other nodes reach. Empty: the address used to reach NATS, which others share.",
     )
-    bind: str = Field(default="0.0.0.0", description="Address that the transports listen on.")
+    bind: str = Field(
+        default="0.0.0.0", min_length=1, description="Address that the transports listen on. All: nodes have several."
+    )
 
 
 class DistributorSettings(Group):
     """The distributor daemon."""
 
     heartbeat_seconds: float = Field(
-        default=5.0, gt=0, description="Distance of heartbeats; also sent at once when something changes."
+        default=5.0,
+        gt=0,
+        description="Seconds between heartbeats; three missed ones mean a lost node. Also sent at once on a change.",
     )
-    resync_seconds: float = Field(default=15.0, gt=0, description="Distance of full comparisons of slots and pointers.")
-    parallel_transfers: int = Field(default=4, ge=1, description="Artifacts fetched at once.")
+    resync_seconds: float = Field(
+        default=15.0,
+        gt=0,
+        description="Seconds between full comparisons of slots and pointers, which repair what an event missed.",
+    )
+    parallel_transfers: int = Field(
+        default=4, ge=1, description="Artifacts fetched at once; more share the same disk and network."
+    )
     progress_interval_seconds: float = Field(
-        default=0.5, ge=0.5, description="Distance of progress messages of one transfer."
+        default=0.5,
+        ge=0.5,
+        description="Seconds between progress messages of one transfer: twice a second is what a person can follow.",
     )
     retry_base_seconds: float = Field(
-        default=1.0, gt=0, description="First delay after a failed transfer; doubles with jitter."
+        default=1.0,
+        gt=0,
+        description="Seconds before a failed transfer is tried again; doubled each time, with jitter.",
     )
-    retry_cap_seconds: float = Field(default=60.0, gt=0, description="Longest delay between two tries of a transfer.")
-    drain_seconds: float = Field(default=10.0, gt=0, description="Time to finish at shutdown before work is cancelled.")
+    retry_cap_seconds: float = Field(
+        default=60.0, gt=0, description="Longest delay between two tries, in seconds: a node heals within a minute."
+    )
+    drain_seconds: float = Field(
+        default=10.0,
+        gt=0,
+        description="Seconds that work may take to finish at shutdown before it is cancelled, to resume later.",
+    )
 
 
 class LogSettings(Group):
     """Logs."""
 
     format: Literal["auto", "console", "json", "journal", "logfmt"] = Field(
-        default="auto", description="auto: journal under systemd, console on a terminal, JSON lines otherwise."
+        default="auto",
+        description="auto, console, json, journal or logfmt. auto: journal under systemd, console on a terminal, JSON "
+        "lines otherwise.",
     )
     level: Literal["debug", "info", "warning", "error"] = Field(
-        default="info", description="Least severe level that is written."
+        default="info",
+        description="Least severe level that is written: debug, info, warning or error. info: a line per unit.",
     )
 
 
 class Settings(Group):
-    """All settings of one node."""
+    """All settings of one node, as `fleetcast.toml` groups them."""
 
     node: NodeSettings = NodeSettings()
     bus: BusSettings = BusSettings()

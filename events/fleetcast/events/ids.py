@@ -3,14 +3,15 @@
 import hashlib
 import json
 import re
+import unicodedata
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, StringConstraints
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
 
 from fleetcast.client.ulid import crockford, new_ulid
 
-__all__ = ["Name", "Sha256", "Version", "canonical_json", "crockford", "derived_id", "new_ulid"]
+__all__ = ["FilePath", "Name", "Sha256", "Version", "canonical_json", "crockford", "derived_id", "is_name", "new_ulid"]
 
 NAME_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,47}$"
 VERSION_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,63}$"
@@ -22,8 +23,13 @@ _NAME = re.compile(NAME_PATTERN[:-1] + r"\Z")
 _VERSION = re.compile(VERSION_PATTERN[:-1] + r"\Z")
 
 
+def is_name(value: str) -> bool:
+    """Whether *value* may name a node, a model, a lane or a run."""
+    return _NAME.match(value) is not None
+
+
 def _checked_name(value: str) -> str:
-    if not _NAME.match(value):
+    if not is_name(value):
         raise ValueError(f"{value[:80]!r} is not a name: 1 to 48 of a-z 0-9 _ -, starting with a letter or digit")
     return value
 
@@ -45,16 +51,30 @@ def _integer_as_text(value: object) -> object:
     return value
 
 
-Name = Annotated[
-    str, AfterValidator(_checked_name), StringConstraints(max_length=48), StringConstraints(pattern=NAME_PATTERN)
-]
+# The pattern stands in the exported schema only: our own check says in words what a name is.
+Name = Annotated[str, AfterValidator(_checked_name), Field(json_schema_extra={"pattern": NAME_PATTERN})]
 """Id of a node, model, lane or run."""
 Version = Annotated[
-    str, BeforeValidator(_integer_as_text), AfterValidator(_checked_version), StringConstraints(pattern=VERSION_PATTERN)
+    str,
+    BeforeValidator(_integer_as_text),
+    AfterValidator(_checked_version),
+    Field(json_schema_extra={"pattern": VERSION_PATTERN}),
 ]
 """One immutable member of a model; JSON integers become strings."""
 Sha256 = Annotated[str, StringConstraints(pattern=SHA256_PATTERN)]
 """64 lower-case hexadecimal digits."""
+
+
+def _checked_file_path(value: str) -> str:
+    if not value.startswith("/"):
+        raise ValueError(f"{value[:80]!r} is not absolute: the node cannot know what it is relative to")
+    if any(unicodedata.category(character) in {"Cc", "Cs"} for character in value):
+        raise ValueError(f"{value[:80]!r} contains a control character")
+    return value
+
+
+FilePath = Annotated[str, StringConstraints(min_length=1, max_length=4096), AfterValidator(_checked_file_path)]
+"""Absolute path of a file on a node. Whether it may be taken is for that node to say (publish roots)."""
 
 
 def derived_id(cause: str, event_type: str, key: str) -> str:

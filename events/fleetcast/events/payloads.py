@@ -3,18 +3,20 @@
 from enum import StrEnum
 from typing import Any
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from fleetcast.events.content import Content, Value
-from fleetcast.events.ids import Name, Sha256, Version
+from fleetcast.events.ids import FilePath, Name, Sha256, Version
 
 
 class Payload(Value):
-    """Base of all payloads."""
+    """Base of all payloads. A number that JSON does not have is refused when it is written, never turned into null."""
+
+    model_config = ConfigDict(ser_json_inf_nan="constants")
 
 
 class Endpoints(Value):
-    """Where a node serves its store: `bt` is `host:port`, `http` is `http://host:port/<capability>`; None: not served."""
+    """Where a node serves its store: `bt` is `host:port`, `http` `http://host:port/<capability>`; None: not served."""
 
     bt: str | None = Field(default=None, max_length=300, pattern=r"^[^\s/]+:\d{1,5}$")
     http: str | None = Field(default=None, max_length=500, pattern=r"^http://[^\s]+$")
@@ -48,7 +50,7 @@ class ModelSubmitted(Payload):
 
     model: Name
     version: Version
-    path: str = Field(min_length=1, max_length=4096)
+    path: FilePath
     node: Name
     run_id: str | None = Field(default=None, max_length=128)
     metrics: dict[str, Any] | None = None
@@ -69,7 +71,7 @@ class ExportCompleted(Payload):
     """New training data: `path` is the file on `node`."""
 
     lane: Name
-    path: str = Field(min_length=1, max_length=4096)
+    path: FilePath
     node: Name
     samples_new: int = Field(ge=0)
     samples_total: int = Field(ge=0)
@@ -130,7 +132,7 @@ class TransferFact(Payload):
     model: Name
     version: Version
     bytes_by_source: dict[str, int] = {}
-    seconds: float = Field(default=0.0, ge=0)
+    seconds: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     reason: str | None = None
 
 
@@ -164,7 +166,7 @@ class VersionInstalled(Payload):
     checks: Checks
     bytes: int = Field(default=0, ge=0)
     transport: str = "none"
-    seconds: float = Field(default=0.0, ge=0)
+    seconds: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     path: str | None = None
 
 

@@ -44,6 +44,7 @@ class Cause(Value):
     event: str
     sequence: int = Field(ge=0)
     by: str
+    correlation: str
 
 
 class SlotEntry(Value):
@@ -181,7 +182,7 @@ class NodeStatus(Value):
 
 
 class PeerNotice(Value):
-    """What a node says on `fc.peer.<artifact16>`: it joined the swarm, holds it all, left, or answers somebody who joined."""
+    """What a node says on `fc.peer.<artifact16>`: it joined the swarm, holds it all, left, or answers a newcomer."""
 
     artifact: Sha256
     node: Name

@@ -1,0 +1,90 @@
+"""How a command is declared: its own parameters, plus the ones that every command has."""
+
+import inspect
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Concatenate
+
+import typer
+
+from fleetcast.cli.output import Output
+from fleetcast.cli.problems import Exit
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document (or JSON lines) on stdout.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an unexpected error.")]
+Config = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="Settings file (fleetcast.toml).")]
+Server = Annotated[str | None, typer.Option("--server", "-s", metavar="URL", help="NATS server address.")]
+ContextName = Annotated[str | None, typer.Option("--context", metavar="NAME", help="Context of the NATS CLI.")]
+
+
+@dataclass(frozen=True)
+class Call:
+    """What every command is given: where to write, and which fleet is meant.
+
+    Attributes:
+        out: where data and talk go.
+        config, server, context: the options of the same names; None: not given.
+        debug: show tracebacks.
+    """
+
+    out: Output
+    config: Path | None = None
+    server: str | None = None
+    context: str | None = None
+    debug: bool = False
+
+
+Body = Callable[Concatenate[Call, ...], Exit]
+_SHARED: tuple[tuple[str, Any, Any], ...] = (("json", Json, False), ("debug", Debug, False))
+_CONNECTING: tuple[tuple[str, Any, Any], ...] = (
+    ("config", Config, None),
+    ("server", Server, None),
+    ("context", ContextName, None),
+)
+
+
+def command(app: typer.Typer, name: str, *, panel: str | None = None, connects: bool = True) -> Callable[[Body], Body]:
+    """Register a function as a command of *app*.
+
+    The function takes a `Call` and its own parameters and returns an `Exit`; the options of every command are added
+    to what the parser sees, so that they are spelled and explained alike everywhere.
+
+    Args:
+        connects: whether the command has the options that choose a fleet (`--config`, `--server`, `--context`).
+    """
+
+    def register(body: Body) -> Body:
+        extra = (_CONNECTING if connects else ()) + _SHARED
+
+        def entry(**given: Any) -> int:
+            shared = {key: given.pop(key, default) for key, _, default in _CONNECTING + _SHARED}
+            call = Call(Output(shared.pop("json")), **shared)
+            return body(call, **given)
+
+        signature = _signature(body, extra)
+        entry.__signature__ = signature  # type: ignore[attr-defined]  # the parser reads it
+        entry.__annotations__ = {p.name: p.annotation for p in signature.parameters.values()}
+        entry.__doc__ = body.__doc__
+        entry.__name__ = body.__name__
+        app.command(name, rich_help_panel=panel, short_help=_headline(body))(entry)
+        return body
+
+    return register
+
+
+def _headline(body: Body) -> str:
+    """The first clause of a docstring: what the list of commands has room for."""
+    return re.split(r"[;:.] ?", (body.__doc__ or "").strip(), maxsplit=1)[0] + "."
+
+
+def _signature(body: Body, extra: tuple[tuple[str, Any, Any], ...]) -> inspect.Signature:
+    own = [
+        p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in list(inspect.signature(body).parameters.values())[1:]
+    ]
+    added = [
+        inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+        for key, annotation, default in extra
+    ]
+    return inspect.Signature(own + added)

@@ -1,0 +1,102 @@
+"""From what a command was told to the fleet that it means: settings, and a connection to NATS."""
+
+import logging
+import os
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from fleetcast.bus import Bus, connect
+from fleetcast.cli.call import Call
+from fleetcast.cli.local.ups import RunningUp, running_ups
+from fleetcast.cli.problems import usage
+from fleetcast.client.node import default_node_id
+from fleetcast.config.loader import Loaded, load
+from fleetcast.config.settings import Settings
+
+
+@dataclass(frozen=True)
+class Target:
+    """The fleet that a command is about.
+
+    Attributes:
+        loaded: settings and where each came from.
+        up: the `fleetcast up` that was found, when nothing else said which fleet is meant.
+    """
+
+    loaded: Loaded
+    up: RunningUp | None = None
+
+    @property
+    def settings(self) -> Settings:
+        return self.loaded.settings
+
+    @property
+    def node(self) -> str:
+        """The node that this command speaks for."""
+        return self.settings.node.id or default_node_id()
+
+    @property
+    def source(self) -> str:
+        """CloudEvents source of what this command publishes."""
+        return f"/fleet/{self.node}/cli"
+
+
+def target(call: Call) -> Target:
+    """Settings by the usual rules; where they leave NATS at its default and no file was read, a running `up`.
+
+    Raises:
+        ConfigError: the settings are wrong.
+        Problem: several `up` are running, and nothing says which is meant.
+    """
+    flags: dict[str, object] = {"bus.url": call.server}
+    loaded = load(call.config, env=environment(call), flags=flags)
+    if not _says_nothing(loaded):
+        return Target(loaded)
+    found = running_ups()
+    if not found:
+        return Target(loaded)
+    if len(found) > 1:
+        configs = "  or  ".join(f"--config {up.config}" for up in found)
+        raise usage("several `fleetcast up` are running", why="which one is meant cannot be told", next_step=configs)
+    return Target(load(found[0].config, env=environment(call), flags=flags), found[0])
+
+
+def environment(call: Call) -> dict[str, str]:
+    """The process's environment, with the context that was chosen on the command line."""
+    return dict(os.environ) | ({"NATS_CONTEXT": call.context} if call.context else {})
+
+
+def _says_nothing(loaded: Loaded) -> bool:
+    """Whether neither a file, nor a variable, nor a flag, nor a context has said where NATS is."""
+    return loaded.file is None and loaded.origins["bus.url"].kind == "default"
+
+
+@asynccontextmanager
+async def connected(aim: Target) -> AsyncIterator[Bus]:
+    """A connection for one command: it fails at once instead of waiting for a server to appear.
+
+    Raises:
+        BusUnavailable: nobody answers.
+    """
+    quiet_logs()
+    async with connect(aim.settings.bus, node=aim.node, daemon="cli", wait=False) as bus:
+        yield bus
+
+
+def quiet_logs() -> None:
+    """Keep the layers below from logging into a command's output: what goes wrong comes as an error."""
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=False,
+    )
+
+
+def absolute(path: Path) -> Path:
+    """*path* seen from the working directory, without following links: the origin judges links itself."""
+    return Path(os.path.abspath(path))  # noqa: PTH100  # resolve() would follow links, absolute() keeps `..`

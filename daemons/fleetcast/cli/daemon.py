@@ -1,0 +1,25 @@
+"""`fleetcast run DAEMON`: one daemon in the foreground."""
+
+from collections.abc import Callable
+from importlib import import_module
+
+from fleetcast.cli.call import Call
+from fleetcast.cli.connection import environment
+from fleetcast.cli.problems import Exit, usage
+from fleetcast.config.loader import load
+from fleetcast.config.settings import Settings
+
+DAEMONS = {"distributor": "fleetcast.daemons.distributor"}
+"""Packages by daemon; each has `main(settings) -> int`."""
+
+
+def run(call: Call, daemon: str) -> Exit:
+    """Run *daemon* until it is told to stop; its exit code is ours.
+
+    A daemon never looks for a running `up`: which fleet it belongs to is said by its settings alone.
+    """
+    if daemon not in DAEMONS:
+        raise usage(f"no daemon is called {daemon!r}", why=f"there is {', '.join(DAEMONS)}")
+    flags: dict[str, object] = {"bus.url": call.server}
+    main: Callable[[Settings], int] = import_module(DAEMONS[daemon]).main
+    return Exit(main(load(call.config, env=environment(call), flags=flags).settings))

@@ -1,0 +1,139 @@
+"""A fleet on this machine: nats-server and nodes, started together and ended in order."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fleetcast.bus.server import LocalServer
+from fleetcast.cli.live import Fleet
+from fleetcast.cli.local.layout import Layout, node_settings, write_settings
+from fleetcast.cli.local.processes import Child, adopt_orphans, clean_environment, daemon_command
+from fleetcast.cli.problems import Problem
+from fleetcast.events.payloads import DaemonState
+
+READY_SECONDS = 60.0
+"""Time for all nodes to be ready: each takes about a second of CPU, and a small machine has two cores."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a local fleet is made of.
+
+    Attributes:
+        nodes: their names.
+        publish: further folders to publish from.
+        port: of NATS; 0: a free one.
+        download_limits: bytes per second that single nodes receive at most.
+    """
+
+    nodes: tuple[str, ...]
+    publish: tuple[Path, ...] = ()
+    port: int = 0
+    download_limits: dict[str, int] = field(default_factory=dict)
+
+
+class LocalFleet:
+    """A running local fleet; made by `local_fleet`."""
+
+    def __init__(self, layout: Layout, plan: Plan, server: LocalServer) -> None:
+        self.layout = layout
+        self.server = server
+        environment = clean_environment()
+        self.nodes = {
+            name: Child(name, daemon_command(layout.node_config(name)), layout.log(name), environment)
+            for name in plan.nodes
+        }
+
+    @property
+    def url(self) -> str:
+        """Address of NATS."""
+        return self.server.url
+
+    async def until_ready(self, fleet: Fleet, names: tuple[str, ...] | None = None) -> None:
+        """Wait until the nodes *names* (None: all) say that they are ready, in this life of theirs.
+
+        Raises:
+            Problem: a node ended, or took too long.
+        """
+        wanted = {name: self.nodes[name] for name in names or self.nodes}
+
+        def look() -> bool | None:
+            for child in wanted.values():
+                if not child.running:
+                    raise _ended(child)
+            return True if all(_is_ready(fleet, child) for child in wanted.values()) else None
+
+        try:
+            await fleet.until(look, READY_SECONDS)
+        except TimeoutError:
+            late = [child for child in wanted.values() if not _is_ready(fleet, child)]
+            raise Problem(
+                "not_ready",
+                f"{', '.join(child.name for child in late)} not ready after {READY_SECONDS:g} s",
+                why=f"the end of {late[0].log}:\n{late[0].tail()}",
+                next_step=f"read {late[0].log}",
+            ) from None
+
+    async def stop(self) -> tuple[str, ...]:
+        """End all nodes at once, then NATS; returns the names of nodes that had to be killed."""
+        orderly = await asyncio.gather(*(child.stop() for child in self.nodes.values()))
+        await asyncio.to_thread(self.server.stop)
+        return tuple(name for name, well in zip(self.nodes, orderly, strict=True) if not well)
+
+
+def _is_ready(fleet: Fleet, child: Child) -> bool:
+    node = fleet.node(child.name)
+    # The heartbeat of an earlier life may still be there: it names another process.
+    return node is not None and node.status.state is DaemonState.READY and node.status.pid == child.pid
+
+
+def _ended(child: Child) -> Problem:
+    return Problem(
+        "node_ended",
+        f"{child.name} ended with exit code {child.exit_code}",
+        why=f"the end of {child.log}:\n{child.tail()}",
+        next_step=f"read {child.log}",
+    )
+
+
+@asynccontextmanager
+async def local_fleet(layout: Layout, plan: Plan) -> AsyncIterator[LocalFleet]:
+    """NATS and nodes, started for the duration; the nodes are not ready yet on entry.
+
+    Raises:
+        BusUnavailable: nats-server did not start.
+        ServerMissing: there is no nats-server.
+    """
+    adopt_orphans()
+    layout.create(plan.nodes)
+    server = LocalServer(layout.nats, port=plan.port)
+    _link_server_log(layout, server.log_path)
+    try:
+        await server.start_async()
+        running = LocalFleet(layout, plan, server)
+        try:
+            _write_settings(layout, plan, server.url)
+            for child in running.nodes.values():
+                child.start()
+            yield running
+        finally:
+            await running.stop()
+    finally:
+        await asyncio.to_thread(server.stop)
+
+
+def _write_settings(layout: Layout, plan: Plan, url: str) -> None:
+    for name in plan.nodes:
+        settings = node_settings(
+            layout, name, url, publish=plan.publish, download_limit=plan.download_limits.get(name, 0)
+        )
+        write_settings(layout.node_config(name), settings)
+    write_settings(layout.config, node_settings(layout, plan.nodes[0], url, publish=plan.publish))
+
+
+def _link_server_log(layout: Layout, log: Path) -> None:
+    link = layout.logs / "nats.log"
+    link.unlink(missing_ok=True)
+    link.symlink_to(Path("..") / log.relative_to(layout.folder))

@@ -1,0 +1,107 @@
+"""Where a local fleet keeps everything, and the settings files that its nodes are started with."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from fleetcast.config.settings import (
+    MIB,
+    BittorrentSettings,
+    BusSettings,
+    HttpSettings,
+    LogSettings,
+    NetworkSettings,
+    NodeSettings,
+    Settings,
+    StoreSettings,
+)
+from fleetcast.config.template import render
+
+LOOPBACK = "127.0.0.1"
+RESERVE_BYTES = 256 * MIB
+"""Free space that nodes of a local fleet leave: they share a disk with a person's other work."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The folders of one local fleet."""
+
+    folder: Path
+
+    @property
+    def publish(self) -> Path:
+        """Files are promoted from here: a publish root of every node."""
+        return self.folder / "publish"
+
+    @property
+    def logs(self) -> Path:
+        """One log file per process."""
+        return self.folder / "logs"
+
+    @property
+    def nats(self) -> Path:
+        """What nats-server keeps."""
+        return self.folder / "nats"
+
+    @property
+    def config(self) -> Path:
+        """Settings for commands about this fleet (`--config`): those of its first node."""
+        return self.folder / "fleetcast.toml"
+
+    @property
+    def lock(self) -> Path:
+        """Held as long as the fleet runs."""
+        return self.folder / ".lock"
+
+    def node(self, name: str) -> Path:
+        """Folder of node *name*."""
+        return self.folder / "nodes" / name
+
+    def node_config(self, name: str) -> Path:
+        """Settings file of node *name*."""
+        return self.node(name) / "fleetcast.toml"
+
+    def data(self, name: str) -> Path:
+        """Data folder of node *name*: store, models, data sets."""
+        return self.node(name) / "data"
+
+    def log(self, name: str) -> Path:
+        """Log file of node *name*'s distributor."""
+        return self.logs / f"{name}.distributor.log"
+
+    def create(self, nodes: tuple[str, ...]) -> None:
+        """Make the folders."""
+        for folder in (self.publish, self.logs, self.nats, *(self.data(name) for name in nodes)):
+            folder.mkdir(parents=True, exist_ok=True)
+
+
+def node_names(count: int) -> tuple[str, ...]:
+    """`node-1` to `node-<count>`."""
+    return tuple(f"node-{number}" for number in range(1, count + 1))
+
+
+def node_settings(
+    layout: Layout, name: str, url: str, *, publish: tuple[Path, ...] = (), download_limit: int = 0
+) -> Settings:
+    """Settings of node *name*: its own data folder, free ports on loopback, the shared publish folder.
+
+    Args:
+        publish: further folders to publish from.
+        download_limit: bytes per second that the node receives at most; 0: no limit.
+    """
+    return Settings(
+        node=NodeSettings(id=name),
+        bus=BusSettings(url=url),
+        network=NetworkSettings(address=LOOPBACK, bind=LOOPBACK),
+        store=StoreSettings(
+            data=layout.data(name), publish_roots=(layout.publish, *publish), reserve_bytes=RESERVE_BYTES
+        ),
+        bittorrent=BittorrentSettings(port=0, download_limit_bytes_per_second=download_limit),
+        http=HttpSettings(port=0),
+        log=LogSettings(format="json"),
+    )
+
+
+def write_settings(path: Path, settings: Settings) -> None:
+    """Write a settings file that `--config` takes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(render(settings, comments=False), encoding="utf-8")

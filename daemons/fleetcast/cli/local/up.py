@@ -1,0 +1,118 @@
+"""`fleetcast up`: NATS and nodes on this machine, until Ctrl-C."""
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+
+from fleetcast.bus import connect
+from fleetcast.cli.call import Call
+from fleetcast.cli.connection import absolute, quiet_logs
+from fleetcast.cli.live import watched
+from fleetcast.cli.local.fleet import LocalFleet, Plan, local_fleet
+from fleetcast.cli.local.layout import Layout, node_names
+from fleetcast.cli.local.processes import end_leftovers
+from fleetcast.cli.local.ups import announced, held
+from fleetcast.cli.problems import Exit, Problem
+from fleetcast.cli.running import run_async
+from fleetcast.config.settings import BusSettings, DistributorSettings
+
+CHECK_SECONDS = 1.0
+"""Distance of looks at whether every process still runs."""
+
+
+def run(call: Call, *, nodes: int, folder: Path, publish: Sequence[Path], port: int) -> Exit:
+    """Run a local fleet in *folder* until SIGINT or SIGTERM."""
+    quiet_logs()
+    layout = Layout(absolute(folder))
+    plan = Plan(node_names(nodes), tuple(absolute(each) for each in publish), port)
+    try:
+        with held(layout):
+            return run_async(_run(call, layout, plan))
+    finally:
+        end_leftovers()
+
+
+async def _run(call: Call, layout: Layout, plan: Plan) -> Exit:
+    async with local_fleet(layout, plan) as running:
+        try:
+            with announced(layout, running.url):
+                await _ready(running)
+                _greet(call, running)
+                await _watch_over(call, running)
+        finally:
+            call.out.say("stopping nodes, then nats-server")
+    return Exit.OK
+
+
+async def _ready(running: LocalFleet) -> None:
+    settings = BusSettings(url=running.url)
+    async with (
+        connect(settings, node="up", daemon="cli", wait=True) as bus,
+        watched(bus, DistributorSettings().heartbeat_seconds, streams_seconds=30.0) as fleet,
+    ):
+        await running.until_ready(fleet)
+
+
+def _greet(call: Call, running: LocalFleet) -> None:
+    layout = running.layout
+    call.out.document(
+        {
+            "url": running.url,
+            "folder": str(layout.folder),
+            "config": str(layout.config),
+            "publish": str(layout.publish),
+            "logs": str(layout.logs),
+            "nodes": [
+                {"node": name, "pid": child.pid, "data": str(layout.data(name)), "log": str(child.log)}
+                for name, child in running.nodes.items()
+            ],
+        }
+    )
+    for line in _greeting(running):
+        call.out.text(line)
+    call.out.say("Ctrl-C stops everything")
+
+
+def _greeting(running: LocalFleet) -> list[str]:
+    layout = running.layout
+    first = next(iter(running.nodes))
+    return [
+        f"{len(running.nodes)} nodes are ready: {', '.join(running.nodes)}",
+        "",
+        f"  export NATS_URL={running.url}",
+        f"  publish from  {layout.publish}",
+        f"  models        {layout.data('NODE')}/models/MODEL/current",
+        f"  logs          {layout.logs}",
+        f"  settings      {layout.config}",
+        "",
+        "in another terminal:",
+        f"  cp model.safetensors {layout.publish}/",
+        f"  fleetcast promote my_model 1 {layout.publish}/model.safetensors --wait",
+        "  fleetcast status --watch",
+        (
+            f"  nats pub -J fc.ev.model.promoted.my_model"
+            f' \'{{"version":"2","path":"{layout.publish}/model.safetensors","node":"{first}"}}\''
+        ),
+    ]
+
+
+async def _watch_over(call: Call, running: LocalFleet) -> None:
+    """Look after the processes until cancelled; a node that ends is named once.
+
+    Raises:
+        Problem: NATS has ended, and nothing works without it.
+    """
+    named: set[str] = set()
+    while True:
+        await asyncio.sleep(CHECK_SECONDS)
+        if not running.server.running:
+            raise Problem(
+                "server_ended",
+                "nats-server has ended",
+                why=running.server.log_tail(),
+                next_step=f"read {running.server.log_path}",
+            )
+        dead = {name: child for name, child in running.nodes.items() if not child.running}
+        for name in sorted(dead.keys() - named):
+            call.out.say(f"{name} ended with exit code {dead[name].exit_code}; see {dead[name].log}")
+        named = set(dead)

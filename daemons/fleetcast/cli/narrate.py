@@ -1,0 +1,126 @@
+"""Events as one line for a person. Pure: an event goes in, text comes out; a line says who, what, and the number that
+matters, never an event's body."""
+
+from collections.abc import Mapping
+from functools import singledispatch
+
+from fleetcast.cli.units import clock, duration, rate, size
+from fleetcast.events import payloads as p
+from fleetcast.events.envelope import Event
+
+
+def line(event: Event) -> str:
+    """`12:00:01.234 model.promoted  hex8_2p@43 …  01KAG…`: wall clock, type, what happened, and the event's id."""
+    return f"{clock(event.time)}  {event.type.name:<18} {sentence(event)}  [{event.id}]"
+
+
+def sentence(event: Event) -> str:
+    """What happened, without time, type and id."""
+    return printable(_tell(event.payload, event.source))
+
+
+def printable(text: str) -> str:
+    """*text* on one line and without control characters: what strangers wrote must not move the cursor."""
+    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
+
+
+def sources(bytes_by_source: Mapping[str, int]) -> str:
+    """`41.0 MiB from node-1, 23.0 MiB from node-2`, largest first."""
+    ordered = sorted(bytes_by_source.items(), key=lambda item: (-item[1], item[0]))
+    return ", ".join(f"{size(count)} from {node}" for node, count in ordered)
+
+
+@singledispatch
+def _tell(payload: p.Payload, source: str) -> str:
+    return f"{source}: {payload}"
+
+
+@_tell.register
+def _submitted(payload: p.ModelSubmitted, source: str) -> str:
+    asked = "asked to serve" if isinstance(payload, p.ModelPromoted) else "registered"
+    reason = (payload.metadata or {}).get("reason")
+    because = f", because: {reason}" if reason else ""
+    return f"{source} {asked} {payload.model}@{payload.version} from {payload.node}:{payload.path}{because}"
+
+
+@_tell.register
+def _exported(payload: p.ExportCompleted, source: str) -> str:
+    counts = f"{payload.samples_new} new of {payload.samples_total} samples"
+    return f"{source} exported {counts} of {payload.lane} to {payload.node}:{payload.path}"
+
+
+@_tell.register
+def _available(payload: p.ArtifactAvailable, _source: str) -> str:
+    stated = payload.envelope.statement
+    files = len(payload.content.files)
+    amount = f"{size(payload.content.size)} in {files} file{'s' if files > 1 else ''}"
+    return f"{payload.origin.node} offers {stated.model}@{stated.version}, {amount}, artifact {payload.artifact[:16]}"
+
+
+@_tell.register
+def _started(payload: p.TransferStarted, _source: str) -> str:
+    why = f" ({payload.reason})" if payload.reason else ""
+    return f"{payload.node} fetches {payload.model}@{payload.version} by {payload.transport}{why}"
+
+
+@_tell.register
+def _verified(payload: p.TransferVerified, _source: str) -> str:
+    total = sum(payload.bytes_by_source.values())
+    speed = f" at {rate(total / payload.seconds)}" if total and payload.seconds else ""
+    origin = f": {sources(payload.bytes_by_source)}" if payload.bytes_by_source else ""
+    what = f"{payload.model}@{payload.version}"
+    return f"{payload.node} has proven {what} by {payload.transport} in {duration(payload.seconds)}{speed}{origin}"
+
+
+@_tell.register
+def _failed(payload: p.TransferFailed, _source: str) -> str:
+    what = f"{payload.model}@{payload.version} by {payload.transport}"
+    return f"{payload.node} could not fetch {what} after {duration(payload.seconds)}: {payload.reason or 'no reason'}"
+
+
+@_tell.register
+def _reserved(payload: p.VersionReserved, _source: str) -> str:
+    what = f"{payload.model}@{payload.version}"
+    return f"{payload.origin} gave {what} its content for ever: artifact {payload.artifact[:16]}"
+
+
+@_tell.register
+def _installed(payload: p.VersionInstalled, _source: str) -> str:
+    checks = f"size {payload.checks.size}, sha256 {payload.checks.sha256}, format {payload.checks.format}"
+    amount = f"{size(payload.bytes)} by {payload.transport} in {duration(payload.seconds)}"
+    return f"{payload.node} installed {payload.model}@{payload.version}, {amount}; {checks}"
+
+
+@_tell.register
+def _ordered(payload: p.SlotOrdered, _source: str) -> str:
+    before = f", was {payload.previous}" if payload.previous else ""
+    return f"{payload.slot} of {payload.model} is {payload.version}{before}, generation {payload.generation}"
+
+
+@_tell.register
+def _activated(payload: p.VersionActivated, _source: str) -> str:
+    what = f"{payload.model}@{payload.version}"
+    return f"{payload.node} serves {what} as {payload.slot}, generation {payload.generation}"
+
+
+@_tell.register
+def _damaged(payload: p.IntegrityFailed, _source: str) -> str:
+    digests = f"expected {payload.expected[:16]}, found {payload.actual[:16]}"
+    return f"{payload.node} holds damaged bytes of {payload.model}@{payload.version} in {payload.path}: {digests}"
+
+
+@_tell.register
+def _rejected(payload: p.EventRejected, _source: str) -> str:
+    field = f" (field {payload.field})" if payload.field else ""
+    winner = f"; winner: {payload.winner}" if payload.winner else ""
+    return f"{payload.event} was refused: {payload.reason}{field}{winner}; next: {payload.next_step}"
+
+
+@_tell.register
+def _node_started(payload: p.NodeStarted, _source: str) -> str:
+    return f"{payload.daemon} {payload.version} on {payload.node} is ready"
+
+
+@_tell.register
+def _node_stopped(payload: p.NodeStopped, _source: str) -> str:
+    return f"{payload.daemon} on {payload.node} stopped in order"

@@ -1,0 +1,119 @@
+"""`fleetcast status`: the fleet on one screen, and whether anything is wrong with it."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from fleetcast.bus import Bus
+from fleetcast.cli.call import Call
+from fleetcast.cli.connection import Target, connected, target
+from fleetcast.cli.fleet import NodeView, Rollout, problems, rollout_document
+from fleetcast.cli.live import Fleet, watched
+from fleetcast.cli.narrate import printable
+from fleetcast.cli.pictures import Picture, redraw
+from fleetcast.cli.problems import Exit
+from fleetcast.cli.running import run_async
+from fleetcast.cli.table import table
+from fleetcast.cli.transfers import ENDED, transfer_table
+from fleetcast.cli.transfers import document as transfer_document
+from fleetcast.cli.units import duration
+
+
+def run(call: Call, *, watch: bool) -> Exit:
+    """Show the fleet once, or redraw it with *watch*."""
+    return run_async(_run(call, target(call), watch=watch))
+
+
+async def _run(call: Call, aim: Target, *, watch: bool) -> Exit:
+    async with connected(aim) as bus, watched(bus, aim.settings.distributor.heartbeat_seconds) as fleet:
+        dead = await dead_letters(bus)
+        if watch:
+            await redraw(call.out, fleet, lambda: picture(fleet, dead))
+        degraded = problems(fleet.nodes, fleet.rollouts, dead)
+        seen = picture(fleet, dead)
+        call.out.document(seen.document)
+        call.out.show(seen.drawn)
+    return Exit.FAILED if degraded else Exit.OK
+
+
+async def dead_letters(bus: Bus) -> int:
+    """How many dead letters there are."""
+    return len(await bus.dead.list())
+
+
+def picture(fleet: Fleet, dead: int) -> Picture:
+    """The fleet now."""
+    nodes, rollouts = fleet.nodes, fleet.rollouts
+    wrong = problems(nodes, rollouts, dead)
+    running = [t for t in fleet.transfers if t.state not in ENDED]
+    document = {
+        "ok": not wrong,
+        "degraded": list(wrong),
+        "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
+        "nodes": [_node_document(node) for node in nodes],
+        "models": [_model_document(each, fleet) for each in rollouts],
+        "transfers": [transfer_document(t) for t in running],
+        "dead_letters": dead,
+    }
+    parts: list[RenderableType] = [_node_table(nodes), Text(""), _model_table(rollouts, nodes)]
+    if running:
+        parts += [Text(""), transfer_table(running)]
+    return Picture(document, Group(*parts, Text(""), _verdict(wrong, dead)))
+
+
+def _node_table(nodes: Sequence[NodeView]) -> RenderableType:
+    columns = ("NODE", "STATE", "SEEN", "BITTORRENT", "HTTP", "VERSION", "DOING")
+    return table(columns, [_node_row(node) for node in nodes])
+
+
+def _node_row(node: NodeView) -> Sequence[object]:
+    ends = node.status.endpoints
+    # The path of the HTTP address is a capability: who knows it may read the store.
+    http = "/".join(ends.http.split("/")[:3]) if ends.http else "-"
+    seen = f"{duration(node.age_seconds)} ago"
+    return (node.name, node.state, seen, ends.bt or "-", http, node.status.version, node.status.status)
+
+
+def _model_table(rollouts: Sequence[Rollout], nodes: Sequence[NodeView]) -> RenderableType:
+    columns = ("MODEL", "VERSION", "GENERATION", "SERVED BY", *(node.name for node in nodes))
+    rows = [
+        (
+            each.model,
+            each.version,
+            each.generation,
+            f"{len(each.ready)} of {each.wanted}",
+            *(_on(each, node) for node in nodes),
+        )
+        for each in rollouts
+    ]
+    return table(columns, rows, right=(2,))
+
+
+def _on(progress: Rollout, node: NodeView) -> str:
+    """What *node* serves of the model: its version, or `-` where it wants none of it."""
+    if node.name not in {*progress.ready, *(each.node for each in progress.waiting)}:
+        return "-"
+    held = node.line(progress.kind, progress.model)
+    return (held.current if held else None) or "none"
+
+
+def _verdict(wrong: Sequence[str], dead: int) -> Text:
+    if not wrong:
+        return Text("all well", style="green")
+    lines = [f"degraded: {printable(each)}" for each in wrong]
+    if dead:
+        lines.append("see: fleetcast dlq ls")
+    return Text("\n".join(lines), style="yellow")
+
+
+def _node_document(node: NodeView) -> dict[str, object]:
+    status = node.status.model_dump(mode="json", exclude={"transfers"})
+    return status | {"state": node.state, "age_seconds": round(node.age_seconds, 3)}
+
+
+def _model_document(progress: Rollout, fleet: Fleet) -> dict[str, object]:
+    slot = fleet.slot(progress.model)
+    previous = slot.previous.version if slot and slot.previous else None
+    return rollout_document(progress) | {"previous": previous}

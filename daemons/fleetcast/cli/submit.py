@@ -1,0 +1,170 @@
+"""`fleetcast promote` and `register`: a file on a node becomes a version of a model."""
+
+from pathlib import Path
+
+from fleetcast.bus import Bus, Receipt, declare
+from fleetcast.bus.errors import NotFound
+from fleetcast.cli.call import Call
+from fleetcast.cli.connection import Target, absolute, connected, target
+from fleetcast.cli.fleet import rollout_document
+from fleetcast.cli.history import STREAM
+from fleetcast.cli.live import watched
+from fleetcast.cli.problems import Exit, Problem, not_found, usage
+from fleetcast.cli.running import run_async
+from fleetcast.cli.units import parse_duration, size
+from fleetcast.cli.waiting import answers_to, sentence, talker, until_answered
+from fleetcast.events.envelope import Event, new_event
+from fleetcast.events.payloads import ModelPromoted, ModelRegistered, ModelSubmitted
+
+PUBLISH_SECONDS = 15.0
+"""A person waits this long for an election to end before the command gives up."""
+
+
+def promote(
+    call: Call,
+    model: str,
+    version: str,
+    file: Path,
+    *,
+    node: str | None,
+    reason: str | None,
+    wait: bool,
+    timeout: str,
+    dry_run: bool,
+) -> Exit:
+    """Publish `model.promoted`, and with *wait* return when it has been done or refused."""
+    seconds = parse_duration(timeout, option="--timeout")
+    aim = target(call)
+    event = submission(aim, ModelPromoted, model, version, file, node=node, reason=reason)
+    if dry_run:
+        return _show(call, event, "would publish")
+    return run_async(_promote(call, aim, event, model, seconds if wait else None))
+
+
+def register(
+    call: Call, model: str, version: str, file: Path, *, node: str | None, reason: str | None, dry_run: bool
+) -> Exit:
+    """Publish `model.registered`."""
+    aim = target(call)
+    event = submission(aim, ModelRegistered, model, version, file, node=node, reason=reason)
+    if dry_run:
+        return _show(call, event, "would publish")
+    return run_async(_register(call, aim, event))
+
+
+def submission(
+    aim: Target,
+    kind: type[ModelSubmitted],
+    model: str,
+    version: str,
+    file: Path,
+    *,
+    node: str | None,
+    reason: str | None,
+) -> Event:
+    """The event that submits *file*.
+
+    Raises:
+        Problem: a name cannot be one, or the file cannot be taken from this node.
+    """
+    path = absolute(file)
+    if node in {None, aim.node}:
+        check_file(aim, path)
+    fields: dict[str, object] = {"model": model, "version": version, "path": str(path), "node": node or aim.node}
+    if reason:
+        fields["metadata"] = {"reason": reason}
+    return new_event(_payload(kind, fields), source=aim.source)
+
+
+def _payload(kind: type[ModelSubmitted], fields: dict[str, object]) -> ModelSubmitted:
+    from pydantic import ValidationError
+
+    try:
+        return kind.model_validate(fields)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise usage(f"{place}: {first['msg'].removeprefix('Value error, ')}") from error
+
+
+def check_file(aim: Target, path: Path) -> None:
+    """Say early what the origin would refuse late; the origin checks again, with the last word.
+
+    Raises:
+        Problem: the file is missing, is none, is empty, or lies outside the publish roots of this node.
+    """
+    if not path.exists():
+        raise not_found(f"{path} does not exist", next_step="give the path of the file that was written")
+    if not path.is_file():
+        raise usage(f"{path} is not a file", next_step="promote one file")
+    if path.stat().st_size == 0:
+        raise usage(f"{path} is empty", next_step="write the model again, then promote it")
+    roots = aim.settings.store.publish_roots
+    if roots and not any(path.is_relative_to(root) for root in roots):
+        raise Problem(
+            "outside_publish_roots",
+            f"{path} is outside the folders that {aim.node} publishes from",
+            why="publish roots: " + ", ".join(str(root) for root in roots),
+            next_step=f"cp {path} {roots[0]}/ and promote {roots[0] / path.name}",
+        )
+
+
+async def publish(bus: Bus, aim: Target, event: Event) -> Receipt:
+    """Store *event* in the log, making the streams first where no daemon has done so yet."""
+    try:
+        await bus.last(STREAM, event.subject)
+    except NotFound:
+        await declare(bus, aim.settings.bus.replicas)
+    return await bus.publish(event, deadline_seconds=PUBLISH_SECONDS)
+
+
+async def _promote(call: Call, aim: Target, event: Event, model: str, wait_seconds: float | None) -> Exit:
+    async with connected(aim) as bus:
+        receipt = await publish(bus, aim, event)
+        await _mention_unknown_node(call, bus, event)
+        if wait_seconds is None:
+            return _show(call, event, "published")
+        call.out.say(f"published {event.id}; waiting until every node that wants {model} serves it")
+        async with (
+            watched(bus, aim.settings.distributor.heartbeat_seconds) as fleet,
+            answers_to(bus, fleet, event, receipt.sequence) as answers,
+        ):
+            done = await until_answered(
+                fleet, answers, event, model, timeout_seconds=wait_seconds, changed=talker(call.out)
+            )
+    call.out.document({"event": event.id, "rollout": rollout_document(done)})
+    call.out.text(f"{sentence(done)} at generation {done.generation}: {', '.join(done.ready)}")
+    return Exit.OK
+
+
+async def _mention_unknown_node(call: Call, bus: Bus, event: Event) -> None:
+    """A node that nobody has heard of is the commonest reason why nothing follows."""
+    node = getattr(event.payload, "node", "")
+    if await bus.kv_get("fc_nodes", f"{node}.distributor") is None:
+        call.out.say(f"note: no distributor has reported as {node} so far; it has to run where the file is")
+
+
+async def _register(call: Call, aim: Target, event: Event) -> Exit:
+    async with connected(aim) as bus:
+        await publish(bus, aim, event)
+        await _mention_unknown_node(call, bus, event)
+    return _show(call, event, "published")
+
+
+def _show(call: Call, event: Event, verb: str) -> Exit:
+    payload = event.payload
+    assert isinstance(payload, ModelSubmitted)
+    call.out.document(
+        {
+            "event": event.id,
+            "published": verb == "published",
+            "subject": event.subject,
+            "data": payload.model_dump(mode="json", exclude_none=True),
+        }
+    )
+    name = f"{payload.model}@{payload.version}"
+    path = Path(payload.path)
+    amount = f" ({size(path.stat().st_size)})" if path.is_file() else ""
+    call.out.text(f"{verb} {event.type.name} {name} from {payload.node}:{payload.path}{amount}, event {event.id}")
+    call.out.say(f"follow it: fleetcast wait {name}   explain it: fleetcast why {event.id}")
+    return Exit.OK

@@ -1,0 +1,91 @@
+"""Commands that look and change nothing."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fleetcast.cli.call import Call, command
+from fleetcast.cli.problems import Exit
+
+PANEL = "See"
+
+Follow = Annotated[bool, typer.Option("--follow", "-f", help="Keep going: show new ones as they come.")]
+Timeout = Annotated[str, typer.Option("--timeout", metavar="DURATION", help="How long to wait, such as 30s or 10m.")]
+
+
+def add(app: typer.Typer) -> None:
+    """Register the commands of this module."""
+
+    @command(app, "status", panel=PANEL)
+    def status(
+        call: Call,
+        watch: Annotated[bool, typer.Option("--watch", "-w", help="Redraw on every heartbeat until Ctrl-C.")] = False,
+    ) -> Exit:
+        """Show nodes, models, transfers and dead letters; exit 1 and say why when something is degraded."""
+        from fleetcast.cli.status import run
+
+        return run(call, watch=watch)
+
+    @command(app, "transfers", panel=PANEL)
+    def transfers(
+        call: Call,
+        watch: Annotated[bool, typer.Option("--watch", "-w", help="Redraw on every report until Ctrl-C.")] = False,
+        everything: Annotated[bool, typer.Option("--all", help="Also those that have ended.")] = False,
+    ) -> Exit:
+        """Show who fetches what: percent, rate, time left, bytes, transport, peers, and why one is stuck."""
+        from fleetcast.cli.transfers import run
+
+        return run(call, watch=watch, everything=everything)
+
+    @command(app, "events", panel=PANEL)
+    def events(
+        call: Call,
+        follow: Follow = False,
+        since: Annotated[str, typer.Option(metavar="DURATION", help="How far back, such as 10m, 1h or 7d.")] = "1h",
+        kind: Annotated[
+            list[str] | None,
+            typer.Option("--type", metavar="TYPE", help="Only this type, in any spelling; repeatable."),
+        ] = None,
+        model: Annotated[str | None, typer.Option(help="Only events about this model or lane.")] = None,
+    ) -> Exit:
+        """Show the event log, one line per event; with --json CloudEvents, one JSON object per line."""
+        from fleetcast.cli.events import run
+
+        return run(call, follow=follow, since=since, kinds=tuple(kind or ()), model=model)
+
+    @command(app, "why", panel=PANEL)
+    def why(
+        call: Call,
+        what: Annotated[str, typer.Argument(metavar="EVENT|MODEL|NODE", help="Event id or its start, model or node.")],
+    ) -> Exit:
+        """Explain from the log what happened, who did it, when, and which numbers decided it."""
+        from fleetcast.cli.why import run
+
+        return run(call, what)
+
+    @command(app, "wait", panel=PANEL)
+    def wait(
+        call: Call,
+        target: Annotated[str, typer.Argument(metavar="MODEL[@VERSION]", help="Without version: what is ordered now.")],
+        timeout: Timeout = "10m",
+    ) -> Exit:
+        """Wait until every node that wants the model serves it at the ordered generation; exit 5 when time is up."""
+        from fleetcast.cli.waiting import run
+
+        return run(call, target, timeout=timeout)
+
+    @command(app, "logs", panel=PANEL)
+    def logs(
+        call: Call,
+        follow: Follow = False,
+        daemon: Annotated[str | None, typer.Option(help="Only this daemon, such as distributor or nats.")] = None,
+        node: Annotated[str | None, typer.Option(help="Only this node.")] = None,
+        cid: Annotated[str | None, typer.Option(metavar="ID", help="Only lines with this correlation id.")] = None,
+        lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="How many of the newest lines.")] = 200,
+        folder: Annotated[Path | None, typer.Option(help="Folder of an `up` (default: the one that runs).")] = None,
+    ) -> Exit:
+        """Show the logs of `fleetcast up`, merged by time; on other machines use journalctl -u 'fleetcast-*'."""
+        from fleetcast.cli.logs import run
+
+        return run(call, follow=follow, daemon=daemon, node=node, cid=cid, lines=lines, folder=folder)

@@ -1,0 +1,184 @@
+"""`fleetcast verify`: nodes read and hash what they have installed; what differs is named and fetched from peers."""
+
+import asyncio
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from fleetcast.bus import Bus
+from fleetcast.cli.call import Call
+from fleetcast.cli.connection import Target, connected, target
+from fleetcast.cli.live import Fleet, watched
+from fleetcast.cli.problems import Exit, Problem, not_found, timed_out
+from fleetcast.cli.running import run_async
+from fleetcast.cli.table import table
+from fleetcast.cli.units import parse_duration
+from fleetcast.cli.waiting import split_target
+
+SUBJECT = "fc.svc.distributor.verify"
+AGAIN_SECONDS = 1.0
+"""Distance of looks at a repair: one look hashes everything that was asked for."""
+
+
+class FileReport(BaseModel):
+    """One file on one node; fields that a newer node adds are left aside."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    kind: str
+    model: str
+    version: str
+    path: str
+    file: str
+    ok: bool
+    expected: str
+    actual: str | None = None
+
+
+class NodeReport(BaseModel):
+    """What one node found."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    node: str
+    checked: tuple[FileReport, ...] = ()
+    repairing: tuple[dict[str, str], ...] = ()
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is to be verified: a model and version (None: all), on these nodes (empty: all)."""
+
+    model: str | None
+    version: str | None
+    nodes: tuple[str, ...]
+
+    def request(self) -> bytes:
+        """The body of the service request."""
+        body = {"model": self.model, "version": self.version, "nodes": list(self.nodes) or None}
+        return json.dumps(body).encode()
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What all nodes found.
+
+    Attributes:
+        silent: nodes that should have answered and did not.
+    """
+
+    reports: tuple[NodeReport, ...]
+    silent: tuple[str, ...]
+
+    @property
+    def damaged(self) -> tuple[tuple[str, FileReport], ...]:
+        """Node and file of everything that differs."""
+        return tuple((report.node, file) for report in self.reports for file in report.checked if not file.ok)
+
+    @property
+    def ok(self) -> bool:
+        """Every node that should have answered found everything right."""
+        return not self.damaged and not self.silent
+
+    def document(self) -> dict[str, object]:
+        """The verification in JSON."""
+        return {
+            "ok": self.ok,
+            "checked": [
+                {"node": report.node} | file.model_dump(mode="json")
+                for report in self.reports
+                for file in report.checked
+            ],
+            "repairing": [{"node": report.node} | each for report in self.reports for each in report.repairing],
+            "silent": list(self.silent),
+        }
+
+
+def run(call: Call, wanted: str | None, *, everything: bool, nodes: Sequence[str], wait: bool, timeout: str) -> Exit:
+    """Verify, show, and with *wait* return when what was damaged is right again."""
+    seconds = parse_duration(timeout, option="--timeout")
+    model, version = split_target(wanted) if wanted and not everything else (None, None)
+    return run_async(_run(call, target(call), Wanted(model, version, tuple(nodes)), seconds, wait=wait))
+
+
+async def _run(call: Call, aim: Target, wanted: Wanted, seconds: float, *, wait: bool) -> Exit:
+    async with connected(aim) as bus, watched(bus, aim.settings.distributor.heartbeat_seconds) as fleet:
+        first = await ask(bus, fleet, wanted, timeout_seconds=seconds)
+        if not any(report.checked for report in first.reports) and not first.silent:
+            raise not_found(f"nothing of {wanted.model or 'any model'} is installed", next_step="fleetcast status")
+        repaired = False
+        if first.damaged and wait:
+            call.out.say(_sentence(first))
+            await until_repaired(bus, fleet, wanted, timeout_seconds=seconds)
+            repaired = True
+    call.out.document(first.document() | {"repaired": repaired})
+    call.out.show(table(_COLUMNS, _rows(first)))
+    call.out.say(_sentence(first) + ("; all of it is repaired" if repaired else ""))
+    return Exit.OK if first.ok or (repaired and not first.silent) else Exit.FAILED
+
+
+async def ask(bus: Bus, fleet: Fleet, wanted: Wanted, *, timeout_seconds: float) -> Verification:
+    """Have the nodes verify.
+
+    Raises:
+        Problem: no node can answer, or one that was named is not there.
+    """
+    alive = {node.name for node in fleet.nodes if node.alive}
+    expected = alive & set(wanted.nodes) if wanted.nodes else alive
+    missing = sorted(set(wanted.nodes) - alive)
+    if missing:
+        raise not_found(f"no running node is called {', '.join(missing)}", next_step="fleetcast status")
+    if not expected:
+        raise Problem("no_daemon", "no node is running that could verify", next_step="fleetcast status")
+    answers = await bus.request_many(SUBJECT, wanted.request(), timeout_seconds=timeout_seconds, expect=len(alive))
+    reports = sorted((r for r in map(_report, answers) if r.node in expected), key=lambda r: r.node)
+    silent = expected - {report.node for report in reports}
+    return Verification(tuple(reports), tuple(sorted(silent)))
+
+
+async def until_repaired(bus: Bus, fleet: Fleet, wanted: Wanted, *, timeout_seconds: float) -> Verification:
+    """Verify again and again until nothing differs.
+
+    Raises:
+        Problem: something still differs when time is up.
+    """
+    found = None
+    try:
+        async with asyncio.timeout(timeout_seconds):
+            while True:
+                found = await ask(bus, fleet, wanted, timeout_seconds=timeout_seconds)
+                if found.ok:
+                    return found
+                await fleet.change(AGAIN_SECONDS)
+    except TimeoutError:
+        why = _sentence(found) if found else "no answer came"
+        raise timed_out(f"not repaired after {timeout_seconds:g} s", why=why, next_step="fleetcast transfers") from None
+
+
+def _report(answer: bytes) -> NodeReport:
+    try:
+        return NodeReport.model_validate_json(answer)
+    except ValidationError as error:
+        raise Problem("bad_answer", "a node answered something that is no report", why=str(error)) from error
+
+
+_COLUMNS = ("NODE", "MODEL@VERSION", "FILE", "RESULT", "EXPECTED", "FOUND")
+
+
+def _rows(found: Verification) -> Iterable[Sequence[object]]:
+    for report in found.reports:
+        for file in report.checked:
+            name = f"{file.model}@{file.version}"
+            result, actual = ("ok", "same") if file.ok else ("DAMAGED", (file.actual or "missing")[:16])
+            yield report.node, name, file.path, result, file.expected[:16], actual
+
+
+def _sentence(found: Verification) -> str:
+    files = sum(len(report.checked) for report in found.reports)
+    said = [f"{files} files on {len(found.reports)} nodes verified"]
+    said += [f"{node} holds damaged {file.path}; it is being fetched again from peers" for node, file in found.damaged]
+    said += [f"{node} did not answer" for node in found.silent]
+    return "; ".join(said)

@@ -1,0 +1,167 @@
+"""`fleetcast why`: what happened to an event, a model or a node, from the log alone."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fleetcast.bus import Bus
+from fleetcast.cli import history
+from fleetcast.cli.call import Call
+from fleetcast.cli.chain import Chain, chain
+from fleetcast.cli.connection import Target, connected, target
+from fleetcast.cli.fleet import NodeView, Rollout, rollout
+from fleetcast.cli.live import watched
+from fleetcast.cli.narrate import line
+from fleetcast.cli.output import Output
+from fleetcast.cli.problems import Exit, not_found, usage
+from fleetcast.cli.running import run_async
+from fleetcast.cli.units import clock, duration, moment
+from fleetcast.events.envelope import Event
+from fleetcast.events.state import SlotState
+
+MIN_PREFIX = 6
+"""Shortest start of an event id that is looked for: shorter ones match half the log."""
+NODE_EVENTS = 15
+"""How many of a node's newest events are told."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What is known about the thing that was asked about.
+
+    Attributes:
+        about: what it is: `event`, `model` or `node`.
+        name: its id.
+        facts: what is the case now, one sentence each.
+        chain: the chain behind it, if there is one.
+        events: further events that matter.
+    """
+
+    about: str
+    name: str
+    facts: tuple[str, ...]
+    chain: Chain | None = None
+    events: tuple[Event, ...] = ()
+
+    def document(self) -> dict[str, object]:
+        """The answer in JSON."""
+        return {
+            "about": self.about,
+            "name": self.name,
+            "facts": list(self.facts),
+            "chain": self.chain.document() if self.chain else None,
+            "events": [{"id": e.id, "type": e.type.name, "text": line(e)} for e in self.events],
+        }
+
+
+def run(call: Call, what: str) -> Exit:
+    """Explain *what*: a model or a node of that name, else an event whose id begins so."""
+    answer = run_async(_answer(target(call), what))
+    call.out.document(answer.document())
+    _tell(call.out, answer)
+    return Exit.OK
+
+
+async def _answer(aim: Target, what: str) -> Answer:
+    async with connected(aim) as bus, watched(bus, aim.settings.distributor.heartbeat_seconds) as fleet:
+        slot = fleet.slot(what)
+        if slot is not None:
+            return await _about_model(bus, slot, fleet.nodes)
+        node = fleet.node(what)
+        if node is not None:
+            return await _about_node(bus, node, fleet.slots)
+        return await _about_event(bus, what)
+
+
+async def _about_model(bus: Bus, slot: SlotState, nodes: Sequence[NodeView]) -> Answer:
+    events = await history.collect(bus, history.subjects((), slot.model))
+    cause = slot.cause.correlation or slot.cause.event
+    first = next((event for event in events if event.correlationid == cause), None)
+    found = await _whole_chain(bus, cause, first, None)
+    return Answer("model", slot.model, tuple(model_facts(slot, rollout(slot, nodes))), found, _refused(events, cause))
+
+
+def model_facts(slot: SlotState, progress: Rollout) -> list[str]:
+    """What is served, by whose decision, and where it is not there yet."""
+    served = slot.production.version if slot.production else "nothing"
+    before = f", before it {slot.previous.version}" if slot.previous else ""
+    decided = f"by {slot.cause.by} at {clock(moment(slot.at))} because of event {slot.cause.event}"
+    said = [
+        f"{slot.model} is at {served} (generation {slot.generation}{before}), {decided}",
+        f"{len(progress.ready)} of {progress.wanted} nodes that want it serve it: {', '.join(progress.ready) or '-'}",
+    ]
+    return said + [f"not yet on {each.node}: {each.reason}" for each in progress.waiting]
+
+
+async def _about_node(bus: Bus, node: NodeView, slots: Sequence[SlotState]) -> Answer:
+    events = await history.collect(bus, start_time=history.since(86400))
+    own = [event for event in events if _names(event, node.name)]
+    return Answer("node", node.name, tuple(node_facts(node, slots)), None, tuple(own[-NODE_EVENTS:]))
+
+
+def node_facts(node: NodeView, slots: Sequence[SlotState]) -> list[str]:
+    """How a node is, and what it is behind with."""
+    status = node.status
+    said = [
+        f"{node.name} is {node.state}, last heard {duration(node.age_seconds)} ago: {status.status}",
+        f"fleetcast {status.version}, process {status.pid}, since {status.started_at}, data in {status.data}",
+    ]
+    for slot in slots:
+        said += [f"behind with {slot.model}: {each.reason}" for each in rollout(slot, (node,)).waiting]
+    if status.spool_entries:
+        said.append(f"{status.spool_entries} events wait in its spool for NATS")
+    return said
+
+
+async def _about_event(bus: Bus, prefix: str) -> Answer:
+    if len(prefix) < MIN_PREFIX:
+        raise usage(
+            f"{prefix!r} is neither a model nor a node", why=f"an event id needs {MIN_PREFIX} characters at least"
+        )
+    events = await history.collect(bus)
+    matching = {event.id: event for event in events if event.id.startswith(prefix)}
+    if not matching:
+        raise not_found(
+            f"no model, node or event is called {prefix!r}",
+            next_step="fleetcast events --since 7d, or fleetcast dlq ls",
+        )
+    if len(matching) > 1:
+        raise usage(f"{len(matching)} events begin with {prefix!r}", why=", ".join(sorted(matching)[:5]))
+    event = next(iter(matching.values()))
+    found = chain(events, event.correlationid, asked=event.id)
+    return Answer("event", event.id, (line(event),), found)
+
+
+async def _whole_chain(bus: Bus, cause: str, first: Event | None, asked: str | None) -> Chain | None:
+    """The chain of *cause*: all events from its first one on, because nodes report under their own names."""
+    if first is None:
+        return None
+    return chain(await history.collect(bus, start_sequence=first.sequence), cause, asked=asked)
+
+
+def _refused(events: Sequence[Event], cause: str) -> tuple[Event, ...]:
+    """The newest refusals of other events about the same model."""
+    rejected = [event for event in events if event.type.name == "event.rejected" and event.correlationid != cause]
+    return tuple(rejected[-3:])
+
+
+def _names(event: Event, node: str) -> bool:
+    origin = getattr(event.payload, "origin", None)
+    origin_node = origin if isinstance(origin, str) else getattr(origin, "node", None)
+    return node in {event.key, getattr(event.payload, "node", None), origin_node}
+
+
+def _tell(out: Output, answer: Answer) -> None:
+    for fact in answer.facts:
+        out.text(fact)
+    if answer.chain is not None:
+        first = answer.chain.links[0].event
+        out.text(f"\nwhat happened, from {clock(first.time)} on (correlation {answer.chain.correlationid}):")
+        for link in answer.chain.links:
+            out.text(link.text)
+        out.text("\nhow it ended:")
+        for sentence in answer.chain.verdict:
+            out.text(f"  {sentence}")
+    if answer.events:
+        out.text("\nevents:")
+        for event in answer.events:
+            out.text(f"  {line(event)}")

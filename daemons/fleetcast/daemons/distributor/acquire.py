@@ -1,0 +1,292 @@
+"""One acquisition: the steps from an offer to an installed version, each of which may be repeated after a crash."""
+
+import asyncio
+import base64
+import binascii
+import hashlib
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TypeVar
+
+import structlog
+
+from fleetcast.daemons.distributor.neighbours import Neighbours
+from fleetcast.daemons.distributor.parts import Parts
+from fleetcast.daemons.distributor.progress import TransferProgress
+from fleetcast.daemons.distributor.rules import Offer
+from fleetcast.daemons.distributor.shelf import Shelf
+from fleetcast.daemons.distributor.swarm import without
+from fleetcast.events.content import Content
+from fleetcast.events.ids import new_ulid
+from fleetcast.events.payloads import Checks, TransferFact, TransferFailed, TransferStarted, TransferVerified
+from fleetcast.events.payloads import IntegrityFailed, VersionInstalled
+from fleetcast.events.wants import wants
+from fleetcast.transport import metainfo as torrent
+from fleetcast.transport.checks import Verdict, check_format
+from fleetcast.transport.errors import FormatRefused, MetainfoRefused, StoreFull
+from fleetcast.transport.pieces import PieceVerifier
+from fleetcast.transport.protocol import FetchRequest
+from fleetcast.transport.store import Pins
+
+log = structlog.get_logger("fleetcast.distributor.acquire")
+
+BY_PIECES_ROOT = "by pieces root"
+
+_Fact = TypeVar("_Fact", bound=TransferFact)
+
+
+class Acquisition:
+    """Brings offers onto this node."""
+
+    def __init__(self, parts: Parts, neighbours: Neighbours, shelf: Shelf) -> None:
+        self._parts = parts
+        self._neighbours = neighbours
+        self._shelf = shelf
+        self._later: set[asyncio.Task[None]] = set()
+
+    async def acquire(self, offer: Offer) -> None:
+        """Fetch, prove and install one offer.
+
+        Raises:
+            BadData: what arrived is not what was promised, or cannot be loaded.
+            TransferError: the sources failed; worth another try.
+            StoreError: this node failed (no space, I/O); worth another try.
+            BusUnavailable: large metainfo, or the registry's word on the version, could not be read.
+        """
+        if await asyncio.to_thread(self._parts.store.has, offer.content):
+            verdict = await self.prove_stored(offer.content)
+            await self.ensure_record(offer)
+            await self._confirm_version(offer)
+            await self.install(offer, transport="local", seconds=0.0, checks=_checks("ok", verdict), transfer=new_ulid())
+            await self.seed(offer)
+            return
+        progress = TransferProgress(self._parts, offer, self._parts.bittorrent.name)
+        try:
+            await self._bring(offer, progress)
+        except asyncio.CancelledError:
+            progress.end("stopped", "not wanted any more, or the daemon ended")
+            raise
+        except Exception as fault:
+            await self._say_failed(offer, progress, fault)
+            raise
+        progress.end("installed")
+        self._confirm_later(offer, progress.transfer)
+
+    async def _bring(self, offer: Offer, progress: TransferProgress) -> None:
+        verdict = await self._fetch(offer, progress)
+        await asyncio.to_thread(self._parts.store.admit, offer.content)
+        await self.ensure_record(offer)
+        await self._confirm_version(offer)
+        await self.install(
+            offer,
+            transport=progress.status.transport,
+            seconds=progress.seconds,
+            checks=_checks(BY_PIECES_ROOT, verdict),
+            transfer=progress.transfer,
+        )
+        await self._parts.say_of(offer, _fact(TransferVerified, offer, progress), discriminator=progress.transfer)
+        await self._neighbours.announce(offer.artifact, complete=True)
+
+    async def _fetch(self, offer: Offer, progress: TransferProgress) -> str:
+        """Bring the bytes into the swarm folder, proven by size, pieces and format; returns the format's verdict."""
+        parts, content = self._parts, offer.content
+        await self._make_room(content)
+        blob = await self.metainfo(offer)
+        folder = parts.store.swarm_folder(offer.artifact)
+        progress.open(PieceVerifier(torrent.read(blob, content), content, folder))
+        parts.swarm.note(offer.artifact, offer.origin.node, offer.origin.endpoints, complete=True)
+        async with asyncio.TaskGroup() as group:
+            # Neither the fact nor the notice may delay the first byte.
+            group.create_task(self._say_started(offer, progress))
+            group.create_task(self._neighbours.announce(offer.artifact, complete=False))
+            await parts.bittorrent.fetch(
+                FetchRequest(
+                    transfer=progress.transfer,
+                    artifact=offer.artifact,
+                    content=content,
+                    metainfo=blob,
+                    folder=folder,
+                    sources=without(parts.swarm.sources(offer.artifact), parts.node),
+                ),
+                progress,
+            )
+        progress.enter("verifying")
+        await progress.prove_rest()
+        files = {f.path: folder / offer.artifact[:16] / f.path for f in content.files}
+        return await self.prove_format(content, files)
+
+    async def _make_room(self, content: Content) -> None:
+        """Make sure that the content fits; what nothing pins goes first.
+
+        Raises:
+            StoreFull: it does not fit all the same.
+        """
+        store = self._parts.store
+        try:
+            await asyncio.to_thread(store.reserve, content)
+        except StoreFull as full:
+            pins = Pins(artifacts=frozenset(t.artifact for t in self._parts.board.active))
+            needed = content.size + self._parts.settings.store.reserve_bytes
+            collected = await asyncio.to_thread(store.collect, pins, until_free_bytes=needed)
+            log.warning("store.collected", reason=str(full), versions=len(collected.versions), bytes=collected.bytes)
+            for artifact in collected.artifacts:
+                await self._parts.bittorrent.unseed(artifact)
+                await self._neighbours.announce(artifact, complete=False, left=True)
+            await self._shelf.refresh()
+            await asyncio.to_thread(store.reserve, content)
+
+    async def prove_format(self, content: Content, paths: Mapping[str, Path]) -> str:
+        """Run the format test on every file; returns `ok` or `not tested (…)`.
+
+        Raises:
+            FormatRefused: a file does not load; it was put into quarantine when it was not yet in the store.
+        """
+        verdict = "ok"
+        for file in content.files:
+            report = await check_format(paths[file.path], content.format, self._parts.settings.verify)
+            if report.verdict is Verdict.REFUSED:
+                raise FormatRefused(f"{file.path}: {report.detail}")
+            if report.verdict is Verdict.NOT_TESTED:
+                verdict = f"not tested ({report.detail})"
+        return verdict
+
+    async def prove_stored(self, content: Content) -> str:
+        """Run the format test on content that is in the store."""
+        return await self.prove_format(content, {f.path: self._parts.store.blob(f.sha256) for f in content.files})
+
+    async def keep_own(self, offer: Offer, verdict: str) -> None:
+        """Seed what this node itself offers, and install it when this node wants it."""
+        await self.ensure_record(offer)
+        await self.seed(offer)
+        if wants(self._parts.wants, offer.kind, offer.name):
+            checks = _checks("ok", verdict)
+            await self.install(offer, transport="origin", seconds=0.0, checks=checks, transfer="origin")
+
+    async def metainfo(self, offer: Offer) -> bytes:
+        """The torrent of an offer: from the offer itself, or from the object bucket.
+
+        Raises:
+            MetainfoRefused: it is not what the offer names.
+            BusUnavailable: the bucket cannot be read.
+        """
+        if offer.metainfo_b64 is not None:
+            try:
+                return base64.b64decode(offer.metainfo_b64, validate=True)
+            except binascii.Error as broken:
+                raise MetainfoRefused(f"metainfo is not base 64: {broken}") from broken
+        if offer.metainfo_ref is None:
+            raise MetainfoRefused("the offer carries no metainfo")
+        blob = await self._parts.bus.object_get(offer.metainfo_ref.name)
+        if hashlib.sha256(blob).hexdigest() != offer.metainfo_ref.sha256:
+            raise MetainfoRefused(f"object {offer.metainfo_ref.name} is not the one that the offer names")
+        return blob
+
+    async def ensure_record(self, offer: Offer) -> None:
+        """Keep beside the bytes what a restart needs to seed them again."""
+        blob = await self.metainfo(offer)
+        await asyncio.to_thread(self._parts.store.write_record, offer.content, blob, offer.envelope)
+
+    async def seed(self, offer: Offer) -> None:
+        """Offer verified content of this node to the swarm."""
+        parts = self._parts
+        folder = await asyncio.to_thread(parts.store.link_swarm, offer.content)
+        await parts.bittorrent.seed(offer.artifact, offer.content, await self.metainfo(offer), folder)
+        await self._neighbours.announce(offer.artifact, complete=True)
+
+    async def _confirm_version(self, offer: Offer) -> None:
+        """Ask the registry whether the offer is what the version was reserved for: events may be forged."""
+        state = await self._parts.registry.version(offer.name, offer.version, offer.kind)
+        if state is None or state.artifact != offer.artifact:
+            known = "unknown to the registry" if state is None else f"reserved for artifact {state.artifact}"
+            raise MetainfoRefused(f"{offer.name}@{offer.version} is {known}; this offer was not installed")
+
+    async def install(self, offer: Offer, *, transport: str, seconds: float, checks: Checks, transfer: str) -> None:
+        """Make verified content visible at its version path, and say so."""
+        parts = self._parts
+        record = await asyncio.to_thread(
+            parts.store.install, offer.content, offer.name, offer.version, checks, transport, round(seconds, 3)
+        )
+        await self._shelf.refresh()
+        folder = parts.store.version_folder(offer.kind, offer.name, offer.version)
+        log.info(
+            "version.installed",
+            version=offer.version,
+            artifact=offer.artifact,
+            bytes=record.bytes,
+            transport=transport,
+            seconds=round(seconds, 3),
+            checks=checks.model_dump(),
+            path=str(folder),
+        )
+        payload = VersionInstalled(
+            model=offer.name,
+            version=offer.version,
+            artifact=offer.artifact,
+            node=parts.node,
+            checks=checks,
+            bytes=record.bytes,
+            transport=transport,
+            seconds=round(seconds, 3),
+            path=str(folder),
+        )
+        await parts.say_of(offer, payload, discriminator=transfer)
+
+    async def _say_started(self, offer: Offer, progress: TransferProgress) -> None:
+        log.info("transfer.started", version=offer.version, artifact=offer.artifact, bytes=offer.content.size)
+        await self._parts.say_of(offer, _fact(TransferStarted, offer, progress), discriminator=progress.transfer)
+
+    async def _say_failed(self, offer: Offer, progress: TransferProgress, fault: Exception) -> None:
+        reason = str(fault) or type(fault).__name__
+        progress.end("failed", reason)
+        log.warning("transfer.failed", version=offer.version, artifact=offer.artifact, reason=reason)
+        fact = _fact(TransferFailed, offer, progress, reason=reason)
+        await self._parts.say_of(offer, fact, discriminator=progress.transfer)
+
+    def _confirm_later(self, offer: Offer, transfer: str) -> None:
+        task = asyncio.create_task(self._confirm(offer, transfer), name=f"confirm:{offer.artifact[:16]}")
+        self._later.add(task)
+        task.add_done_callback(self._later.discard)
+
+    async def _confirm(self, offer: Offer, transfer: str) -> None:
+        """Flat SHA-256 of what a swarm brought, at low priority; a mismatch is an incident."""
+        parts = self._parts
+        loop = asyncio.get_running_loop()
+        began = time.monotonic()
+        wrong = await loop.run_in_executor(parts.idle, parts.store.verify, offer.content)
+        if not wrong:
+            await asyncio.to_thread(parts.store.confirm, offer.content, offer.name, offer.version)
+            await self._shelf.refresh()
+            log.info("version.confirmed", version=offer.version, seconds=round(time.monotonic() - began, 3))
+            return
+        for mismatch in wrong:
+            log.error("integrity.failed", version=offer.version, path=mismatch.path, actual=mismatch.actual)
+            fact = IntegrityFailed(
+                node=parts.node,
+                model=offer.name,
+                version=offer.version,
+                artifact=offer.artifact,
+                path=mismatch.path,
+                expected=mismatch.expected,
+                actual=mismatch.actual,
+            )
+            await parts.say_of(offer, fact, discriminator=f"{transfer}/{mismatch.path}")
+
+
+def _checks(sha256: str, format_verdict: str) -> Checks:
+    return Checks(size="ok", sha256=sha256, format=format_verdict)
+
+
+def _fact(kind: type[_Fact], offer: Offer, progress: TransferProgress, reason: str | None = None) -> _Fact:
+    status = progress.status
+    return kind(
+        transfer=status.transfer,
+        artifact=offer.artifact,
+        node=status.node,
+        transport=status.transport,
+        model=offer.name,
+        version=offer.version,
+        bytes_by_source=status.bytes_by_source,
+        seconds=round(progress.seconds, 3),
+        reason=reason,
+    )

@@ -1,0 +1,65 @@
+"""What this node says of itself: transfers, installs, state. One owner, the daemon's loop; readers get values."""
+
+import asyncio
+from collections import deque
+from collections.abc import Iterable
+
+from fleetcast.events.payloads import DaemonState
+from fleetcast.events.state import ModelStatus, TransferStatus
+
+ENDED_SHOWN = 8
+"""Ended transfers that a heartbeat still shows."""
+
+
+class Board:
+    """The live picture of one node. `changed` is set whenever the next heartbeat would differ."""
+
+    def __init__(self) -> None:
+        self.changed = asyncio.Event()
+        self.state = DaemonState.STARTING
+        self.models: tuple[ModelStatus, ...] = ()
+        self.spool_entries = 0
+        self._active: dict[str, TransferStatus] = {}
+        self._ended: deque[TransferStatus] = deque(maxlen=ENDED_SHOWN)
+
+    def show(self, status: TransferStatus) -> None:
+        """Put up an active transfer; only a change of its state is worth a heartbeat, bytes go by progress messages."""
+        before = self._active.get(status.transfer)
+        self._active[status.transfer] = status
+        if before is None or before.state != status.state:
+            self.changed.set()
+
+    def end(self, status: TransferStatus) -> None:
+        self._active.pop(status.transfer, None)
+        self._ended.append(status)
+        self.changed.set()
+
+    def set_models(self, models: Iterable[ModelStatus]) -> None:
+        self.models = tuple(models)
+        self.changed.set()
+
+    def set_state(self, state: DaemonState) -> None:
+        if state is not self.state:
+            self.state = state
+            self.changed.set()
+
+    @property
+    def active(self) -> tuple[TransferStatus, ...]:
+        return tuple(self._active.values())
+
+    @property
+    def transfers(self) -> tuple[TransferStatus, ...]:
+        """Active ones first, then the last few that ended."""
+        return (*self._active.values(), *self._ended)
+
+    @property
+    def sentence(self) -> str:
+        """One line for `systemctl status`."""
+        count = sum(len(m.installed) for m in self.models)
+        held = f"{count} version{'' if count == 1 else 's'} of {len(self.models)} model{'' if len(self.models) == 1 else 's'}"
+        if not self._active:
+            return f"{held}, no transfer"
+        first = next(iter(self._active.values()))
+        percent = 100 * first.bytes_done // max(1, first.bytes_total)
+        rate = first.rate_bytes_per_second / 1e6
+        return f"{held}, {len(self._active)} transfer(s): {first.model}@{first.version} {percent} % {rate:.0f} MB/s"

@@ -1,0 +1,148 @@
+"""Inspection: proves again what is installed, names what differs, and starts its repair from peers."""
+
+import asyncio
+import time
+
+import structlog
+from pydantic import Field, ValidationError
+
+from fleetcast.bus import ServiceError
+from fleetcast.daemons.distributor.parts import Parts
+from fleetcast.daemons.distributor.reconcile import Reconciler
+from fleetcast.daemons.distributor.shelf import Shelf
+from fleetcast.daemons.distributor.transfers import Transfers
+from fleetcast.events.content import Kind, Value
+from fleetcast.events.payloads import IntegrityFailed
+from fleetcast.events.state import InstalledVersion
+
+log = structlog.get_logger("fleetcast.distributor.inspection")
+
+
+class InspectionRequest(Value):
+    """What to prove again; None: all."""
+
+    model: str | None = None
+    version: str | None = None
+    nodes: tuple[str, ...] | None = None
+
+
+class FileVerdict(Value):
+    """One file: `actual` is the SHA-256 found, or why none was."""
+
+    kind: Kind
+    model: str
+    version: str
+    path: str
+    file: str
+    ok: bool
+    expected: str
+    actual: str
+
+
+class VersionName(Value):
+    """A version in a report."""
+
+    model: str
+    version: str
+
+
+class InspectionReport(Value):
+    """What one node found."""
+
+    node: str
+    checked: tuple[FileVerdict, ...] = ()
+    repairing: tuple[VersionName, ...] = ()
+    seconds: float = Field(default=0.0, ge=0)
+
+
+class Inspector:
+    """Answers `fc.svc.distributor.verify`."""
+
+    def __init__(self, parts: Parts, shelf: Shelf, transfers: Transfers, reconciler: Reconciler) -> None:
+        self._parts = parts
+        self._shelf = shelf
+        self._transfers = transfers
+        self._reconciler = reconciler
+        self._one_at_a_time = asyncio.Lock()
+
+    async def answer(self, body: bytes) -> bytes:
+        """Handle a request of the service.
+
+        Raises:
+            ServiceError: the request is not one.
+        """
+        try:
+            request = InspectionRequest.model_validate_json(body or b"{}")
+        except ValidationError as invalid:
+            raise ServiceError(400, f"not a verify request: {invalid.errors()[0]['msg']}") from invalid
+        if request.nodes is not None and self._parts.node not in request.nodes:
+            return InspectionReport(node=self._parts.node).model_dump_json().encode()
+        async with self._one_at_a_time:
+            report = await self.inspect(request)
+        return report.model_dump_json().encode()
+
+    async def inspect(self, request: InspectionRequest) -> InspectionReport:
+        """Prove what *request* names; repair what differs."""
+        began = time.monotonic()
+        await self._shelf.refresh()
+        checked: list[FileVerdict] = []
+        damaged: list[VersionName] = []
+        for kind, name, installed in self._shelf.versions():
+            if request.model not in {None, name} or request.version not in {None, installed.version}:
+                continue
+            verdicts = await self._prove(kind, name, installed)
+            checked += verdicts
+            wrong = [v for v in verdicts if not v.ok]
+            if wrong:
+                damaged.append(VersionName(model=name, version=installed.version))
+                await self._repair(kind, name, installed, wrong)
+        return InspectionReport(
+            node=self._parts.node,
+            checked=tuple(checked),
+            repairing=tuple(damaged),
+            seconds=round(time.monotonic() - began, 3),
+        )
+
+    async def _prove(self, kind: Kind, name: str, installed: InstalledVersion) -> list[FileVerdict]:
+        store = self._parts.store
+        record = await asyncio.to_thread(store.read_record, installed.artifact)
+        folder = store.version_folder(kind, name, installed.version)
+        wrong = {m.path: m for m in await asyncio.to_thread(store.verify, record.content, folder)}
+        return [
+            FileVerdict(
+                kind=kind,
+                model=name,
+                version=installed.version,
+                path=str(folder / file.path),
+                file=file.path,
+                ok=file.path not in wrong,
+                expected=file.sha256,
+                actual=wrong[file.path].actual if file.path in wrong else file.sha256,
+            )
+            for file in record.content.files
+        ]
+
+    async def _repair(
+        self, kind: Kind, name: str, installed: InstalledVersion, wrong: list[FileVerdict]
+    ) -> None:
+        """Take the damaged bytes away and let the goals bring them back from peers."""
+        parts = self._parts
+        for verdict in wrong:
+            log.error("integrity.failed", model=name, version=installed.version, path=verdict.path, actual=verdict.actual)
+        await parts.bittorrent.unseed(installed.artifact)
+        record = await asyncio.to_thread(parts.store.read_record, installed.artifact)
+        await asyncio.to_thread(parts.store.withdraw, record.content, [v.file for v in wrong])
+        await self._shelf.refresh()
+        self._transfers.give_another_chance(installed.artifact)
+        self._reconciler.repair((kind, name), installed)
+        for verdict in wrong:
+            fact = IntegrityFailed(
+                node=parts.node,
+                model=name,
+                version=installed.version,
+                artifact=installed.artifact,
+                path=verdict.path,
+                expected=verdict.expected,
+                actual=verdict.actual,
+            )
+            await parts.say_first(fact)

@@ -1,0 +1,62 @@
+"""Intake: one look at every event by one distributor of the fleet, so that nothing is refused in silence and nothing is
+refused three hundred times: what does not parse, and what names a node that does not exist."""
+
+import structlog
+
+from fleetcast.bus import ConsumerSpec, Delivery, Reject, Retry
+from fleetcast.daemons.distributor.neighbours import Neighbours
+from fleetcast.daemons.distributor.origin import SUBMISSIONS, OriginDesk, submission_subjects
+from fleetcast.daemons.distributor.parts import Parts
+from fleetcast.daemons.distributor.rules import check_addressee
+from fleetcast.events.envelope import Event
+
+log = structlog.get_logger("fleetcast.distributor.intake")
+
+PATIENCE = 3
+"""Looks at an event that names an unknown node before it is refused: its node may be starting right now."""
+PATIENCE_SECONDS = 2.0
+
+
+class IntakeDesk:
+    """Checks every event of the fleet once."""
+
+    def __init__(self, parts: Parts, neighbours: Neighbours) -> None:
+        self._parts = parts
+        self._neighbours = neighbours
+
+    async def handle(self, event: Event, delivery: Delivery) -> None:
+        """Refuse a submission to a node that nobody knows.
+
+        Raises:
+            Retry: the node may be about to start.
+            Reject: it is not; said as `event.rejected`.
+        """
+        if event.type.name not in SUBMISSIONS:
+            return
+        node = getattr(event.payload, "node", "")
+        unknown = check_addressee(node, {*self._neighbours.nodes, self._parts.node})
+        if unknown is None:
+            return
+        if delivery.attempt < PATIENCE:
+            raise Retry(PATIENCE_SECONDS)
+        await self._parts.reject(event, unknown.reason, field="node", next_step=unknown.next_step)
+        raise Reject(unknown.reason, field="node", next_step=unknown.next_step)
+
+
+async def consume_intake(parts: Parts, desk: IntakeDesk) -> None:
+    """Share the look at all events with the other distributors, until cancelled."""
+    spec = ConsumerSpec(stream="FC_EVENTS", subjects=("fc.ev.>",), durable="intake", start="new", concurrency=16)
+    await parts.bus.consume_events(spec, desk.handle, reject_source=parts.source, report_invalid=True)
+
+
+async def consume_submissions(parts: Parts, desk: OriginDesk) -> None:
+    """Take what names this node, until cancelled."""
+    spec = ConsumerSpec(
+        stream="FC_EVENTS",
+        subjects=submission_subjects(),
+        durable=f"origin-{parts.node}",
+        start="new",
+        concurrency=2,
+        double_ack=True,
+    )
+    await parts.bus.consume_events(spec, desk.handle, reject_source=parts.source, report_invalid=False)

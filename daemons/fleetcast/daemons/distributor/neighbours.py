@@ -1,0 +1,126 @@
+"""Neighbours: tells the swarm who joined, and hears who else did; heartbeats repair what messages missed."""
+
+import asyncio
+import contextlib
+import random
+
+import structlog
+from pydantic import ValidationError
+
+from fleetcast.bus import Entry, Message
+from fleetcast.daemons.distributor.parts import Parts
+from fleetcast.daemons.distributor.rules import answers
+from fleetcast.daemons.distributor.swarm import source
+from fleetcast.events.state import NodeStatus, PeerNotice, peer_subject
+
+log = structlog.get_logger("fleetcast.distributor.neighbours")
+
+NOTICES = "fc.peer.*"
+ANSWERS = "fc.peer.*.{node}"
+MAX_WAITING = 4096
+"""Notices that wait to be taken."""
+
+
+class Neighbours:
+    """Keeps the swarm book and the transport's sources up to date."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._statuses: dict[str, NodeStatus] = {}
+        self._heard: asyncio.Queue[Message] = asyncio.Queue(MAX_WAITING)
+
+    @property
+    def statuses(self) -> tuple[NodeStatus, ...]:
+        """The last heartbeat of every node, this one included."""
+        return tuple(self._statuses.values())
+
+    @property
+    def nodes(self) -> frozenset[str]:
+        """All nodes whose distributor was heard of within the life of the bucket."""
+        return frozenset(self._statuses)
+
+    async def announce(self, artifact: str, *, complete: bool, left: bool = False) -> None:
+        """Tell the others that this node is in the swarm, holds it all, or left."""
+        await self._parts.bus.send(peer_subject(artifact), self._notice(artifact, complete, left=left))
+
+    def _notice(self, artifact: str, complete: bool, *, left: bool = False, answer: bool = False) -> bytes:
+        return (
+            PeerNotice(
+                artifact=artifact,
+                node=self._parts.node,
+                endpoints=self._parts.endpoints,
+                complete=complete,
+                left=left,
+                answer=answer,
+            )
+            .model_dump_json()
+            .encode()
+        )
+
+    def hear(self, message: Message) -> None:
+        """Queue a notice from the bus; beyond the limit it is dropped, and the next heartbeat repairs that."""
+        with contextlib.suppress(asyncio.QueueFull):
+            self._heard.put_nowait(message)
+
+    async def take(self, message: Message) -> None:
+        """Take a notice."""
+        try:
+            notice = PeerNotice.model_validate_json(message.data)
+        except ValidationError as invalid:
+            log.warning("peer.notice_invalid", subject=message.subject, errors=invalid.error_count())
+            return
+        if notice.node == self._parts.node:
+            return
+        is_new = self._parts.swarm.take_notice(notice)
+        state = self._parts.bittorrent.membership(notice.artifact)
+        if state is None:
+            return
+        if is_new:
+            await self._parts.bittorrent.add_sources(notice.artifact, (source(notice.node, notice.endpoints),))
+        if not notice.answer and not notice.left and answers(self._parts.swarm.members(notice.artifact), _draw()):
+            reply = self._notice(notice.artifact, state.complete, answer=True)
+            await self._parts.bus.send(f"{peer_subject(notice.artifact)}.{notice.node}", reply)
+
+    async def take_heartbeat(self, entry: Entry) -> None:
+        """Take a node's heartbeat, or learn that it expired (empty data)."""
+        node = entry.subject.rsplit(".", 2)[-2]
+        if not entry.data:
+            self._statuses.pop(node, None)
+            self._parts.swarm.forget_node(node)
+            return
+        try:
+            status = NodeStatus.model_validate_json(entry.data)
+        except ValidationError:
+            return  # written by a newer version: not ours to judge
+        if status.daemon != "distributor":
+            return
+        self._statuses[status.node] = status
+        if status.node == self._parts.node:
+            return
+        for artifact in self._parts.swarm.take_heartbeat(status):
+            if self._parts.bittorrent.membership(artifact) is not None:
+                await self._parts.bittorrent.add_sources(artifact, (source(status.node, status.endpoints),))
+
+    async def listen(self) -> None:
+        """Hear notices and answers until cancelled."""
+        bus = self._parts.bus
+        stops = [
+            await bus.listen(NOTICES, self.hear),
+            await bus.listen(ANSWERS.format(node=self._parts.node), self.hear),
+        ]
+        try:
+            while True:
+                await self.take(await self._heard.get())
+        finally:
+            for stop in stops:
+                await stop()
+
+    async def watch_heartbeats(self) -> None:
+        """Follow the heartbeats of all nodes until cancelled."""
+        async for entry in self._parts.bus.watch("KV_fc_nodes", ("$KV.fc_nodes.*.distributor",)):
+            if isinstance(entry, Entry):
+                await self.take_heartbeat(entry)
+
+
+def _draw() -> float:
+    return random.random()  # noqa: S311 - thins out answers, protects nothing

@@ -1,0 +1,227 @@
+"""The origin: takes a file that an event names on this node, gives it its identity, and offers it to the fleet."""
+
+import asyncio
+import base64
+import hashlib
+import time
+from dataclasses import dataclass
+
+import structlog
+
+from fleetcast.bus import Delivery, Reject
+from fleetcast.daemons.distributor.acquire import Acquisition
+from fleetcast.daemons.distributor.parts import Parts, now
+from fleetcast.daemons.distributor.rules import Offer, data_set_version, offer_from_state
+from fleetcast.events import names
+from fleetcast.events.content import Kind
+from fleetcast.events.envelope import Event, new_event
+from fleetcast.events.payloads import (
+    ArtifactAvailable,
+    ExportCompleted,
+    MetainfoRef,
+    ModelPromoted,
+    ModelSubmitted,
+    Origin,
+)
+from fleetcast.events.state import Cause, SlotEntry, VersionState
+from fleetcast.registry import VersionTaken
+from fleetcast.transport import metainfo
+from fleetcast.transport.errors import BadData, ContentRefused, FormatRefused
+from fleetcast.transport.store import Ingested
+
+log = structlog.get_logger("fleetcast.distributor.origin")
+
+INLINE_BYTES = 256 * 1024
+"""Metainfo above this travels by the object bucket; NATS messages are limited to 1 MiB."""
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """What an event asks an origin to take."""
+
+    kind: Kind
+    name: str
+    version: str | None
+    path: str
+    asks_to_serve: bool
+    run_id: str | None = None
+    metrics: dict[str, object] | None = None
+    metadata: dict[str, object] | None = None
+
+
+def submission(event: Event) -> Submission | None:
+    """The submission in an event; None when the event is of another type."""
+    payload = event.payload
+    if isinstance(payload, ExportCompleted):
+        return Submission(
+            kind=Kind.DATASET,
+            name=payload.lane,
+            version=payload.dataset_id,
+            path=payload.path,
+            asks_to_serve=True,
+            run_id=payload.run_id,
+            metadata={"samples_new": payload.samples_new, "samples_total": payload.samples_total},
+        )
+    if isinstance(payload, ModelSubmitted):
+        return Submission(
+            kind=Kind.MODEL,
+            name=payload.model,
+            version=payload.version,
+            path=payload.path,
+            asks_to_serve=isinstance(payload, ModelPromoted),
+            run_id=payload.run_id,
+            metrics=payload.metrics,
+            metadata=payload.metadata,
+        )
+    return None
+
+
+SUBMISSIONS = ("model.promoted", "model.registered", "export.completed")
+
+
+def submission_subjects() -> tuple[str, ...]:
+    """Subjects of all events that submit a file, in both spellings."""
+    return tuple(s for name in SUBMISSIONS for s in names.find(name).filters())
+
+
+class OriginDesk:
+    """Handles the events that name this node as the holder of a file. Every step may be repeated."""
+
+    def __init__(self, parts: Parts, acquisition: Acquisition) -> None:
+        self._parts = parts
+        self._acquisition = acquisition
+
+    async def handle(self, event: Event, delivery: Delivery) -> None:
+        """Take one submission.
+
+        Raises:
+            Reject: the file or the version cannot be taken; the reason was published as `event.rejected`.
+        """
+        asked = submission(event)
+        if asked is None or getattr(event.payload, "node", None) != self._parts.node:
+            return
+        structlog.contextvars.bind_contextvars(correlation_id=event.correlationid, model=asked.name)
+        began = time.monotonic()
+        try:
+            offer = await self._offer(event, asked, delivery.sequence)
+        except (BadData, VersionTaken) as refused:
+            raise await self._refusal(event, refused) from refused
+        await self._announce(event, offer)
+        served = await self._order(event, asked, offer, delivery.sequence)
+        log.info(
+            "artifact.offered",
+            version=offer.version,
+            artifact=offer.artifact,
+            bytes=offer.content.size,
+            slot=served,
+            seconds=round(time.monotonic() - began, 3),
+        )
+
+    async def _refusal(self, event: Event, refused: Exception) -> Reject:
+        reason = str(refused)
+        field = getattr(refused, "field", None)
+        next_step = getattr(refused, "next_step", None)
+        winner = None
+        if isinstance(refused, VersionTaken):
+            state = refused.winner
+            winner = f"{state.model}@{state.version} = {state.artifact} from {state.origin.node}"
+            field, next_step = "version", "versions are immutable: publish the new bytes under a new version"
+        await self._parts.reject(event, reason, field=field, winner=winner, next_step=next_step)
+        return Reject(reason, field=field, next_step=next_step or "", winner=winner)
+
+    async def _offer(self, event: Event, asked: Submission, sequence: int) -> Offer:
+        known = await self._reserved_by(event, asked)
+        if known is not None:
+            return known
+        parts = self._parts
+        ingested = await asyncio.to_thread(parts.store.ingest, asked.path, kind=asked.kind)
+        verdict = await self._check(ingested)
+        blob = metainfo.build(ingested.content, ingested.layers, ingested.piece_length)
+        inline, reference = await self._metainfo(ingested.content.artifact, blob)
+        version = asked.version or data_set_version(None, ingested.content.artifact)
+        state = VersionState(
+            model=asked.name,
+            version=version,
+            artifact=ingested.content.artifact,
+            content=ingested.content,
+            origin=Origin(node=parts.node, endpoints=parts.endpoints),
+            metainfo_b64=inline,
+            metainfo_ref=reference,
+            cause=_cause(event, sequence),
+            at=now(),
+            run_id=asked.run_id,
+            metrics=asked.metrics,
+            metadata=asked.metadata,
+        )
+        reserved = await parts.registry.reserve_version(state, request=f"reserve/{event.id}", actor=event.source)
+        offer = offer_from_state(reserved.state)
+        await self._acquisition.keep_own(offer, verdict)
+        return offer
+
+    async def _reserved_by(self, event: Event, asked: Submission) -> Offer | None:
+        """The offer that this very event led to before, if its bytes are still here: a redelivery repeats no work."""
+        if asked.version is None:
+            return None
+        state = await self._parts.registry.version(asked.name, asked.version, asked.kind)
+        if state is None or state.cause.event != event.id or state.origin.node != self._parts.node:
+            return None
+        if not await asyncio.to_thread(self._parts.store.has, state.content):
+            return None
+        offer = offer_from_state(state)
+        await self._acquisition.keep_own(offer, await self._acquisition.prove_stored(offer.content))
+        return offer
+
+    async def _check(self, ingested: Ingested) -> str:
+        try:
+            return await self._acquisition.prove_stored(ingested.content)
+        except FormatRefused as refused:
+            raise ContentRefused(
+                f"not a loadable {ingested.content.format} file: {refused}",
+                field="path",
+                next_step="write the file again (to a new name, then rename it) and publish the event again",
+            ) from refused
+
+    async def _metainfo(self, artifact: str, blob: bytes) -> tuple[str | None, MetainfoRef | None]:
+        if len(blob) * 4 // 3 <= INLINE_BYTES:
+            return base64.b64encode(blob).decode(), None
+        reference = MetainfoRef(name=f"metainfo/{artifact}", sha256=hashlib.sha256(blob).hexdigest(), size=len(blob))
+        await self._parts.bus.object_put(reference.name, blob)
+        return None, reference
+
+    async def _announce(self, event: Event, offer: Offer) -> None:
+        payload = ArtifactAvailable(
+            artifact=offer.artifact,
+            content=offer.content,
+            metainfo_b64=offer.metainfo_b64,
+            metainfo_ref=offer.metainfo_ref,
+            origin=Origin(node=self._parts.node, endpoints=self._parts.endpoints),
+            envelope=offer.envelope,
+            cause=event.id,
+        )
+        log.debug("artifact.announcing", version=offer.version, at_unix=time.time())
+        await self._parts.bus.publish(new_event(payload, source=self._parts.source, cause=event))
+
+    async def _order(self, event: Event, asked: Submission, offer: Offer, sequence: int) -> str:
+        if not asked.asks_to_serve:
+            return "not asked"
+        outcome = await self._parts.registry.order_slot(
+            asked.name,
+            SlotEntry(version=offer.version, artifact=offer.artifact),
+            kind=asked.kind,
+            cause=_cause(event, sequence),
+            request=f"order/{event.id}",
+            actor=event.source,
+        )
+        if outcome.kind == "superseded" and outcome.state.production is not None:
+            ahead = outcome.state.production
+            await self._parts.reject(
+                event,
+                f"{asked.name}@{offer.version} was installed but is not served: a promotion published after this one won",
+                winner=f"{asked.name}@{ahead.version}, generation {outcome.state.generation}",
+                next_step=f"to serve it all the same, publish model.promoted for {asked.name} {offer.version} again",
+            )
+        return f"{outcome.kind}, generation {outcome.state.generation}"
+
+
+def _cause(event: Event, sequence: int) -> Cause:
+    return Cause(event=event.id, sequence=sequence, by=event.source, correlation=event.correlationid)

@@ -1,0 +1,102 @@
+"""The wired parts of one distributor, and how it speaks."""
+
+import asyncio
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import structlog
+
+from fleetcast.bus import Bus
+from fleetcast.client.spool import SpoolWriter
+from fleetcast.config.settings import Settings
+from fleetcast.daemons.distributor.board import Board
+from fleetcast.daemons.distributor.rules import Offer
+from fleetcast.daemons.distributor.swarm import SwarmBook
+from fleetcast.events.envelope import Antecedent, Event, new_event
+from fleetcast.events.payloads import Endpoints, EventRejected, Payload, Wants
+from fleetcast.registry import Registry
+from fleetcast.transport.bittorrent import BittorrentTransport
+from fleetcast.transport.store import Store
+
+log = structlog.get_logger("fleetcast.distributor")
+
+
+def now() -> str:
+    """This moment as RFC 3339 in UTC, to the millisecond."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Follows:
+    """The event that something follows from, when only its ids are known (`envelope.Antecedent`)."""
+
+    id: str
+    correlationid: str
+
+
+@dataclass(kw_only=True)
+class Parts:
+    """What the modules of the distributor work with; made once by `daemon`."""
+
+    node: str
+    settings: Settings
+    bus: Bus
+    registry: Registry
+    store: Store
+    bittorrent: BittorrentTransport
+    spool: SpoolWriter
+    endpoints: Endpoints
+    board: Board
+    swarm: SwarmBook
+    idle: ThreadPoolExecutor
+    started_at: str = field(default_factory=now)
+    _sending: set[asyncio.Task[bool]] = field(default_factory=set)
+
+    @property
+    def wants(self) -> Wants:
+        node = self.settings.node
+        return Wants(models=node.models, lanes=node.lanes, labels=node.labels)
+
+    @property
+    def source(self) -> str:
+        """CloudEvents source of what this daemon says."""
+        return f"/fleet/{self.node}/distributor"
+
+    @property
+    def transports(self) -> tuple[str, ...]:
+        """Transports that work on this node."""
+        return (self.bittorrent.name,) if self.bittorrent.available().ok else ()
+
+    def send_soon(self, subject: str, data: bytes) -> None:
+        """Send a message that nobody waits for and that may be lost."""
+        task = asyncio.get_running_loop().create_task(self.bus.send(subject, data), name=f"send:{subject}")
+        self._sending.add(task)
+        task.add_done_callback(self._sending.discard)
+
+    async def say_first(self, payload: Payload) -> None:
+        """Publish what follows from no event."""
+        await self.bus.emit(new_event(payload, source=self.source), self.spool)
+
+    async def say(self, payload: Payload, *, cause: Antecedent, discriminator: str = "") -> None:
+        """Publish what follows from an event; to the spool when the bus is away."""
+        event = new_event(payload, source=self.source, cause=cause, discriminator=f"{self.node}/{discriminator}")
+        await self.bus.emit(event, self.spool)
+
+    async def say_of(self, offer: Offer, payload: Payload, *, discriminator: str) -> None:
+        """Publish what follows from an offer."""
+        await self.say(payload, cause=Follows(offer.cause, offer.correlation), discriminator=discriminator)
+
+    async def reject(self, event: Event, reason: str, **more: str | None) -> None:
+        """Say that an event was refused, why, and what to do."""
+        next_step = more.pop("next_step", None) or "correct the event and publish it again"
+        log.warning("event.rejected", rejected=event.id, type=event.type.name, reason=reason, **_known(more))
+        payload = EventRejected(
+            event=event.id, subject=event.subject, reason=reason, next_step=next_step, node=self.node, **more
+        )
+        await self.bus.emit(new_event(payload, source=self.source, cause=event, key=event.key), self.spool)
+
+
+def _known(values: Mapping[str, str | None]) -> dict[str, str]:
+    return {k: v for k, v in values.items() if v is not None}

@@ -1,0 +1,178 @@
+"""Level-triggered: compares what slots and offers ask for with what is here, starts what is missing, moves pointers.
+
+Runs at start, on every change, and every few seconds, so that a missed message costs seconds and never correctness.
+"""
+
+import asyncio
+
+import structlog
+
+from fleetcast.bus import Entry, InSync
+from fleetcast.bus.errors import BusError
+from fleetcast.daemons.distributor.parts import Follows, Parts
+from fleetcast.daemons.distributor.rules import Goal, Offer, Urgency, goals, offer_from_event, offer_from_state, remembered
+from fleetcast.daemons.distributor.shelf import Line, Shelf
+from fleetcast.daemons.distributor.transfers import Transfers, Wanted
+from fleetcast.events import names
+from fleetcast.events.envelope import parse
+from fleetcast.events.errors import EventInvalid
+from fleetcast.events.payloads import ArtifactAvailable, VersionActivated
+from fleetcast.events.state import InstalledVersion, SlotState
+from fleetcast.events.wants import wants
+from fleetcast.transport.errors import StoreError
+
+log = structlog.get_logger("fleetcast.distributor.reconcile")
+
+class Reconciler:
+    """Owner of the slots and offers that this node has heard of."""
+
+    def __init__(self, parts: Parts, transfers: Transfers, shelf: Shelf) -> None:
+        self._parts = parts
+        self._transfers = transfers
+        self._shelf = shelf
+        self._repairs: dict[Line, tuple[Goal, ...]] = {}
+        self._slots: dict[Line, SlotState] = {}
+        self._offers: dict[Line, tuple[Offer, ...]] = {}
+        self._slots_known = asyncio.Event()
+        self._offers_known = asyncio.Event()
+        self._wake = asyncio.Event()
+
+    def wake(self) -> None:
+        """Compare again soon."""
+        self._wake.set()
+
+    def repair(self, line: Line, installed: InstalledVersion) -> None:
+        """Bring a damaged version back, whether or not a slot names it."""
+        goal = Goal(installed.version, installed.artifact, Urgency.PRODUCTION)
+        self._repairs[line] = (*self._repairs.get(line, ()), goal)
+        self.wake()
+
+    async def watch_slots(self) -> None:
+        """Follow slot orders until cancelled."""
+        async for state in self._parts.registry.watch_slots():
+            if isinstance(state, InSync):
+                self._slots_known.set()
+                continue
+            line = (state.kind, state.model)
+            known = self._slots.get(line)
+            if known is None or state.generation > known.generation:
+                self._slots[line] = state
+            self.wake()
+
+    async def watch_offers(self) -> None:
+        """Follow `artifact.available` until cancelled."""
+        async for entry in self._parts.bus.watch("FC_EVENTS", (names.find("artifact.available").subject("*"),)):
+            if isinstance(entry, InSync):
+                self._offers_known.set()
+                continue
+            self._take_offer(entry)
+
+    def _take_offer(self, entry: Entry) -> None:
+        try:
+            event = parse(
+                entry.data, subject=entry.subject, headers=entry.headers, stream="FC_EVENTS", sequence=entry.sequence
+            )
+        except EventInvalid as invalid:
+            log.warning("offer.invalid", subject=entry.subject, reason=invalid.reason)
+            return
+        payload = event.payload
+        if not isinstance(payload, ArtifactAvailable):
+            return
+        offer = offer_from_event(payload, correlation=event.correlationid, sequence=entry.sequence)
+        line = (offer.kind, offer.name)
+        if wants(self._parts.wants, offer.kind, offer.name):
+            self._offers[line] = remembered(self._offers.get(line, ()), offer)
+            self.wake()
+
+    async def run(self) -> None:
+        """Compare and act until cancelled."""
+        await self._slots_known.wait()
+        await self._offers_known.wait()
+        while True:
+            self._wake.clear()
+            try:
+                await self.reconcile()
+            except BusError as away:
+                log.warning("reconcile.waiting", reason=str(away))
+            waiting = {
+                asyncio.ensure_future(self._wake.wait()),
+                asyncio.ensure_future(self._transfers.installed.wait()),
+            }
+            try:
+                await asyncio.wait(
+                    waiting,
+                    timeout=self._parts.settings.distributor.resync_seconds,
+                    return_when=asyncio.FIRST_COMPLETED,
+                )
+            finally:
+                for task in waiting:
+                    task.cancel()
+            self._transfers.installed.clear()
+
+    async def reconcile(self) -> None:
+        """One comparison: transfers for what is missing, then every pointer that can move."""
+        self._transfers.pursue(await self._wanted())
+        for line, slot in list(self._slots.items()):
+            if wants(self._parts.wants, *line):
+                await self._activate(line, slot)
+
+    async def _wanted(self) -> Wanted:
+        wanted: Wanted = {}
+        for line in {**self._slots, **self._offers, **self._repairs}:
+            if not wants(self._parts.wants, *line):
+                continue
+            asked = (*self._repairs.get(line, ()), *goals(self._slots.get(line), self._offers.get(line, ())))
+            missing = [g for g in asked if not self._shelf.holds(line, g.version, g.artifact)]
+            self._repairs[line] = tuple(g for g in self._repairs.get(line, ()) if g in missing)
+            for goal in missing:
+                offer = await self._offer_for(line, goal)
+                if offer is not None:
+                    wanted.setdefault(goal.artifact, (goal.urgency, offer))
+        return wanted
+
+    async def _offer_for(self, line: Line, goal: Goal) -> Offer | None:
+        """How to get *goal*; None when nobody can say what it is made of."""
+        kind, name = line
+        for offer in self._offers.get(line, ()):
+            if offer.version == goal.version and offer.artifact == goal.artifact:
+                return offer
+        state = await self._parts.registry.version(name, goal.version, kind)
+        if state is None or state.artifact != goal.artifact:
+            log.error("goal.unknown", model=name, version=goal.version, artifact=goal.artifact)
+            return None
+        return offer_from_state(state)
+
+    async def _activate(self, line: Line, slot: SlotState) -> None:
+        """Move the pointers to what *slot* orders, once that is installed."""
+        entry = slot.production
+        if entry is None or not self._shelf.holds(line, entry.version, entry.artifact):
+            return
+        if self._shelf.generation(line) >= slot.generation:
+            return
+        try:
+            await asyncio.to_thread(self._parts.store.activate, slot)
+        except StoreError as fault:
+            log.error("slot.activation_failed", model=slot.model, generation=slot.generation, reason=str(fault))
+            return
+        await self._shelf.refresh()
+        log.info(
+            "version.activated",
+            model=slot.model,
+            version=entry.version,
+            generation=slot.generation,
+            previous=slot.previous.version if slot.previous else None,
+            correlation_id=slot.cause.correlation,
+        )
+        await self._say_activated(slot, entry.version, entry.artifact)
+
+    async def _say_activated(self, slot: SlotState, version: str, artifact: str) -> None:
+        payload = VersionActivated(
+            model=slot.model,
+            version=version,
+            artifact=artifact,
+            node=self._parts.node,
+            generation=slot.generation,
+            slot="production",
+        )
+        cause = Follows(slot.cause.event, slot.cause.correlation)
+        await self._parts.say(payload, cause=cause, discriminator=f"{slot.kind}/{slot.generation}")

@@ -1,0 +1,222 @@
+"""What a distributor decides, as pure functions over values: what to fetch and in which order, who answers whom, when
+to try again, which promotions concern this node."""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+
+from fleetcast.events.content import Content, Kind
+from fleetcast.events.payloads import ArtifactAvailable, ManifestEnvelope, MetainfoRef, Origin, Statement, Wants
+from fleetcast.events.state import NodeStatus, SlotState, VersionState
+from fleetcast.events.wants import wants
+
+RECENT_OFFERS = 3
+"""Offers per model that are fetched although no slot names them: as many as production versions are kept."""
+
+FULL_MESH_NODES = 64
+"""Up to this many members of a swarm everybody answers a joiner; kraken issue 162 shows what too few answers cost."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offer:
+    """A version that can be fetched: its content, where it started, and the event that it follows from.
+
+    Attributes:
+        sequence: position in `FC_EVENTS` (0 when read from the registry), which orders offers of one model.
+    """
+
+    kind: Kind
+    name: str
+    version: str
+    artifact: str
+    content: Content
+    metainfo_b64: str | None
+    metainfo_ref: MetainfoRef | None
+    origin: Origin
+    cause: str
+    correlation: str
+    sequence: int
+
+    @property
+    def key(self) -> tuple[Kind, str, str]:
+        return (self.kind, self.name, self.version)
+
+    @property
+    def envelope(self) -> ManifestEnvelope:
+        kind = "dataset" if self.kind is Kind.DATASET else "model"
+        return ManifestEnvelope(
+            statement=Statement(kind=kind, model=self.name, version=self.version, artifact=self.artifact)
+        )
+
+
+def offer_from_event(payload: ArtifactAvailable, *, correlation: str, sequence: int) -> Offer:
+    statement = payload.envelope.statement
+    return Offer(
+        kind=Kind.DATASET if statement.kind == "dataset" else Kind.MODEL,
+        name=statement.model,
+        version=statement.version,
+        artifact=payload.artifact,
+        content=payload.content,
+        metainfo_b64=payload.metainfo_b64,
+        metainfo_ref=payload.metainfo_ref,
+        origin=payload.origin,
+        cause=payload.cause,
+        correlation=correlation,
+        sequence=sequence,
+    )
+
+
+def offer_from_state(state: VersionState) -> Offer:
+    return Offer(
+        kind=Kind.DATASET if state.content.kind is Kind.DATASET else Kind.MODEL,
+        name=state.model,
+        version=state.version,
+        artifact=state.artifact,
+        content=state.content,
+        metainfo_b64=state.metainfo_b64,
+        metainfo_ref=state.metainfo_ref,
+        origin=state.origin,
+        cause=state.cause.event,
+        correlation=state.cause.correlation,
+        sequence=state.cause.sequence,
+    )
+
+
+class Urgency(IntEnum):
+    """Order of transfers: what is served comes first, what a rollback would need comes last."""
+
+    PRODUCTION = 0
+    CANARY = 1
+    OFFERED = 2
+    PREVIOUS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """A version that this node shall hold."""
+
+    version: str
+    artifact: str
+    urgency: Urgency
+
+
+def goals(slot: SlotState | None, offers: Sequence[Offer]) -> tuple[Goal, ...]:
+    """What a node that wants the model shall hold, most urgent first.
+
+    *offers* are of one model, in the order of their events. Versions that were superseded while this node was away are
+    in neither: they are never fetched. `previous` is, because a rollback must not need a transfer.
+    """
+    found: dict[str, Goal] = {}
+
+    def add(version: str, artifact: str, urgency: Urgency) -> None:
+        found.setdefault(version, Goal(version, artifact, urgency))
+
+    if slot is not None:
+        if slot.production:
+            add(slot.production.version, slot.production.artifact, Urgency.PRODUCTION)
+        if slot.canary:
+            add(slot.canary.version, slot.canary.artifact, Urgency.CANARY)
+    recent = sorted(offers, key=lambda o: o.sequence)[-RECENT_OFFERS:]
+    for offer in reversed(recent):
+        if not _is_superseded(offer, slot):
+            add(offer.version, offer.artifact, Urgency.OFFERED)
+    if slot is not None and slot.previous:
+        add(slot.previous.version, slot.previous.artifact, Urgency.PREVIOUS)
+    return tuple(sorted(found.values(), key=lambda g: g.urgency))
+
+
+def _is_superseded(offer: Offer, slot: SlotState | None) -> bool:
+    # An offer older than what production already shows is history; one from the registry itself carries no sequence.
+    return slot is not None and 0 < offer.sequence < slot.cause.sequence
+
+
+def remembered(offers: Sequence[Offer], new: Offer) -> tuple[Offer, ...]:
+    """*offers* with *new* added: one per version, the newest few only."""
+    kept = [o for o in offers if o.version != new.version]
+    return tuple(sorted([*kept, new], key=lambda o: o.sequence)[-RECENT_OFFERS:])
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Try again after `delay_seconds`."""
+
+    delay_seconds: float
+
+
+def retry_delay(attempt: int, *, base_seconds: float, cap_seconds: float, jitter: float) -> Retry:
+    """Full-jitter exponential backoff; *attempt* counts from 1, *jitter* is drawn from [0, 1)."""
+    ceiling = min(cap_seconds, base_seconds * 2.0 ** min(attempt - 1, 30))
+    return Retry(max(0.05, ceiling * jitter))
+
+
+def answers(members: int, draw: float) -> bool:
+    """Whether a member answers somebody who joins; *members* of the swarm are known, *draw* is from [0, 1).
+
+    All answer up to 64 members; beyond, about 64 of them do, so that a flash crowd does not multiply messages.
+    """
+    return members <= FULL_MESH_NODES or draw < FULL_MESH_NODES / members
+
+
+def wanting(statuses: Iterable[NodeStatus], kind: Kind, name: str) -> tuple[str, ...]:
+    """Nodes whose wants match, in order: the M of "N of M"."""
+    return tuple(sorted(s.node for s in statuses if wants(s.wants, kind, name)))
+
+
+@dataclass(frozen=True, slots=True)
+class UnknownNode:
+    """Why a promotion that names an unknown node is refused."""
+
+    reason: str
+    next_step: str
+
+
+def check_addressee(node: str, known: Iterable[str]) -> UnknownNode | None:
+    """None when *node* is one of the fleet; otherwise what to tell whoever published the event."""
+    names = sorted(known)
+    if node in names:
+        return None
+    shown = ", ".join(names[:10]) or "none has reported yet"
+    return UnknownNode(
+        reason=f"no node {node!r} runs a distributor; known nodes: {shown}",
+        next_step="publish again with the node that holds the file, or start `fleetcast run distributor` there first",
+    )
+
+
+@dataclass(slots=True)
+class RateMeter:
+    """Bytes per second as an exponentially weighted average, and the time that is left.
+
+    The weight of the past halves every two seconds: quick enough to show a stall, slow enough to read.
+    """
+
+    half_life_seconds: float = 2.0
+    rate_bytes_per_second: float = 0.0
+    _last_bytes: int | None = None
+    _last_at: float = 0.0
+
+    def sample(self, done_bytes: int, at: float) -> float:
+        if self._last_bytes is not None and at > self._last_at:
+            elapsed = at - self._last_at
+            weight = math.exp(-math.log(2) * elapsed / self.half_life_seconds)
+            current = max(0, done_bytes - self._last_bytes) / elapsed
+            # The first interval has no past to be averaged with.
+            self.rate_bytes_per_second = (
+                current
+                if self.rate_bytes_per_second == 0.0
+                else weight * self.rate_bytes_per_second + (1 - weight) * current
+            )
+        self._last_bytes, self._last_at = done_bytes, at
+        return self.rate_bytes_per_second
+
+    def eta_seconds(self, total_bytes: int) -> float | None:
+        if self._last_bytes is None or self.rate_bytes_per_second <= 0:
+            return None
+        return max(0.0, (total_bytes - self._last_bytes) / self.rate_bytes_per_second)
+
+
+def data_set_version(dataset_id: str | None, artifact: str) -> str:
+    """The version of a data set: the id that its export gave it, else the first 16 digits of its artifact."""
+    return dataset_id or artifact[:16]
+
+

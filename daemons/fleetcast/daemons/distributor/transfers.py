@@ -1,0 +1,99 @@
+"""Transfers: one task per artifact that is being brought here, in the order of urgency, until it is installed."""
+
+import asyncio
+import functools
+import itertools
+import random
+
+import structlog
+
+from fleetcast.bus.errors import BusError
+from fleetcast.daemons.distributor.acquire import Acquisition
+from fleetcast.daemons.distributor.parts import Parts
+from fleetcast.daemons.distributor.rules import Offer, Urgency, retry_delay
+from fleetcast.transport.errors import BadData, VerificationFailed
+
+log = structlog.get_logger("fleetcast.distributor.transfers")
+
+Wanted = dict[str, tuple[Urgency, Offer]]
+"""Goals by artifact."""
+
+
+class Transfers:
+    """Owner of the set of running transfers."""
+
+    def __init__(self, parts: Parts, acquisition: Acquisition) -> None:
+        self._parts = parts
+        self._acquisition = acquisition
+        self._wanted: Wanted = {}
+        self._running: dict[str, asyncio.Task[None]] = {}
+        self._refused: dict[str, str] = {}
+        self._group: asyncio.TaskGroup | None = None
+        self.installed = asyncio.Event()
+        """Set whenever a version was installed; whoever waits clears it."""
+
+    async def run(self) -> None:
+        """Keep the group that all transfers belong to, until cancelled."""
+        async with asyncio.TaskGroup() as self._group:
+            self._start_more()
+            await asyncio.Event().wait()
+
+    def pursue(self, wanted: Wanted) -> None:
+        """Make *wanted* the goals: start what is missing, stop what nobody wants any more."""
+        self._wanted = wanted
+        for artifact in set(self._running) - set(wanted):
+            log.info("transfer.superseded", artifact=artifact)
+            self._running[artifact].cancel()
+        self._start_more()
+
+    def give_another_chance(self, artifact: str) -> None:
+        """Forget that *artifact* was refused."""
+        self._refused.pop(artifact, None)
+
+    def _start_more(self) -> None:
+        if self._group is None:
+            return
+        limit = self._parts.settings.distributor.parallel_transfers
+        for artifact, (urgency, offer) in sorted(self._wanted.items(), key=lambda g: g[1][0]):
+            if artifact in self._running or artifact in self._refused:
+                continue
+            # What is to be served now never waits behind what may be needed later.
+            if len(self._running) >= limit and urgency is not Urgency.PRODUCTION:
+                break
+            task = self._group.create_task(self._run(offer), name=f"transfer:{artifact[:16]}")
+            self._running[artifact] = task
+            task.add_done_callback(functools.partial(self._ended, artifact))
+
+    def _ended(self, artifact: str, _task: asyncio.Task[None]) -> None:
+        self._running.pop(artifact, None)
+        self._wanted.pop(artifact, None)
+        self._start_more()
+
+    async def _run(self, offer: Offer) -> None:
+        structlog.contextvars.bind_contextvars(correlation_id=offer.correlation, model=offer.name)
+        for attempt in itertools.count(1):
+            try:
+                await self._acquisition.acquire(offer)
+                self.installed.set()
+                return
+            except BadData as refused:
+                # Bytes that differ came from a source or a disk and may be right next time; a file that does not
+                # load will never load.
+                if not isinstance(refused, VerificationFailed):
+                    self._refused[offer.artifact] = str(refused)
+                    log.error("transfer.refused", version=offer.version, reason=str(refused))
+                    return
+            except BusError as away:
+                log.warning("transfer.waiting", version=offer.version, reason=str(away))
+            except Exception:
+                log.exception("transfer.broken", version=offer.version, attempt=attempt)
+            await asyncio.sleep(self._delay(attempt))
+
+    def _delay(self, attempt: int) -> float:
+        limits = self._parts.settings.distributor
+        return retry_delay(
+            attempt,
+            base_seconds=limits.retry_base_seconds,
+            cap_seconds=limits.retry_cap_seconds,
+            jitter=random.random(),  # noqa: S311 - spreads retries, protects nothing
+        ).delay_seconds

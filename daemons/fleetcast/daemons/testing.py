@@ -1,0 +1,282 @@
+"""A fleet for tests and benchmarks: a real nats-server and real distributors as processes on loopback.
+
+    async with fleet(folder, nodes=3) as f:
+        await f.promote("m", "1", f.publish("m.bin", b"..."))
+        await f.until_served("m", "1")
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fleetcast.bus import Bus, connect
+from fleetcast.bus.server import LocalServer
+from fleetcast.bus.testing import nats_server
+from fleetcast.config.settings import (
+    BittorrentSettings,
+    BusSettings,
+    DistributorSettings,
+    Group,
+    HttpSettings,
+    LogSettings,
+    NetworkSettings,
+    NodeSettings,
+    Settings,
+    StoreSettings,
+)
+from fleetcast.config.template import render
+from fleetcast.events.envelope import Event, parse
+from fleetcast.events.state import NodeStatus
+
+LOOPBACK = "127.0.0.1"
+START_SECONDS = 20.0
+STOP_SECONDS = 15.0
+
+
+class FleetProblem(Exception):
+    """What a test waited for did not happen; the message ends with the logs' last lines."""
+
+
+@dataclass
+class NodeProcess:
+    """One distributor process and its folders."""
+
+    name: str
+    folder: Path
+    settings: Settings
+    environment: Mapping[str, str] = field(default_factory=dict)
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def data(self) -> Path:
+        return self.settings.store.data
+
+    @property
+    def config(self) -> Path:
+        return self.folder / "fleetcast.toml"
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "distributor.log"
+
+    def start(self) -> None:
+        """Start the process; does not wait until it is ready."""
+        self.data.mkdir(parents=True, exist_ok=True)
+        self.config.write_text(render(self.settings, comments=False))
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "fleetcast", "run", "distributor", "--config", str(self.config)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, **self.environment},
+                start_new_session=True,
+            )
+
+    def send(self, number: signal.Signals) -> None:
+        if self.process is not None:
+            self.process.send_signal(number)
+
+    def kill(self) -> None:
+        """SIGKILL the daemon; its children end with it."""
+        if self.process is not None and self.process.poll() is None:
+            self.process.kill()
+            self.process.wait(STOP_SECONDS)
+
+    def stop(self) -> int:
+        """SIGTERM; returns the exit code."""
+        if self.process is None:
+            return 0
+        self.process.terminate()
+        try:
+            return self.process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise FleetProblem(f"{self.name} did not stop in {STOP_SECONDS} s\n{self.tail()}") from None
+
+    def tail(self, lines: int = 30) -> str:
+        """The last lines of its log."""
+        text = self.log.read_text(errors="replace") if self.log.exists() else "(no log)"
+        return "\n".join(text.splitlines()[-lines:])
+
+    def logged(self, event: str) -> list[dict[str, object]]:
+        """Lines of the log with this event name."""
+        found = []
+        for line in self.log.read_text(errors="replace").splitlines():
+            with contextlib.suppress(ValueError):
+                entry = json.loads(line)
+                if isinstance(entry, dict) and entry.get("event") == event:
+                    found.append(entry)
+        return found
+
+
+class Fleet:
+    """Several distributors on one server."""
+
+    def __init__(self, folder: Path, server: LocalServer, bus: Bus, nodes: Mapping[str, NodeProcess]) -> None:
+        self.folder = folder
+        self.server = server
+        self.bus = bus
+        self.nodes = dict(nodes)
+
+    def publish(self, name: str, data: bytes) -> Path:
+        """Write a file that may be promoted from every node."""
+        path = self.folder / "publish" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+        return path
+
+    async def say(self, subject: str, body: Mapping[str, object] | bytes, **headers: str) -> int:
+        """Publish bytes as the NATS CLI would; returns the sequence."""
+        data = body if isinstance(body, bytes) else json.dumps(body).encode()
+        return (await self.bus.publish_raw(subject, data, headers)).sequence
+
+    async def promote(self, model: str, version: str, path: Path, node: str = "node-1") -> int:
+        """Promote with bare JSON."""
+        body = {"version": version, "path": str(path), "node": node}
+        return await self.say(f"fc.ev.model.promoted.{model}", body)
+
+    async def statuses(self) -> dict[str, NodeStatus]:
+        entries = await self.bus.kv_entries("fc_nodes")
+        values = (NodeStatus.model_validate_json(e.data) for e in entries)
+        return {s.node: s for s in values}
+
+    async def events(self, *subjects: str) -> list[Event]:
+        """Everything in FC_EVENTS under *subjects* that parses."""
+        found = []
+        async for entry in self.bus.tail("FC_EVENTS", subjects or ("fc.ev.>",)):
+            with contextlib.suppress(ValueError):
+                found.append(_event(entry))
+        return found
+
+    def current(self, model: str) -> dict[str, str | None]:
+        """Where `current` points, by node."""
+        return {n.name: _target(n.data / "models" / model / "current") for n in self.nodes.values()}
+
+    async def until(self, what: str, holds: Callable[[], object], seconds: float = 30.0) -> None:
+        """Wait until a condition on files or logs holds.
+
+        Raises:
+            FleetProblem: it does not in time, or a process ended.
+        """
+        deadline = time.monotonic() + seconds
+        while not holds():
+            if time.monotonic() > deadline:
+                raise FleetProblem(f"{what}: not within {seconds} s\n{self.tails()}")
+            await asyncio.sleep(0.02)
+
+    async def until_served(self, model: str, version: str, *, nodes: tuple[str, ...] = (), seconds: float = 30.0) -> None:
+        """Wait until `current` of *model* is *version* on the given nodes (default: all)."""
+        asked = nodes or tuple(self.nodes)
+
+        def served() -> bool:
+            current = self.current(model)
+            return all(current[n] == version for n in asked)
+
+        await self.until(f"{model}@{version} served on {', '.join(asked)}", served, seconds)
+
+    async def until_ready(self, *names: str, seconds: float = START_SECONDS) -> None:
+        """Wait until nodes report `ready` since they were last started."""
+        for name in names or tuple(self.nodes):
+            node = self.nodes[name]
+            await self.until(f"{name} ready", lambda n=node: _ready(n), seconds)
+
+    async def rejected(self, seconds: float = 15.0) -> Event:
+        """The newest `event.rejected`, once there is one."""
+        deadline = time.monotonic() + seconds
+        while not (found := await self.events("fc.ev.event.rejected.*")):
+            if time.monotonic() > deadline:
+                raise FleetProblem(f"nothing was rejected within {seconds} s\n{self.tails()}")
+            await asyncio.sleep(0.05)
+        return found[-1]
+
+    def tails(self) -> str:
+        return "\n".join(f"--- {n.name}\n{n.tail()}" for n in self.nodes.values())
+
+
+def _ready(node: NodeProcess) -> bool:
+    if node.process is not None and node.process.poll() is not None:
+        raise FleetProblem(f"{node.name} ended with {node.process.returncode}\n{node.tail()}")
+    pid = node.process.pid if node.process else -1
+    return any(e.get("pid") in {pid, None} for e in node.logged("daemon.ready")[node_starts(node) :])
+
+
+def node_starts(node: NodeProcess) -> int:
+    """How often the node had become ready before its current process."""
+    return max(0, len(node.logged("daemon.started")) - 1)
+
+
+def _target(link: Path) -> str | None:
+    try:
+        return link.readlink().name
+    except OSError:
+        return None
+
+
+def _event(entry: object) -> Event:
+    return parse(
+        entry.data,  # type: ignore[attr-defined]
+        subject=entry.subject,  # type: ignore[attr-defined]
+        headers=entry.headers,  # type: ignore[attr-defined]
+        stream="FC_EVENTS",
+        sequence=entry.sequence,  # type: ignore[attr-defined]
+        time=entry.time,  # type: ignore[attr-defined]
+    )
+
+
+def node_settings(folder: Path, name: str, url: str, **groups: Group) -> Settings:
+    """Settings of a node on loopback with free ports; *groups* replace whole groups."""
+    given: dict[str, Group] = {
+        "node": NodeSettings(id=name),
+        "bus": BusSettings(url=url),
+        "network": NetworkSettings(address=LOOPBACK, bind=LOOPBACK),
+        "store": StoreSettings(
+            data=folder / name / "data", publish_roots=(folder / "publish",), reserve_bytes=0
+        ),
+        "bittorrent": BittorrentSettings(port=0),
+        "http": HttpSettings(port=0),
+        "distributor": DistributorSettings(heartbeat_seconds=1.0, resync_seconds=2.0),
+        "log": LogSettings(format="json", level="debug"),
+    }
+    return Settings.model_validate({**given, **groups})
+
+
+@contextlib.asynccontextmanager
+async def fleet(
+    folder: Path,
+    nodes: int = 3,
+    *,
+    settings: Callable[[str, Settings], Settings] = lambda _, s: s,
+    start: bool = True,
+) -> AsyncIterator[Fleet]:
+    """A fleet of `node-1` … `node-N` below *folder*; *settings* may change what a node is started with.
+
+    Everything is ended on leaving, whatever happened.
+    """
+    (folder / "publish").mkdir(parents=True, exist_ok=True)
+    async with nats_server(folder / "nats") as server:
+        processes = {}
+        for name in (f"node-{n}" for n in range(1, nodes + 1)):
+            node = NodeProcess(name, folder / name, settings(name, node_settings(folder, name, server.url)))
+            node.folder.mkdir(parents=True, exist_ok=True)
+            processes[name] = node
+        try:
+            if start:
+                for node in processes.values():
+                    node.start()
+            async with connect(BusSettings(url=server.url), node="tests", daemon="tests") as bus:
+                f = Fleet(folder, server, bus, processes)
+                if start:
+                    await f.until_ready()
+                yield f
+        finally:
+            for node in processes.values():
+                node.kill()

@@ -1,0 +1,203 @@
+"""Watching the newest value of every subject, and reading a stream in order."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import structlog
+
+from fleetcast.bus.errors import NotFound, TransportFailed
+from fleetcast.bus.jetstream import NANOSECONDS, Entry, JetStream, entry_of, parse_ack_subject
+from fleetcast.bus.pull import Interrupted, Pull, create_ephemeral, delete_consumer, open_pull
+from fleetcast.bus.retry import RESTART
+from fleetcast.bus.shield import finish
+from fleetcast.client.ulid import new_ulid
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger("fleetcast.bus")
+
+INACTIVE_SECONDS = 30.0
+CREDIT = 256
+SILENCE_SECONDS = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class InSync:
+    """Everything that was stored when the watch began (or began anew) has been delivered.
+
+    Attributes:
+        sequence: newest sequence seen so far; 0 for none.
+        resync: whether this is not the first time: the entries since the last marker are the whole state again, and
+            whatever was not among them does not exist any more.
+    """
+
+    sequence: int = 0
+    resync: bool = False
+
+
+def reader_config(subjects: Sequence[str], start: Mapping[str, Any], *, headers_only: bool = False) -> dict[str, Any]:
+    """The server's JSON of a consumer that only reads."""
+    return {
+        "name": f"reader-{new_ulid().lower()}",
+        "ack_policy": "none",
+        "replay_policy": "instant",
+        "filter_subjects": list(subjects),
+        "headers_only": headers_only,
+        "inactive_threshold": int(INACTIVE_SECONDS * NANOSECONDS),
+        **start,
+    }
+
+
+class Reader:
+    """The messages of one ephemeral consumer, checked for gaps.
+
+    `waiting` is how many messages are still there for it of those that were there when it was made.
+    """
+
+    def __init__(self, js: JetStream, stream: str, name: str, pull: Pull, waiting: int) -> None:
+        self._js = js
+        self._stream = stream
+        self._name = name
+        self._pull = pull
+        self._expected = 1
+        self.waiting = waiting
+
+    async def next(self) -> Entry:
+        """The next message.
+
+        Raises:
+            Interrupted: one was lost, or the consumer or the connection is gone.
+        """
+        message = await self._pull.get(CREDIT)
+        consumer_sequence = parse_ack_subject(message.reply).consumer_sequence
+        if consumer_sequence != self._expected:
+            raise Interrupted(f"message {self._expected} of the consumer is missing")
+        self._expected += 1
+        entry = entry_of(message)
+        self.waiting = max(min(self.waiting - 1, entry.pending), 0)
+        return entry
+
+    async def initial(self) -> AsyncIterator[Entry]:
+        """The messages that were there when the consumer was made; ends after the last.
+
+        Some may expire or be replaced before they are delivered, so that the last one counted never comes: after a
+        moment of silence the server is asked.
+
+        Raises:
+            TransportFailed: as `next`.
+        """
+        while self.waiting > 0:
+            try:
+                async with asyncio.timeout(SILENCE_SECONDS):
+                    entry = await self.next()
+            except TimeoutError:
+                info = await self._js.api(f"CONSUMER.INFO.{self._stream}.{self._name}")
+                self.waiting = min(self.waiting, int(info.get("num_pending", 0)))
+                continue
+            yield entry
+
+
+@asynccontextmanager
+async def open_reader(
+    js: JetStream, stream: str, subjects: Sequence[str], start: Mapping[str, Any]
+) -> AsyncIterator[Reader]:
+    """Read *stream* from *start* (fields of the consumer's configuration) in a consumer of its own.
+
+    Raises:
+        TransportFailed: the bus does not answer.
+        NotFound: there is no such stream.
+    """
+    config = reader_config(subjects, start)
+    info = await create_ephemeral(js, stream, config)
+    try:
+        async with open_pull(js, stream, config["name"]) as pull:
+            yield Reader(js, stream, config["name"], pull, int(info.get("num_pending", 0)))
+    finally:
+        if js.wire.connected:
+            await finish(delete_consumer(js, stream, config["name"]))
+
+
+async def watch(js: JetStream, stream: str, subjects: Sequence[str]) -> AsyncIterator[Entry | InSync]:
+    """The newest message of every subject, then InSync, then every new message; begins anew after every interruption.
+
+    Never ends by itself. Every new beginning delivers all newest values again.
+    """
+    failures, newest, resync = 0, 0, False
+    while True:
+        await js.wire.wait_connected()
+        try:
+            async with open_reader(js, stream, subjects, {"deliver_policy": "last_per_subject"}) as reader:
+                async for entry in reader.initial():
+                    newest = max(newest, entry.sequence)
+                    yield entry
+                yield InSync(newest, resync)
+                while True:
+                    entry = await reader.next()
+                    failures, newest = 0, max(newest, entry.sequence)
+                    yield entry
+        except (TransportFailed, NotFound) as e:
+            failures += 1
+            resync = True
+            log.info("watch.interrupted", stream=stream, reason=str(e), failures=failures)
+            # Jittered: a hundred nodes that come back at the same moment would make a hundred consumers at once.
+            await asyncio.sleep(RESTART.delay(failures))
+
+
+async def snapshot(js: JetStream, stream: str, subjects: Sequence[str]) -> list[Entry]:
+    """The newest message of every subject, markers of deleted ones included.
+
+    Raises:
+        TransportFailed: the bus does not answer.
+        NotFound: there is no such stream.
+    """
+    async with open_reader(js, stream, subjects, {"deliver_policy": "last_per_subject"}) as reader:
+        return [entry async for entry in reader.initial()]
+
+
+def _beginning(start_sequence: int | None, start_time: datetime | None) -> dict[str, Any]:
+    if start_sequence is not None:
+        return {"deliver_policy": "by_start_sequence", "opt_start_seq": max(start_sequence, 1)}
+    if start_time is not None:
+        if start_time.tzinfo is None:
+            raise ValueError("start_time needs a time zone")
+        return {"deliver_policy": "by_start_time", "opt_start_time": start_time.isoformat()}
+    return {"deliver_policy": "all"}
+
+
+async def tail(
+    js: JetStream,
+    stream: str,
+    subjects: Sequence[str],
+    *,
+    start_sequence: int | None = None,
+    start_time: datetime | None = None,
+    follow: bool = False,
+) -> AsyncIterator[Entry]:
+    """Every message in order, each once; with *follow* it goes on with what comes, across interruptions.
+
+    Raises:
+        TransportFailed: the bus does not answer (only without *follow*).
+        NotFound: there is no such stream.
+    """
+    start = _beginning(start_sequence, start_time)
+    failures = 0
+    while True:
+        try:
+            async with open_reader(js, stream, subjects, start) as reader:
+                async for entry in reader.initial():
+                    failures, start = 0, _beginning(entry.sequence + 1, None)
+                    yield entry
+                while follow:
+                    entry = await reader.next()
+                    failures, start = 0, _beginning(entry.sequence + 1, None)
+                    yield entry
+                return
+        except TransportFailed as e:
+            failures += 1
+            if not follow and failures > 3:
+                raise
+            log.info("tail.interrupted", stream=stream, reason=str(e), failures=failures)
+            await asyncio.sleep(RESTART.delay(failures))
+            await js.wire.wait_connected(None if follow else js.timeout_seconds)

@@ -1,0 +1,49 @@
+"""One record of the spool: `<length> <crc32, 8 hex digits> <CloudEvent JSON>\\n`; the length is that of the JSON in
+bytes."""
+
+import re
+from binascii import crc32
+
+MAX_RECORD_BYTES = 1_000_000
+"""Largest record: the largest event that the bus takes."""
+MAX_LINE_BYTES = MAX_RECORD_BYTES + 32
+
+_HEAD = re.compile(rb"(\d{1,7}) ([0-9a-f]{8}) ")
+
+
+def encode_line(record: bytes) -> bytes:
+    """*record* as one line. JSON never holds a raw newline, so that a reader finds the next line after any damage.
+
+    Raises:
+        ValueError: it is empty, too large, or holds a newline.
+    """
+    if not record or len(record) > MAX_RECORD_BYTES:
+        raise ValueError(f"a record has 1 to {MAX_RECORD_BYTES} bytes, not {len(record)}")
+    if b"\n" in record:
+        raise ValueError("a record holds no newline")
+    return b"%d %08x %b\n" % (len(record), crc32(record), record)
+
+
+def decode_line(line: bytes) -> bytes | None:
+    """The record of a whole *line*, or None when it is damaged."""
+    return _decoded_at(line, 0) if line.endswith(b"\n") else None
+
+
+def salvage(line: bytes) -> tuple[int, bytes] | None:
+    """Start and record of what is whole at the end of a damaged *line*: a record written after a torn one."""
+    for head in _HEAD.finditer(line):
+        # A match may start inside the digits of the length; every later digit is tried as well.
+        for start in range(head.start(), head.start(2) - 1):
+            record = _decoded_at(line, start)
+            if record is not None:
+                return start, record
+    return None
+
+
+def _decoded_at(line: bytes, start: int) -> bytes | None:
+    head = _HEAD.match(line, start)
+    if head is None:
+        return None
+    record = line[head.end() : -1]
+    sound = len(record) == int(head[1]) and crc32(record) == int(head[2], 16)
+    return record if sound else None

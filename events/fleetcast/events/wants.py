@@ -1,0 +1,13 @@
+"""Which artifacts a node keeps: one pure rule, used by distributors and by whoever counts N of M."""
+
+from fnmatch import fnmatchcase
+
+from fleetcast.events.content import Kind
+from fleetcast.events.payloads import Wants
+
+
+def wants(wants: Wants, kind: Kind, name: str) -> bool:
+    """Whether a node with these *wants* keeps what is called *name*: a model or bundle by `models`, a data set by
+    `lanes`. Patterns are those of the shell (`*`, `?`, `[…]`), over the whole id."""
+    patterns = wants.lanes if kind is Kind.DATASET else wants.models
+    return any(fnmatchcase(name, pattern) for pattern in patterns)

@@ -1,0 +1,56 @@
+"""What holds for every test: no blocking call of ours on an event loop, no task left behind, no warning."""
+
+import asyncio
+import importlib.util
+from collections.abc import AsyncIterator, Iterator
+from types import ModuleType
+
+import pytest
+import pytest_asyncio
+from blockbuster import blockbuster_ctx
+
+PACKAGES = ("config", "events", "client", "bus", "transport", "registry", "daemons", "cli")
+STANDARD_STREAMS = "daemons/runtime/logs.py"
+
+# Up to Python 3.13, pytest-asyncio asks for the current loop before its first test; with none set, asyncio makes one
+# that nobody closes, which is a ResourceWarning at the end of the run. With None set, there is nothing to make.
+asyncio.set_event_loop(None)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def blocking_calls_are_refused() -> Iterator[None]:
+    """Raise BlockingError where code of ours waits for a file, a socket, a lock or a sleep on an event loop.
+
+    Tests themselves may: the rule looks for a frame of ours on the stack. Logs may write to their stream.
+    """
+    with blockbuster_ctx([_folder(name) for name in PACKAGES]) as rules:
+        for write in ("io.TextIOWrapper.write", "io.BufferedWriter.write", "os.write"):
+            rules.functions[write].can_block_in(STANDARD_STREAMS, "write")
+        yield
+
+
+@pytest_asyncio.fixture
+async def no_task_left() -> AsyncIterator[None]:
+    """Fail a test that leaves a task running: in a daemon it would be work that nobody owns."""
+    before = asyncio.all_tasks()
+    yield
+    left = {task for task in asyncio.all_tasks() - before - {asyncio.current_task()} if not task.done()}
+    assert not left, f"tasks left behind: {sorted(task.get_name() for task in left)}"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Watch every asyncio test for tasks left behind; first in line, so that it looks when all other fixtures are
+    gone.
+    """
+    for item in items:
+        if isinstance(item, pytest.Function) and item.get_closest_marker("asyncio"):
+            item.fixturenames.insert(0, "no_task_left")
+
+
+def _folder(name: str) -> ModuleType:
+    """A stand-in for one of our packages that has its folder, without importing what the package imports."""
+    spec = importlib.util.find_spec(f"fleetcast.{name}")
+    assert spec is not None
+    package = ModuleType(spec.name)
+    package.__path__ = list(spec.submodule_search_locations or ())
+    return package

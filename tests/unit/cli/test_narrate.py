@@ -1,0 +1,48 @@
+"""Events as one line for a person."""
+
+from builders import ARTIFACT, event
+
+from fleetcast.cli.narrate import line, printable, sentence
+from fleetcast.events import payloads as p
+from fleetcast.events.examples import EXAMPLES
+from fleetcast.events.names import CATALOGUE
+
+
+def test_every_event_of_the_catalogue_has_a_sentence_of_its_own() -> None:
+    told = {}
+    for entry in CATALOGUE:
+        made = event(entry.payload.model_validate(EXAMPLES[entry.name]))
+        told[entry.name] = sentence(made)
+        assert "\n" not in told[entry.name]
+        assert "{" not in told[entry.name], f"{entry.name} has no sentence of its own: {told[entry.name]}"
+    assert len(set(told.values())) == len(told)
+
+
+def test_a_transfer_tells_its_rate_and_who_gave_what() -> None:
+    payload = p.TransferVerified(
+        transfer="t",
+        artifact=ARTIFACT,
+        node="node-3",
+        transport="bittorrent",
+        model="hex8",
+        version="2",
+        seconds=2.0,
+        bytes_by_source={"node-1": 2**20, "node-2": 3 * 2**20},
+    )
+    assert sentence(event(payload)) == (
+        "node-3 has proven hex8@2 by bittorrent in 2.00 s at 2.0 MiB/s: 3.0 MiB from node-2, 1.0 MiB from node-1"
+    )
+
+
+def test_a_line_has_type_and_id() -> None:
+    told = line(event(p.ModelPromoted(model="m", version="1", path="/x", node="n"), name="ABCDEF"))
+    assert "model.promoted" in told
+    assert told.endswith("[ABCDEF]")
+
+
+def test_what_strangers_wrote_cannot_move_the_cursor() -> None:
+    payload = p.ModelPromoted(model="m", version="1", path="/x\x1b[2J\nfake line", node="n")
+    told = line(event(payload))
+    assert "\x1b" not in told
+    assert "\n" not in told
+    assert printable("ä→…") == "ä→…"

@@ -1,0 +1,145 @@
+"""What a distributor decides."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fleetcast.daemons.distributor.rules import (
+    FULL_MESH_NODES,
+    RECENT_OFFERS,
+    Offer,
+    RateMeter,
+    Urgency,
+    answers,
+    check_addressee,
+    data_set_version,
+    goals,
+    remembered,
+    retry_delay,
+)
+from fleetcast.events.content import Content, ContentFile, Format, Kind
+from fleetcast.events.payloads import Endpoints, Origin
+from fleetcast.events.state import CanaryEntry, Cause, SlotEntry, SlotState
+
+A, B, C, D = ("a" * 64, "b" * 64, "c" * 64, "d" * 64)
+
+
+def content(digest: str = A) -> Content:
+    file = ContentFile(path="m.bin", size=1, sha256=digest, pieces_root=digest)
+    return Content(kind=Kind.MODEL, format=Format.OPAQUE, files=(file,))
+
+
+def offer(version: str, artifact: str, sequence: int) -> Offer:
+    return Offer(
+        kind=Kind.MODEL,
+        name="m",
+        version=version,
+        artifact=artifact,
+        content=content(),
+        metainfo_b64="",
+        metainfo_ref=None,
+        origin=Origin(node="n1", endpoints=Endpoints()),
+        cause=f"event-{sequence}",
+        correlation=f"event-{sequence}",
+        sequence=sequence,
+    )
+
+
+def slot(
+    production: tuple[str, str],
+    *,
+    previous: tuple[str, str] | None = None,
+    canary: tuple[str, str] | None = None,
+    sequence: int = 10,
+) -> SlotState:
+    return SlotState(
+        model="m",
+        generation=1,
+        production=SlotEntry(version=production[0], artifact=production[1]),
+        previous=SlotEntry(version=previous[0], artifact=previous[1]) if previous else None,
+        canary=CanaryEntry(version=canary[0], artifact=canary[1], percent=10) if canary else None,
+        cause=Cause(event="e", sequence=sequence, by="/x", correlation="e"),
+        at="2026-01-01T00:00:00Z",
+    )
+
+
+def test_what_is_served_comes_first_and_what_a_rollback_needs_comes_last() -> None:
+    found = goals(slot(("2", B), previous=("1", A), canary=("3", C)), [offer("4", D, 20)])
+
+    assert [("2", Urgency.PRODUCTION), ("3", Urgency.CANARY), ("4", Urgency.OFFERED), ("1", Urgency.PREVIOUS)] == [
+        (g.version, g.urgency) for g in found
+    ]
+
+
+def test_a_version_superseded_while_the_node_was_away_is_not_a_goal() -> None:
+    found = goals(slot(("3", C), previous=("2", B), sequence=10), [offer("1", A, 5)])
+
+    assert ["3", "2"] == [g.version for g in found]
+
+
+def test_an_offer_is_a_goal_before_any_slot_names_it() -> None:
+    assert ["1"] == [g.version for g in goals(None, [offer("1", A, 1)])]
+
+
+def test_only_the_newest_offers_are_remembered_one_per_version() -> None:
+    held: tuple[Offer, ...] = ()
+    for n in range(6):
+        held = remembered(held, offer(str(n), A, n + 1))
+    held = remembered(held, offer("5", B, 9))
+
+    assert [("3", A), ("4", A), ("5", B)] == [(o.version, o.artifact) for o in held]
+    assert len(held) == RECENT_OFFERS
+
+
+@given(st.integers(1, 10_000), st.floats(0, 0.999))
+def test_delays_grow_to_the_cap_and_never_beyond(attempt: int, jitter: float) -> None:
+    delay = retry_delay(attempt, base_seconds=1.0, cap_seconds=60.0, jitter=jitter).delay_seconds
+
+    assert 0.05 <= delay <= 60.0
+
+
+def test_everybody_answers_in_a_small_swarm_and_about_64_do_in_a_large_one() -> None:
+    draws = [n / 1000 for n in range(1000)]
+
+    assert all(answers(FULL_MESH_NODES, d) for d in draws)
+    assert sum(answers(300, d) for d in draws) == pytest.approx(1000 * FULL_MESH_NODES / 300, abs=1)
+
+
+def test_a_promotion_that_names_an_unknown_node_is_answered_with_the_known_ones() -> None:
+    refused = check_addressee("gpu-9", ["gpu-1", "gpu-2"])
+
+    assert refused is not None
+    assert "gpu-1, gpu-2" in refused.reason
+    assert check_addressee("gpu-1", ["gpu-1", "gpu-2"]) is None
+
+
+def test_the_rate_follows_and_the_time_left_is_told() -> None:
+    meter = RateMeter()
+    for second in range(10):
+        meter.sample(second * 100, float(second))
+
+    assert meter.rate_bytes_per_second == pytest.approx(100)
+    assert meter.eta_seconds(1900) == pytest.approx(10)
+
+
+def test_a_stall_shows_in_the_rate_within_seconds() -> None:
+    meter = RateMeter()
+    meter.sample(0, 0.0)
+    meter.sample(1000, 1.0)
+    for second in range(2, 12):
+        meter.sample(1000, float(second))
+
+    assert meter.rate_bytes_per_second < 50
+
+
+def test_the_rate_survives_a_check_that_takes_bytes_back() -> None:
+    meter = RateMeter()
+    meter.sample(1000, 0.0)
+
+    assert meter.sample(0, 1.0) == 0
+    assert meter.eta_seconds(10) is None
+
+
+def test_a_data_set_without_an_id_is_named_by_its_content() -> None:
+    assert data_set_version(None, A) == "a" * 16
+    assert data_set_version("export-7", A) == "export-7"

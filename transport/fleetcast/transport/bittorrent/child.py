@@ -1,0 +1,349 @@
+"""The BitTorrent process: `python -m fleetcast.transport.bittorrent.child FD`, a child of the distributor (ADR 0009).
+
+It takes orders and gives reports over the socket FD (`wire`), and ends when that closes or its parent dies. Standard
+library and libtorrent only, so that it stays small. It decides little: when to flush, so that only bytes that a reader
+can see are claimed, and when to ask libtorrent again. What is trusted and what is tried again, the daemon decides.
+"""
+
+import asyncio
+import base64
+import ctypes
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from fleetcast.transport.bittorrent import session as lt
+from fleetcast.transport.bittorrent import wire
+from fleetcast.transport.bittorrent.ledger import Ledger
+from fleetcast.transport.bittorrent.tracker import LoopbackTracker
+
+FLUSH_SECONDS = 0.1
+"""Distance of flushes of one torrent: finished pieces become readable this much later at most; 0.05 cost no speed."""
+STATUS_SECONDS = 0.25
+"""Distance of status reports while something is fetched."""
+PEERS_SECONDS = 1.0
+"""Distance of questions about who sent how much, while something is fetched."""
+ANNOUNCE_SECONDS = 0.25
+"""After this an announce that nobody answered for is forced again."""
+_PR_SET_PDEATHSIG = 1
+_CHUNK = 2**18
+
+
+@dataclass(slots=True)
+class Torrent:
+    """What the child knows about one torrent.
+
+    `waiting` are finished pieces that no flush covers yet, `flushing` those that the one under way covers; the same for
+    the tokens of flushes that the daemon asked for.
+    """
+
+    key: str
+    verified: bool
+    added: bool = False
+    removing: bool = False
+    checking: bool = True
+    finished: bool = False
+    reported: bool = False
+    flush_pending: bool = False
+    flush_timer: asyncio.TimerHandle | None = None
+    claimed: set[int] = field(default_factory=set)
+    waiting: list[int] = field(default_factory=list)
+    flushing: list[int] = field(default_factory=list)
+    tokens_waiting: list[int] = field(default_factory=list)
+    tokens_flushing: list[int] = field(default_factory=list)
+    ledger: Ledger = field(default_factory=Ledger)
+
+    @property
+    def fetching(self) -> bool:
+        """Whether its progress is worth asking for."""
+        return not self.verified and not self.reported
+
+    def claim(self, pieces: tuple[int, ...]) -> None:
+        """Note finished pieces that wait for a flush."""
+        new = [piece for piece in pieces if piece not in self.claimed]
+        self.claimed.update(new)
+        self.waiting += new
+
+    def forget(self) -> None:
+        """Believe nothing any more: a check begins."""
+        self.checking, self.finished, self.reported = True, False, False
+        self.claimed.clear()
+        self.waiting.clear()
+        self.flushing.clear()
+
+
+class Child:
+    """Carries out orders on a session and reports what comes of them."""
+
+    def __init__(self, session: lt.Session, tracker: LoopbackTracker, report: Callable[[wire.Report], None]) -> None:
+        self._session = session
+        self._tracker = tracker
+        self._report = report
+        self._torrents: dict[str, Torrent] = {}
+        self._busy = asyncio.Event()
+        self._orders: dict[type[wire.Message], Callable[..., None]] = {
+            wire.Add: self._add,
+            wire.Peers: self._peers,
+            wire.Recheck: self._recheck,
+            wire.Flush: self._flush_for,
+            wire.Remove: self._remove,
+        }
+        self._notes: dict[type[lt.Note], Callable[..., None]] = {
+            lt.ListenSucceeded: lambda n: self._report(wire.Listening(n.port)),
+            lt.ListenFailed: lambda n: self._report(wire.NotListening(n.port, n.reason)),
+            lt.TorrentAdded: self._on_added,
+            lt.TorrentRemoved: self._on_removed,
+            lt.PieceFinished: self._on_piece,
+            lt.TorrentChecked: self._on_checked,
+            lt.TorrentFinished: self._on_finished,
+            lt.CacheFlushed: self._on_flushed,
+            lt.TorrentStates: self._on_states,
+            lt.PeerTotals: self._on_peers,
+            lt.PeerBanned: lambda n: self._report(wire.Banned(n.key, n.address)),
+            lt.TorrentFaulted: lambda n: self._report(wire.Faulted(n.key, n.reason)),
+            lt.AlertsDropped: self._on_dropped,
+        }
+
+    def obey(self, order: wire.Order) -> None:
+        """Carry out one order."""
+        self._orders[type(order)](order)
+
+    def take_notes(self) -> None:
+        """Handle everything libtorrent has said; called when the session's descriptor is readable."""
+        for note in self._session.notes():
+            self._notes[type(note)](note)
+
+    async def pulse(self) -> None:
+        """Ask for progress while something is fetched; sleep without waking otherwise."""
+        loop, peers_due = asyncio.get_running_loop(), 0.0
+        while True:
+            await self._busy.wait()
+            await asyncio.sleep(STATUS_SECONDS)
+            self._session.ask_states()
+            for key in self._tracker.unasked:
+                self._session.announce(key)
+            if loop.time() >= peers_due:
+                peers_due = loop.time() + PEERS_SECONDS
+                self._ask_peers()
+            if not self._tracker.unasked and not any(t.fetching for t in self._torrents.values()):
+                self._busy.clear()
+
+    def _ask_peers(self) -> None:
+        for torrent in self._torrents.values():
+            if torrent.fetching and not torrent.checking:
+                self._session.ask_peers(torrent.key)
+
+    # Orders
+
+    def _add(self, order: wire.Add) -> None:
+        self._torrents[order.key] = Torrent(order.key, order.verified)
+        self._tracker.set_peers(order.key, order.peers)
+        try:
+            self._session.add(
+                base64.b64decode(order.metainfo_b64),
+                order.folder,
+                self._tracker.url(order.key),
+                verified=order.verified,
+            )
+        except RuntimeError as e:
+            self._report(wire.Faulted(order.key, f"libtorrent does not take the metainfo: {e}"))
+        self._busy.set()
+
+    def _peers(self, order: wire.Peers) -> None:
+        if order.key in self._torrents and self._tracker.set_peers(order.key, order.peers):
+            self._session.announce(order.key)
+            self._busy.set()
+
+    def _recheck(self, order: wire.Recheck) -> None:
+        if torrent := self._torrents.get(order.key):
+            torrent.forget()
+            if not torrent.verified:
+                self._session.writing(order.key, allowed=True)
+            self._session.recheck(order.key)
+            self._busy.set()
+
+    def _flush_for(self, order: wire.Flush) -> None:
+        if torrent := self._torrents.get(order.key):
+            torrent.tokens_waiting.append(order.token)
+            self._plan_flush(torrent)
+
+    def _remove(self, order: wire.Remove) -> None:
+        torrent = self._torrents.get(order.key)
+        if torrent is None or not self._session.holds(order.key):
+            self._torrents.pop(order.key, None)
+            self._report(wire.Removed(order.key))
+            return
+        torrent.removing = True
+        if torrent.added:
+            self._session.remove(order.key)
+
+    # Flushing: a finished piece is claimed only when a reader can see it.
+
+    def _plan_flush(self, torrent: Torrent) -> None:
+        if torrent.flush_pending:
+            return
+        urgent = torrent.finished or torrent.tokens_waiting
+        if torrent.flush_timer is not None:
+            if not urgent:
+                return
+            torrent.flush_timer.cancel()
+        if urgent:
+            self._flush(torrent)
+        else:
+            torrent.flush_timer = asyncio.get_running_loop().call_later(FLUSH_SECONDS, self._flush, torrent)
+
+    def _flush(self, torrent: Torrent) -> None:
+        torrent.flush_timer = None
+        torrent.flushing, torrent.waiting = torrent.waiting, []
+        torrent.tokens_flushing, torrent.tokens_waiting = torrent.tokens_waiting, []
+        torrent.flush_pending = True
+        self._session.flush(torrent.key)
+
+    def _on_flushed(self, note: lt.CacheFlushed) -> None:
+        torrent = self._torrents.get(note.key)
+        if torrent is None or not torrent.flush_pending:
+            return
+        torrent.flush_pending = False
+        if torrent.flushing:
+            self._report(wire.Pieces(torrent.key, tuple(torrent.flushing)))
+            torrent.flushing = []
+        for token in torrent.tokens_flushing:
+            self._report(wire.Flushed(torrent.key, token))
+        torrent.tokens_flushing = []
+        if torrent.waiting or torrent.tokens_waiting:
+            self._plan_flush(torrent)
+        elif torrent.finished and not torrent.reported:
+            self._report_finished(torrent)
+
+    def _report_finished(self, torrent: Torrent) -> None:
+        torrent.reported = True
+        self._report(wire.Received(torrent.key, torrent.ledger.totals()))
+        self._report(wire.Finished(torrent.key))
+        # From here on the files belong to the store: whatever happens, they are not written to.
+        self._session.writing(torrent.key, allowed=False)
+
+    # Notes of libtorrent
+
+    def _on_added(self, note: lt.TorrentAdded) -> None:
+        torrent = self._torrents.get(note.key)
+        if note.error or torrent is None:
+            self._report(wire.Faulted(note.key, note.error or "not asked for"))
+            return
+        torrent.added = True
+        self._report(wire.Added(note.key))
+        if torrent.removing:
+            self._session.remove(note.key)
+
+    def _on_removed(self, note: lt.TorrentRemoved) -> None:
+        torrent = self._torrents.pop(note.key, None)
+        if torrent is not None and torrent.flush_timer is not None:
+            torrent.flush_timer.cancel()
+        self._tracker.forget(note.key)
+        self._report(wire.Removed(note.key))
+
+    def _on_piece(self, note: lt.PieceFinished) -> None:
+        if (torrent := self._torrents.get(note.key)) and not torrent.verified:
+            torrent.claim((note.piece,))
+            self._plan_flush(torrent)
+
+    def _on_checked(self, note: lt.TorrentChecked) -> None:
+        self._session.ask_pieces(note.key)
+
+    def _on_finished(self, note: lt.TorrentFinished) -> None:
+        torrent = self._torrents.get(note.key)
+        if torrent is not None and torrent.fetching:
+            self._session.ask_peers(note.key)
+            self._session.ask_pieces(note.key)
+
+    def _on_states(self, note: lt.TorrentStates) -> None:
+        self._report(wire.Alive())
+        for state in note.states:
+            torrent = self._torrents.get(state.status.key)
+            if torrent is None:
+                continue
+            self._report(state.status)
+            if state.pieces is not None and not state.checking:
+                self._on_pieces(torrent, state)
+
+    def _on_pieces(self, torrent: Torrent, state: lt.TorrentState) -> None:
+        if torrent.checking:
+            torrent.checking = False
+            self._report(wire.Checked(torrent.key, state.whole))
+        if torrent.verified:
+            return
+        torrent.claim(state.pieces or ())
+        torrent.finished = torrent.finished or state.whole
+        if torrent.waiting or torrent.finished:
+            self._plan_flush(torrent)
+
+    def _on_peers(self, note: lt.PeerTotals) -> None:
+        if torrent := self._torrents.get(note.key):
+            torrent.ledger.note(note.peers)
+            self._report(wire.Received(torrent.key, torrent.ledger.totals()))
+
+    def _on_dropped(self, _note: lt.AlertsDropped) -> None:
+        """Any alert may have been among them: ask everything again, and flush again what a flush was to answer for."""
+        for torrent in self._torrents.values():
+            if torrent.flush_pending:
+                torrent.flush_pending = False
+                torrent.waiting = torrent.flushing + torrent.waiting
+                torrent.tokens_waiting = torrent.tokens_flushing + torrent.tokens_waiting
+            self._session.ask_pieces(torrent.key)
+
+
+async def _serve(channel: socket.socket) -> None:
+    reader, writer = await asyncio.open_connection(sock=channel)
+    decoder = wire.Decoder()
+    start, early = await _first_order(reader, decoder)
+
+    def report(message: wire.Report) -> None:
+        writer.write(wire.encode(message))
+
+    try:
+        session = lt.Session(start, lt.free_port(start.bind, start.port))
+    except OSError as e:
+        report(wire.NotListening(start.port, e.strerror or str(e)))
+        await writer.drain()
+        return
+    tracker = LoopbackTracker()
+    await tracker.start()
+    child = Child(session, tracker, report)
+    asyncio.get_running_loop().add_reader(session.fileno(), child.take_notes)
+    child.take_notes()
+    pulse = asyncio.create_task(child.pulse(), name="pulse")
+    for order in early:
+        child.obey(order)
+    while data := await reader.read(_CHUNK):
+        for order in decoder.feed(data):
+            child.obey(order)
+    pulse.cancel()
+    asyncio.get_running_loop().remove_reader(session.fileno())
+    await tracker.stop()
+
+
+async def _first_order(reader: asyncio.StreamReader, decoder: wire.Decoder) -> tuple[wire.Start, list[wire.Order]]:
+    while data := await reader.read(_CHUNK):
+        if orders := list(decoder.feed(data)):
+            return orders[0], orders[1:]
+    raise SystemExit(0)
+
+
+def _die_with(parent: int) -> None:
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:
+        raise SystemExit(0)
+
+
+def main(arguments: list[str]) -> None:
+    """Serve the socket whose descriptor is the first argument; the second is the process id of the daemon."""
+    _die_with(int(arguments[1]))
+    # Ctrl-C goes to the whole process group; the daemon ends us in its own time, by closing the socket.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    asyncio.run(_serve(socket.socket(fileno=int(arguments[0]))))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,439 @@
+"""The only module that touches libtorrent: one session, and `translate()`, which copies alerts into frozen values.
+
+An alert dies with the next `pop_alerts()`, and touching it then ends the process with a segmentation fault; so nothing
+outside `translate()` sees one. No call here waits for libtorrent's network thread, and no Python callback is installed:
+both were seen to block or deadlock. Settings and their reasons: ADR 0009.
+"""
+
+import os
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import libtorrent as lt
+
+from fleetcast.transport.bittorrent.wire import Start, Status, peer_tag
+
+MIB = 2**20
+ALERT_QUEUE = 10_000
+"""Alerts kept for us; 4,096 pieces finish in one check, and a dropped alert costs a full comparison."""
+MAX_RATE = 2**31 - 1
+"""Rates are 32-bit integers in libtorrent; larger caps would wrap around."""
+
+Handle = lt.torrent_handle
+
+
+@dataclass(frozen=True, slots=True)
+class ListenSucceeded:
+    """A TCP socket listens."""
+
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class ListenFailed:
+    """A TCP socket could not listen."""
+
+    port: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class TorrentAdded:
+    """A torrent is in the session, or was refused with *error*. The handle outlives the alert."""
+
+    key: str
+    handle: Handle
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class TorrentRemoved:
+    """A torrent left the session."""
+
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class PieceFinished:
+    """A piece hashed right. Its blocks may still wait to be written: 3 of 4 did when measured."""
+
+    key: str
+    piece: int
+
+
+@dataclass(frozen=True, slots=True)
+class TorrentChecked:
+    """The check of the folder is over."""
+
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class TorrentFinished:
+    """Every piece hashed right."""
+
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class CacheFlushed:
+    """A flush is done. libtorrent also flushes by itself, when a torrent finishes."""
+
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class TorrentStates:
+    """States of torrents that changed; `pieces` only where they were asked for."""
+
+    states: tuple["TorrentState", ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TorrentState:
+    """State of one torrent."""
+
+    status: Status
+    checking: bool
+    whole: bool
+    pieces: tuple[int, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class PeerTotals:
+    """Payload bytes received over each open connection: address, peer id, bytes."""
+
+    key: str
+    peers: tuple[tuple[str, str, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PeerBanned:
+    """A peer sent wrong bytes and is disconnected for good."""
+
+    key: str
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class TorrentFaulted:
+    """A file could not be read or written, or the torrent is in an error state."""
+
+    key: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class AlertsDropped:
+    """The queue ran over; what is known about every torrent must be asked again."""
+
+
+Note = (
+    ListenSucceeded
+    | ListenFailed
+    | TorrentAdded
+    | TorrentRemoved
+    | PieceFinished
+    | TorrentChecked
+    | TorrentFinished
+    | CacheFlushed
+    | TorrentStates
+    | PeerTotals
+    | PeerBanned
+    | TorrentFaulted
+    | AlertsDropped
+)
+
+
+def translate(alert: Any) -> Note | None:
+    """Copy what matters of *alert*; None when nothing does."""
+    make = _TRANSLATIONS.get(type(alert))
+    return make(alert) if make is not None else None
+
+
+def _key(alert: Any) -> str:
+    return str(alert.handle.info_hashes().v2)
+
+
+def _listen_failed(alert: Any) -> Note | None:
+    if alert.socket_type != lt.socket_type_t.tcp:
+        return None
+    return ListenFailed(int(alert.port), str(alert.error.message()))
+
+
+def _listen_succeeded(alert: Any) -> Note | None:
+    return ListenSucceeded(int(alert.port)) if alert.socket_type == lt.socket_type_t.tcp else None
+
+
+def _added(alert: Any) -> Note:
+    error = alert.error.message() if alert.error.value() else ""
+    return TorrentAdded(str(alert.params.info_hashes.v2), alert.handle, error)
+
+
+def _state(status: Any) -> TorrentState:
+    states = lt.torrent_status.states
+    checking = status.state in {states.checking_files, states.checking_resume_data}
+    key = str(status.info_hashes.v2)
+    row = Status(
+        key=key,
+        state="faulted" if status.errc.value() else str(status.state),
+        done=int(status.total_wanted_done),
+        rate=int(status.download_payload_rate),
+        peers=int(status.num_peers),
+        payload=int(status.total_payload_download),
+        uploaded=int(status.total_payload_upload),
+        failed=int(status.total_failed_bytes),
+    )
+    have = tuple(i for i, there in enumerate(status.pieces) if there) if status.pieces else None
+    return TorrentState(row, checking, bool(status.is_finished) and not checking, have)
+
+
+def _peer_totals(alert: Any) -> Note:
+    return PeerTotals(
+        _key(alert),
+        tuple((_address(p.ip), _peer_id(p.pid.to_bytes()), int(p.total_download)) for p in alert.peer_info),
+    )
+
+
+def _address(endpoint: tuple[str, int]) -> str:
+    host, port = endpoint
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _peer_id(raw: bytes) -> str:
+    return raw.decode("ascii", "replace") if raw.startswith(b"-FC") else ""
+
+
+def _fault(alert: Any) -> Note:
+    where = getattr(alert, "filename", "")
+    path = where() if callable(where) else where
+    return TorrentFaulted(_key(alert), f"{alert.error.message()}{f' ({path})' if path else ''}")
+
+
+_TRANSLATIONS: dict[type[Any], Callable[[Any], Note | None]] = {
+    lt.listen_succeeded_alert: _listen_succeeded,
+    lt.listen_failed_alert: _listen_failed,
+    lt.add_torrent_alert: _added,
+    lt.torrent_removed_alert: lambda a: TorrentRemoved(str(a.info_hashes.v2)),
+    lt.piece_finished_alert: lambda a: PieceFinished(_key(a), int(a.piece_index)),
+    lt.torrent_checked_alert: lambda a: TorrentChecked(_key(a)),
+    lt.torrent_finished_alert: lambda a: TorrentFinished(_key(a)),
+    lt.cache_flushed_alert: lambda a: CacheFlushed(_key(a)),
+    lt.state_update_alert: lambda a: TorrentStates(tuple(_state(s) for s in a.status)),
+    lt.peer_info_alert: _peer_totals,
+    lt.peer_ban_alert: lambda a: PeerBanned(_key(a), _address(a.endpoint)),
+    lt.file_error_alert: _fault,
+    lt.torrent_error_alert: _fault,
+    lt.alerts_dropped_alert: lambda _: AlertsDropped(),
+}
+
+
+class Session:
+    """A libtorrent session for a private, friendly network: no discovery, no choking, no encryption, TCP only.
+
+    `fileno()` becomes readable when `notes()` has something; every method returns at once.
+    """
+
+    def __init__(self, start: Start, port: int) -> None:
+        params = lt.session_params()
+        params.settings = _settings(start, port)
+        params.disk_io_constructor = "pread_disk_io_constructor"
+        self._session = lt.session(params)
+        # Without this, addresses of LANs and loopback are in a class of their own that no cap holds for.
+        self._session.set_peer_class_filter(_everybody_in(1 << lt.session.global_peer_class_id))
+        self._readable, self._writable = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._session.set_alert_fd(self._writable)
+        self._handles: dict[str, Handle] = {}
+        self._asked: set[str] = set()
+
+    def fileno(self) -> int:
+        """The descriptor to wait on."""
+        return self._readable
+
+    def notes(self) -> list[Note]:
+        """Take every alert there is. libtorrent wakes us only when its queue stops being empty, so none may be left."""
+        try:
+            while os.read(self._readable, 4096):
+                pass
+        except BlockingIOError:
+            pass
+        found = [note for alert in self._session.pop_alerts() if (note := translate(alert)) is not None]
+        for note in found:
+            self._track(note)
+        return found
+
+    def add(self, metainfo: bytes, folder: str, tracker: str, *, verified: bool) -> None:
+        """Take a torrent; `TorrentAdded` follows.
+
+        Raises:
+            RuntimeError: libtorrent does not take the metainfo.
+        """
+        params = lt.load_torrent_buffer(metainfo)
+        params.save_path = folder
+        params.trackers = [tracker]
+        params.flags = lt.torrent_flags.update_subscribe
+        if verified:
+            params.flags |= lt.torrent_flags.seed_mode | lt.torrent_flags.upload_mode
+        self._session.async_add_torrent(params)
+        self._asked.add(str(params.info_hashes.v2))
+
+    def holds(self, key: str) -> bool:
+        """Whether the torrent is in the session or on its way there."""
+        return key in self._asked
+
+    def remove(self, key: str) -> None:
+        """Let go of a torrent; `TorrentRemoved` follows."""
+        self._session.remove_torrent(self._handles[key])
+
+    def announce(self, key: str) -> None:
+        """Ask the tracker for peers now."""
+        if handle := self._handles.get(key):
+            handle.force_reannounce(0, -1, lt.reannounce_flags_t.ignore_min_interval)
+
+    def flush(self, key: str) -> None:
+        """Hand all blocks to the operating system; `CacheFlushed` follows."""
+        if handle := self._handles.get(key):
+            handle.flush_cache()
+
+    def recheck(self, key: str) -> None:
+        """Hash the folder again; `TorrentChecked` follows."""
+        if handle := self._handles.get(key):
+            handle.force_recheck()
+
+    def writing(self, key: str, *, allowed: bool) -> None:
+        """Allow or forbid that anything is fetched, hence written."""
+        if handle := self._handles.get(key):
+            change = handle.unset_flags if allowed else handle.set_flags
+            change(lt.torrent_flags.upload_mode)
+
+    def ask_states(self) -> None:
+        """Ask for the states that changed, without pieces; `TorrentStates` follows."""
+        self._session.post_torrent_updates(0)
+
+    def ask_pieces(self, key: str) -> None:
+        """Ask for state and pieces of one torrent; `TorrentStates` follows."""
+        if handle := self._handles.get(key):
+            handle.post_status(lt.status_flags_t.query_pieces)
+
+    def ask_peers(self, key: str) -> None:
+        """Ask who sent how much; `PeerTotals` follows."""
+        if handle := self._handles.get(key):
+            handle.post_peer_info()
+
+    def _track(self, note: Note) -> None:
+        if isinstance(note, TorrentAdded) and not note.error:
+            self._handles[note.key] = note.handle
+        elif isinstance(note, TorrentRemoved | TorrentAdded):
+            self._handles.pop(note.key, None)
+            self._asked.discard(note.key)
+
+
+def free_port(bind: str, port: int) -> int:
+    """Return a port that can be listened on now: *port*, or a free one for 0.
+
+    libtorrent would take another free port on every interface, and would not say plainly that one is taken.
+
+    Raises:
+        OSError: it is taken, or not allowed, or *bind* is no address of this machine.
+    """
+    family = socket.AF_INET6 if ":" in bind else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind((bind, port))
+        # Two sockets may be bound to one port with SO_REUSEADDR; only listening tells.
+        probe.listen(1)
+        return int(probe.getsockname()[1])
+
+
+def _everybody_in(classes: int) -> lt.ip_filter:
+    everybody = lt.ip_filter()
+    everybody.add_rule("0.0.0.0", "255.255.255.255", classes)
+    everybody.add_rule("::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", classes)
+    return everybody
+
+
+def _settings(start: Start, port: int) -> dict[str, Any]:
+    listen = f"[{start.bind}]:{port}" if ":" in start.bind else f"{start.bind}:{port}"
+    return {
+        **_NETWORK,
+        **_SWARM,
+        **_BUFFERS,
+        "listen_interfaces": listen,
+        "peer_fingerprint": peer_tag(f"{start.advertise}:{port}"),
+        "download_rate_limit": min(start.download_limit, MAX_RATE),
+        "upload_rate_limit": min(start.upload_limit, MAX_RATE),
+        "hashing_threads": max(1, min(4, (os.cpu_count() or 2) // 2)),
+        "alert_queue_size": ALERT_QUEUE,
+        # Peer and block categories would cost the one network thread its time.
+        "alert_mask": (
+            lt.alert_category.error
+            | lt.alert_category.status
+            | lt.alert_category.storage
+            | lt.alert_category.piece_progress
+        ),
+    }
+
+
+_NETWORK: dict[str, Any] = {
+    "enable_dht": False,
+    "enable_lsd": False,
+    "enable_upnp": False,
+    "enable_natpmp": False,
+    # uTP made loopback and LAN transfers 10 to 25 times slower at twice the CPU time.
+    "enable_incoming_utp": False,
+    "enable_outgoing_utp": False,
+    "mixed_mode_algorithm": lt.bandwidth_mixed_algo_t.prefer_tcp,
+    # RC4 hides nothing and costs twice the CPU time.
+    "in_enc_policy": lt.enc_policy.pe_disabled,
+    "out_enc_policy": lt.enc_policy.pe_disabled,
+    "allow_multiple_connections_per_ip": True,
+    # A port that is taken is an error that a person must see, not a reason to take the next one.
+    "max_retry_port_bind": 0,
+    "listen_system_port_fallback": False,
+    "listen_queue_size": 512,
+    "connections_limit": 1000,
+    "connection_speed": 500,
+    "torrent_connect_boost": 255,
+    "smooth_connects": False,
+    # A node that was restarted must be back in the swarm at once, and a silent one out of it.
+    "min_reconnect_time": 1,
+    "max_failcount": 100,
+    "peer_connect_timeout": 5,
+    "handshake_timeout": 5,
+    "request_timeout": 10,
+    "piece_timeout": 5,
+    "peer_timeout": 30,
+    "inactivity_timeout": 30,
+    "stop_tracker_timeout": 0,
+    "min_announce_interval": 1,
+    "tracker_backoff": 1,
+    "user_agent": "fleetcast",
+}
+_SWARM: dict[str, Any] = {
+    # A friendly network: everybody gets from everybody.
+    "unchoke_slots_limit": -1,
+    # A peer that has everything is kept, so that the count of what it sent is not lost with its connection.
+    "close_redundant_connections": False,
+    "strict_end_game_mode": False,
+    "piece_extent_affinity": True,
+    "max_out_request_queue": 2000,
+    "max_allowed_in_request_queue": 4000,
+    "request_queue_time": 3,
+    "active_downloads": -1,
+    "active_seeds": -1,
+    "active_limit": -1,
+    "active_checking": 2,
+    "tick_interval": 100,
+}
+_BUFFERS: dict[str, Any] = {
+    # With 256 MiB the resident size reached 1 GiB; with 32 MiB speed is the same.
+    "max_queued_disk_bytes": 32 * MIB,
+    "aio_threads": 4,
+    "send_buffer_watermark": 4 * MIB,
+    "send_buffer_low_watermark": 1 * MIB,
+    "send_buffer_watermark_factor": 150,
+    "send_not_sent_low_watermark": 512 * 1024,
+    "max_peer_recv_buffer_size": 5 * MIB,
+}

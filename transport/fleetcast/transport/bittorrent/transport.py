@@ -1,0 +1,272 @@
+"""The BitTorrent transport as the distributor sees it. libtorrent runs in a child process (ADR 0009)."""
+
+import asyncio
+import base64
+import importlib.util
+import ipaddress
+import itertools
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import structlog
+
+from fleetcast.config.settings import BittorrentSettings
+from fleetcast.events.content import Content
+from fleetcast.transport import metainfo
+from fleetcast.transport.bittorrent import wire
+from fleetcast.transport.bittorrent.fetching import Fetch
+from fleetcast.transport.bittorrent.supervisor import Supervisor
+from fleetcast.transport.errors import TransferFailed
+from fleetcast.transport.protocol import Availability, FetchRequest, Observer, Source
+
+REMOVE_SECONDS = 5.0
+"""Time for the child to let go of a torrent; it waits for writes under way."""
+
+log = structlog.get_logger()
+
+
+@dataclass(slots=True)
+class _Torrent:
+    """What the daemon knows about one torrent; `fetch` while it is fetched, `verified` when its files are proven."""
+
+    artifact: str
+    info: metainfo.Metainfo
+    folder: Path
+    verified: bool
+    sources: dict[str, Source] = field(default_factory=dict)
+    peers: tuple[str, ...] = ()
+    fetch: Fetch | None = None
+    status: wire.Status | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TorrentStats:
+    """One torrent: `state` is `fetching` or `seeding`; bytes since it was added or the child was started."""
+
+    artifact: str
+    state: str
+    peers: int
+    uploaded_bytes: int
+    failed_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class BittorrentStats:
+    """The transport: process id of the child (None while it restarts), how often it was restarted, its torrents."""
+
+    child_pid: int | None
+    restarts: int
+    torrents: tuple[TorrentStats, ...]
+
+
+class BittorrentTransport:
+    """Fetches artifacts from a swarm and seeds them (BEP 3, BEP 52); implements `protocol.Transport`.
+
+    One child process runs libtorrent for all artifacts. When it dies it is started again: what was being fetched is checked
+    in full and goes on, what is proven is seeded on. No method waits for a byte of the network but `fetch`.
+
+    Args:
+        bind: address to listen on; `0.0.0.0` for all.
+        advertise: address by which others reach this node; part of `endpoint`.
+        on_seed_lost: told (artifact, reason) when a seeded artifact could not be read and is not seeded any more.
+    """
+
+    name = "bittorrent"
+
+    def __init__(
+        self,
+        settings: BittorrentSettings,
+        bind: str,
+        advertise: str,
+        *,
+        on_seed_lost: Callable[[str, str], None] | None = None,
+    ) -> None:
+        self._settings, self._advertise = settings, advertise
+        self._on_seed_lost = on_seed_lost
+        self._port = 0
+        self._torrents: dict[str, _Torrent] = {}
+        self._waiting: dict[tuple[str, str, int], asyncio.Future[bool]] = {}
+        self._tokens = itertools.count(1)
+        self._running = False
+        self._supervisor = Supervisor(
+            wire.Start(
+                bind=bind,
+                port=settings.port,
+                advertise=_host(advertise),
+                download_limit=settings.download_limit_bytes_per_second,
+                upload_limit=settings.upload_limit_bytes_per_second,
+            ),
+            on_report=self._take,
+            on_up=self._restore,
+            on_down=self._lost,
+        )
+
+    def available(self) -> Availability:
+        """Return whether torrents can be fetched on this node."""
+        if not self._settings.enabled:
+            return Availability(ok=False, reason="switched off in fleetcast.toml: [bittorrent] enabled")
+        if importlib.util.find_spec("libtorrent") is None:
+            return Availability(ok=False, reason="the Python package libtorrent is not installed")
+        if not self._running:
+            return Availability(ok=False, reason="not started")
+        return Availability(ok=True)
+
+    @property
+    def endpoint(self) -> str:
+        """Address and port that others reach this node by: `host:port`."""
+        return f"{_host(self._advertise)}:{self._port}"
+
+    async def start(self) -> None:
+        """Start the child and listen.
+
+        Raises:
+            CannotListen: the port is taken or not allowed.
+        """
+        self._port = await self._supervisor.start()
+        self._running = True
+
+    async def close(self) -> None:
+        """Stop. Fetches under way fail; the bytes stay for the next start."""
+        self._running = False
+        for torrent in self._torrents.values():
+            if torrent.fetch is not None:
+                torrent.fetch.fail(TransferFailed("the BitTorrent transport is closed"))
+        await self._supervisor.close()
+
+    async def fetch(self, request: FetchRequest, observer: Observer) -> None:
+        """Fetch the artifact, then seed it; see `protocol.Transport.fetch`.
+
+        Bytes in the folder are hashed first, all of them; the pieces that are right are claimed like those that come.
+        """
+        torrent = self._torrent(request.artifact, request.content, request.metainfo, request.folder, verified=False)
+        await self._make_room(torrent)
+        torrent.fetch = fetch = self._fetch_of(torrent, request.content, observer)
+        self._torrents[torrent.info.info_hash] = torrent
+        try:
+            await _make_folder(torrent.folder)
+            await self._learn(torrent, request.sources)
+            self._add(torrent)
+            await fetch.run()
+        except BaseException:
+            await asyncio.shield(self._remove(torrent))
+            raise
+        torrent.verified, torrent.fetch = True, None
+
+    async def seed(
+        self, artifact: str, content: Content, metainfo: bytes, folder: Path, sources: Iterable[Source] = ()
+    ) -> None:
+        """Serve files that are proven; they are not read now, and never written to.
+
+        Args:
+            folder: save path, as in `FetchRequest.folder`.
+
+        Raises:
+            MetainfoRefused: the metainfo does not describe the content.
+            TransferFailed: the artifact is being fetched.
+        """
+        torrent = self._torrent(artifact, content, metainfo, folder, verified=True)
+        before = self._torrents.get(torrent.info.info_hash)
+        if before is not None and before.verified and before.folder == torrent.folder:
+            await self.add_sources(artifact, sources)
+            return
+        await self._make_room(torrent)
+        self._torrents[torrent.info.info_hash] = torrent
+        await self._learn(torrent, sources)
+        self._add(torrent)
+
+    async def unseed(self, artifact: str) -> None:
+        """Stop serving an artifact; nothing of it is open when this returns. One that is being fetched is left alone."""
+        for torrent in self._of(artifact):
+            if torrent.fetch is None:
+                await self._remove(torrent)
+
+    async def add_sources(self, artifact: str, sources: Iterable[Source]) -> None:
+        """Tell who else is in the swarm; both sides may be told. Unknown artifacts are ignored."""
+        for torrent in self._of(artifact):
+            await self._learn(torrent, sources)
+            self._supervisor.send(wire.Peers(torrent.info.info_hash, torrent.peers))
+
+    async def flush(self, artifact: str) -> None:
+        """Return when every block of the artifact that has come was handed to the operating system."""
+        for torrent in self._of(artifact):
+            await self._flush(torrent.info.info_hash)
+
+    async def recheck(self, artifact: str) -> bool:
+        """Hash all files of a seeded artifact and return whether they are right; if not, it is not seeded any more.
+
+        Nothing is written; fetch the artifact into a folder of its own to repair it.
+        """
+        whole = True
+        for torrent in self._of(artifact):
+            if torrent.fetch is None:
+                whole = await self._recheck_seed(torrent) and whole
+        return whole
+
+    def stats(self) -> BittorrentStats:
+        """How things stand, as of the last reports."""
+        return BittorrentStats(
+            self._supervisor.pid, self._supervisor.restarts, tuple(map(_stats, self._torrents.values()))
+        )
+
+    # Torrents
+
+    def _torrent(self, artifact: str, content: Content, data: bytes, folder: Path, *, verified: bool) -> _Torrent:
+        if artifact != content.artifact:
+            raise TransferFailed(f"{artifact} is not the name of this content, {content.artifact}")
+        return _Torrent(artifact, metainfo.read(data, content), _save_path(folder, content), verified)
+
+    def _of(self, artifact: str) -> list[_Torrent]:
+        return [t for t in self._torrents.values() if t.artifact == artifact]
+
+    def _fetch_of(self, torrent: _Torrent, content: Content, observer: Observer) -> Fetch:
+        key = torrent.info.info_hash
+        return Fetch(
+            pieces=list(metainfo.pieces(content, torrent.info.piece_length)),
+            bytes_total=content.size,
+            observer=observer,
+            stall_seconds=self._settings.stall_seconds,
+            flush=lambda: self._flush(key),
+            recheck=lambda: self._supervisor.send(wire.Recheck(key)),
+            check_child=self._supervisor.check,
+            node_of=lambda address, tag: _node_of(torrent, address, tag),
+        )
+
+    async def _make_room(self, torrent: _Torrent) -> None:
+        before = self._torrents.get(torrent.info.info_hash)
+        if before is None:
+            return
+        if before.fetch is not None:
+            raise TransferFailed(f"{torrent.artifact} is being fetched already")
+        await self._remove(before)
+
+    def _add(self, torrent: _Torrent) -> None:
+        self._supervisor.send(
+            wire.Add(
+                key=torrent.info.info_hash,
+                metainfo_b64=base64.b64encode(torrent.info.data).decode(),
+                folder=str(torrent.folder),
+                verified=torrent.verified,
+                peers=torrent.peers,
+            )
+        )
+
+    async def _remove(self, torrent: _Torrent) -> None:
+        key = torrent.info.info_hash
+        if self._torrents.get(key) is torrent:
+            del self._torrents[key]
+        if not await self._ask(wire.Remove(key), wire.Removed, timeout=REMOVE_SECONDS):
+            log.warning("bittorrent.not_removed", artifact=torrent.artifact)
+
+    async def _learn(self, torrent: _Torrent, sources: Iterable[Source]) -> None:
+        for source in sources:
+            if source.bt and source.bt != self.endpoint:
+                torrent.sources[source.bt] = source
+        found = [await _literal(address) for address in torrent.sources]
+        torrent.peers = tuple(sorted(peer for peer in found if peer is not None))
+
+    async def _recheck_seed(self, torrent: _Torrent) -> bool:
+        whole = await self._ask(wire.Recheck(torrent.info.info_hash), wire.Checked)
+        if not whole:
+            await self._remove(torrent)
+        return whole

@@ -1,0 +1,124 @@
+"""What a transport is: one way of bringing the bytes of an artifact into a folder (ADR 0009).
+
+A rung of the ladder (`bittorrent`, `aria2`, `rsync`) implements `Transport`; whoever waits for the bytes implements
+`Observer`. The layout is the same for all of them: the files of content lie at `<folder>/<artifact16>/<path>`, where
+`folder` is the save path of the artifact and `artifact16` the first 16 digits of its name.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+from fleetcast.events.content import Content
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A node that has the artifact, or some of it.
+
+    Attributes:
+        node: id of the node.
+        bt: `host:port` of its BitTorrent endpoint; an IPv6 host is written in brackets.
+        http: base URL of its file server, `http://host:port/<capability>`.
+    """
+
+    node: str
+    bt: str | None = None
+    http: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FetchRequest:
+    """One transfer.
+
+    Attributes:
+        transfer: id of the transfer, for logs and events.
+        artifact: the artifact's name, 64 hexadecimal digits.
+        content: what is to be fetched.
+        metainfo: the torrent file, which must match `content` (`metainfo.read`).
+        folder: save path; created when missing. Bytes that lie there already are checked and used, never trusted.
+        sources: where the bytes may come from; more can follow while the transfer runs.
+    """
+
+    transfer: str
+    artifact: str
+    content: Content
+    metainfo: bytes
+    folder: Path
+    sources: tuple[Source, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a transfer is; sent at most twice a second, and once at its end.
+
+    Attributes:
+        bytes_done: bytes of finished pieces and blocks, checked ones included.
+        bytes_total: bytes of the content.
+        rate: payload bytes per second received now.
+        peers: sources connected now; 0 means that nobody who has the artifact can be reached.
+        bytes_by_source: payload bytes received, by node; an unknown peer is named by its address.
+        uploaded: payload bytes sent to others meanwhile.
+    """
+
+    bytes_done: int
+    bytes_total: int
+    rate: int
+    peers: int
+    bytes_by_source: Mapping[str, int] = field(default_factory=dict)
+    uploaded: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Availability:
+    """Whether a transport can be used on this node, and if not, why, in one line for people."""
+
+    ok: bool
+    reason: str = ""
+
+
+class Observer(Protocol):
+    """Who waits for the bytes."""
+
+    def progress(self, progress: Progress) -> None:
+        """Take note of the progress. Must return at once."""
+
+    async def piece(self, file_index: int, piece_index: int) -> None:
+        """Prove a piece that the transport claims to have finished, by reading it back from the folder.
+
+        Calls of one transfer follow each other; the download goes on meanwhile, and `fetch` returns after the last one.
+        The same piece may be claimed again, after a check of the folder.
+
+        Args:
+            file_index: position of the file in `content.files`.
+            piece_index: position of the piece in that file.
+
+        Raises:
+            VerificationFailed: the bytes on the disk are not those of the piece. The transport flushes, asks once more,
+                and then fetches the piece again.
+        """
+
+
+@runtime_checkable
+class Transport(Protocol):
+    """One way of bringing bytes here."""
+
+    @property
+    def name(self) -> str:
+        """`bittorrent`, `aria2` or `rsync`."""
+
+    def available(self) -> Availability:
+        """Return whether this transport works on this node."""
+
+    async def fetch(self, request: FetchRequest, observer: Observer) -> None:
+        """Bring all bytes of `request.content` into `request.folder`.
+
+        Returns when every piece was claimed to the observer, accepted by it, and handed to the operating system.
+        Cancelling stops the transfer and keeps the bytes for the next one.
+
+        Raises:
+            MetainfoRefused: the metainfo does not describe the content.
+            TransferStalled: a source is connected, and no byte came for the time in the settings.
+            TransferFailed: it cannot go on (no space, no such folder, bytes that stay wrong).
+        """

@@ -1,0 +1,15 @@
+"""The content store of a node: files by digest, versions as hard links to them, pointers that move in one step.
+
+Belongs here: everything that changes names below the data folder (ADR 0007). Must not be here: transports, the bus,
+decisions about what to serve.
+"""
+
+from fleetcast.transport.store.blobs import Mismatch
+from fleetcast.transport.store.collection import Collected
+from fleetcast.transport.store.layout import Line
+from fleetcast.transport.store.pointers import Activation
+from fleetcast.transport.store.records import ArtifactRecord
+from fleetcast.transport.store.retention import Expendable, Pins
+from fleetcast.transport.store.store import Ingested, Store
+
+__all__ = ["Activation", "ArtifactRecord", "Collected", "Expendable", "Ingested", "Line", "Mismatch", "Pins", "Store"]

@@ -1,0 +1,119 @@
+"""Records: small JSON files beside the bytes, each replaced in one step."""
+
+import base64
+import contextlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from fleetcast.events.content import Content, Value
+from fleetcast.events.payloads import ManifestEnvelope
+from fleetcast.events.state import InstalledVersion, SlotState
+from fleetcast.transport.errors import NotKept, StoreError
+from fleetcast.transport.store import layout
+from fleetcast.transport.store.folder import Folder
+
+
+@dataclass(frozen=True, slots=True)
+class ArtifactRecord:
+    """What a node needs to seed an artifact again after a restart."""
+
+    content: Content
+    metainfo: bytes
+    envelope: ManifestEnvelope
+
+
+class _StoredArtifact(Value):
+    content: Content
+    metainfo_b64: str
+    envelope: ManifestEnvelope
+
+
+class InstallRecord(Value):
+    """An installed version, and what it is made of: enough to prove it again without any other record."""
+
+    installed: InstalledVersion
+    content: Content
+
+
+class AppliedSlot(Value):
+    """The slot order in force on this node, and the versions that were in production here, the newest first."""
+
+    slot: SlotState
+    served: tuple[str, ...] = ()
+
+
+class ArtifactRecords:
+    """`<data>/artifacts/`."""
+
+    def __init__(self, data: Path) -> None:
+        self._data = data
+
+    def write(self, record: ArtifactRecord) -> None:
+        metainfo_b64 = base64.b64encode(record.metainfo).decode()
+        stored = _StoredArtifact(content=record.content, metainfo_b64=metainfo_b64, envelope=record.envelope)
+        *names, name = layout.artifact_record(record.content.artifact)
+        with Folder.open(self._data, tuple(names), create=True) as folder:
+            folder.write(name, stored.model_dump_json().encode(), point="record.write")
+
+    def read(self, artifact: str) -> ArtifactRecord:
+        """Return one record.
+
+        Raises:
+            NotKept: there is none, or it cannot be read.
+        """
+        *names, name = layout.artifact_record(artifact)
+        try:
+            with Folder.open(self._data, tuple(names)) as folder:
+                stored = _StoredArtifact.model_validate_json(folder.read(name))
+        except (FileNotFoundError, ValidationError) as fault:
+            raise NotKept(f"no record of artifact {artifact} on this node") from fault
+        return ArtifactRecord(stored.content, base64.b64decode(stored.metainfo_b64), stored.envelope)
+
+    def all(self) -> list[ArtifactRecord]:
+        """Every record that can be read."""
+        found = []
+        for artifact in self.names():
+            with contextlib.suppress(NotKept):
+                found.append(self.read(artifact))
+        return found
+
+    def names(self) -> list[str]:
+        """The artifacts that there are records of."""
+        try:
+            with Folder.open(self._data, layout.ARTIFACTS) as folder:
+                return [n.removesuffix(".json") for n in folder.names() if n.endswith(".json")]
+        except FileNotFoundError:
+            return []
+
+    def remove(self, artifact: str) -> None:
+        *names, name = layout.artifact_record(artifact)
+        with Folder.open(self._data, tuple(names), create=True) as folder:
+            folder.remove(name, point="record.remove")
+            folder.sync(point="record.remove_sync")
+
+
+def read_applied(line: Folder, name: str) -> AppliedSlot | None:
+    """The slot order kept in a line's folder under *name*; None when there is none.
+
+    Raises:
+        StoreError: there is one, and it cannot be read; guessing would undo a rollback.
+    """
+    if not line.is_file(name):
+        return None
+    try:
+        return AppliedSlot.model_validate_json(line.read(name))
+    except ValidationError as damaged:
+        raise StoreError(
+            f"{line.path / name} is damaged: {damaged.errors()[0]['msg']}",
+            next_step=f"remove {line.path / name}; the node takes the slot order from the bus again",
+        ) from damaged
+
+
+def read_install(installs: Folder, name: str) -> InstallRecord | None:
+    """One install record; None when it is damaged, which makes the version not installed."""
+    try:
+        return InstallRecord.model_validate_json(installs.read(name))
+    except (OSError, ValidationError):
+        return None

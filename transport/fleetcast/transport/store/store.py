@@ -1,0 +1,343 @@
+"""The store of one node: what its daemons call. All methods block; a daemon calls them in threads."""
+
+import os
+import threading
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from fleetcast.config.settings import StoreSettings
+from fleetcast.events.content import Content, ContentFile, Format, Kind, safe_relative_path
+from fleetcast.events.payloads import Checks, ManifestEnvelope
+from fleetcast.events.state import InstalledVersion, SlotState
+from fleetcast.transport.checks import detect_format
+from fleetcast.transport.errors import ContentRefused, PathRefused, StoreFull
+from fleetcast.transport.metainfo import piece_length
+from fleetcast.transport.store import layout
+from fleetcast.transport.store.blobs import Blobs, Mismatch
+from fleetcast.transport.store.collection import Collected, Sweep
+from fleetcast.transport.store.folder import Folder, store_errors
+from fleetcast.transport.store.intake import PublishedFile, published
+from fleetcast.transport.store.layout import Line
+from fleetcast.transport.store.pointers import Activation, Pointers
+from fleetcast.transport.store.quarantine import Quarantine
+from fleetcast.transport.store.records import AppliedSlot, ArtifactRecord, ArtifactRecords
+from fleetcast.transport.store.repair import Repair
+from fleetcast.transport.store.retention import Expendable, LineView, Pins, expendable
+from fleetcast.transport.store.versions import Versions, line_of
+
+
+@dataclass(frozen=True, slots=True)
+class Ingested:
+    """A published file in the store.
+
+    Attributes:
+        content: what it is.
+        layers: by path, the nodes of the pieces (BEP 52), 32 bytes each.
+        piece_length: bytes of a piece.
+    """
+
+    content: Content
+    layers: Mapping[str, bytes]
+    piece_length: int
+
+
+class Store:
+    """Content, versions and pointers below one data folder, which belongs to one process at a time.
+
+    Every method may raise `StoreError` (`StoreFull` when there is no space, `PathRefused` when a name in the way is no
+    plain file or folder); after any of them, and after a crash in any of them, every name that readers use still
+    holds what it held before, or what it should hold now.
+    """
+
+    def __init__(self, settings: StoreSettings) -> None:
+        self._settings = settings
+        self._data = settings.data
+        self._blobs = Blobs(self._data)
+        self._versions = self._make_versions()
+        self._pointers = Pointers(self._data, self._versions, settings.essential_name)
+        self._records = ArtifactRecords(self._data)
+        self._quarantine = Quarantine(self._data, settings.quarantine_bytes)
+        self._repair = Repair(self._blobs, self._versions, self._quarantine, self._records)
+        # Held while names change; hashing and copying run outside of it.
+        self._changing = threading.RLock()
+
+    def _make_versions(self) -> Versions:
+        return Versions(self._data, self._blobs)
+
+    # -- where things are
+
+    def blob(self, sha256: str) -> Path:
+        """Where the file with this digest lies, if it is in the store."""
+        return layout.absolute(self._data, layout.blob(sha256))
+
+    def swarm_folder(self, artifact: str) -> Path:
+        """The save path of a torrent; its files lie in a folder named by the short form of the artifact."""
+        return layout.absolute(self._data, layout.swarm(artifact))
+
+    def line_folder(self, kind: Kind, name: str) -> Path:
+        return layout.absolute(self._data, layout.line(kind, name))
+
+    def version_folder(self, kind: Kind, name: str, version: str) -> Path:
+        return layout.absolute(self._data, layout.version(kind, name, version))
+
+    def find(self, sha256: str) -> Path | None:
+        """The blob with this digest; None when it is not in the store."""
+        return self.blob(sha256) if self._blobs.stat(sha256) is not None else None
+
+    # -- content in
+
+    def ingest(self, path: str | Path, *, kind: Kind, format: Format | None = None) -> Ingested:  # noqa: A002
+        """Take a file from a publish root into the store: one read computes flat digest and Merkle tree of what is kept.
+
+        Args:
+            format: how it is proven loadable; None: by suffix and first bytes.
+
+        Raises:
+            ContentRefused: it may not be published, cannot be, or changed while it was read.
+            StoreFull: there is no space.
+        """
+        with published(path, self._settings) as opened, store_errors(f"cannot take {opened.path}"):
+            name = _published_name(opened)
+            size = opened.before.st_size
+            if not opened.handover:
+                self._need(size, f"{opened.path}")
+            length = piece_length(size)
+            digest = self._blobs.take(opened, length)
+            file = ContentFile(path=name, size=digest.size, sha256=digest.sha256, pieces_root=digest.pieces_root)
+            known = format or detect_format(self.blob(digest.sha256), name=name)
+            content = Content(kind=kind, format=known, files=(file,))
+            self._blobs.link_swarm(content.artifact, content)
+        return Ingested(content, {name: digest.layer}, length)
+
+    def has(self, content: Content) -> bool:
+        """Whether every file is in the store."""
+        return all(self._blobs.holds(f) for f in content.files)
+
+    def reserve(self, content: Content) -> None:
+        """Make sure that the content fits before it is fetched.
+
+        Raises:
+            StoreFull: it does not, with `reserve_bytes` left free.
+        """
+        missing = {f.sha256: f.size for f in content.files if not self._blobs.holds(f)}
+        here = self._brought(content)
+        self._need(max(sum(missing.values()) - here, 0), f"artifact {content.artifact[:16]}")
+
+    def admit(self, content: Content) -> None:
+        """Let the files of the swarm folder, every piece of which was proven, be part of the store.
+
+        Versions that lost one of these files to quarantine get it back.
+
+        Raises:
+            VerificationFailed: a file is missing or has another size.
+        """
+        with self._changing, store_errors(f"cannot admit artifact {content.artifact[:16]}"):
+            self._blobs.admit(content.artifact, content)
+            self._versions.mend_all(content.files)
+
+    def link_swarm(self, content: Content) -> Path:
+        """Let the swarm folder hold the files of the store, to be served; returns the save path.
+
+        Raises:
+            NotKept: a file is not in the store.
+        """
+        with self._changing, store_errors(f"cannot offer artifact {content.artifact[:16]}"):
+            self._blobs.link_swarm(content.artifact, content)
+        return self.swarm_folder(content.artifact)
+
+    # -- records of artifacts
+
+    def write_record(self, content: Content, metainfo: bytes, envelope: ManifestEnvelope) -> None:
+        """Keep what a restart needs to seed the artifact again."""
+        with store_errors(f"cannot note artifact {content.artifact[:16]}"):
+            self._records.write(ArtifactRecord(content, metainfo, envelope))
+
+    def read_record(self, artifact: str) -> ArtifactRecord:
+        """Return the record of an artifact.
+
+        Raises:
+            NotKept: there is none.
+        """
+        with store_errors(f"cannot read the record of artifact {artifact[:16]}"):
+            return self._records.read(artifact)
+
+    def records(self) -> list[ArtifactRecord]:
+        """Every record that can be read."""
+        with store_errors("cannot read the records of artifacts"):
+            return self._records.all()
+
+    # -- versions and pointers
+
+    def install(
+        self, content: Content, name: str, version: str, checks: Checks, transport: str, seconds: float
+    ) -> InstalledVersion:
+        """Make content of the store visible as a version of a model or lane; may be repeated.
+
+        Raises:
+            VersionHeld: the version is installed with other content.
+            NotKept: a file is not in the store.
+        """
+        with self._changing, store_errors(f"cannot install {name}@{version}"):
+            return self._versions.install(line_of(content, name), version, content, checks, transport, seconds)
+
+    def confirm(self, content: Content, name: str, version: str) -> InstalledVersion:
+        """Note that the flat SHA-256 of an installed version was proven as well.
+
+        Raises:
+            NotInstalled: there is no such version.
+        """
+        with self._changing, store_errors(f"cannot note {name}@{version}"):
+            return self._versions.confirm(line_of(content, name), version)
+
+    def lines(self) -> list[tuple[Kind, str]]:
+        """The models and lanes that have a folder here."""
+        with store_errors("cannot list the models"):
+            return [(line.kind, line.name) for line in self._versions.lines()]
+
+    def installed(self, name: str, kind: Kind = Kind.MODEL) -> list[InstalledVersion]:
+        """The complete versions of a model or lane."""
+        with store_errors(f"cannot list the versions of {name}"):
+            return self._versions.installed(_line(kind, name))
+
+    def activate(self, slot: SlotState) -> Activation:
+        """Move the pointers of a model or lane to what a slot order says; may be repeated.
+
+        Raises:
+            StaleGeneration: the order in force is newer, or contradicts this one.
+            NotInstalled: what it puts into production is not installed here.
+        """
+        with self._changing, store_errors(f"cannot activate {slot.model}, generation {slot.generation}"):
+            return self._pointers.activate(slot)
+
+    def applied(self, name: str, kind: Kind = Kind.MODEL) -> SlotState | None:
+        """The slot order in force; None before the first one."""
+        with store_errors(f"cannot read the slot order of {name}"):
+            applied = self._pointers.applied(_line(kind, name))
+        return applied.slot if applied else None
+
+    def reconcile(self) -> None:
+        """Clean up after a crash: remove what was half made, finish an activation, take away what is not proven."""
+        with self._changing, store_errors("cannot clean up the store"):
+            with Folder.open(self._data, layout.STAGING, create=True) as staging:
+                for name in staging.names():
+                    staging.remove_tree(name, point="reconcile.unstage")
+            for line in self._versions.lines():
+                self._repair.adopt_or_expel(line)
+                self._pointers.complete(line)
+
+    # -- proving again, and repair
+
+    def verify(self, content: Content, folder: Path | None = None) -> list[Mismatch]:
+        """Read content again and compare its SHA-256.
+
+        Args:
+            folder: a version's folder; None: the files of the store.
+        """
+        with store_errors(f"cannot verify artifact {content.artifact[:16]}"):
+            if folder is None:
+                return self._blobs.verify(content.files)
+            kind, name, version = _version_of(self._data, folder)
+            return self._versions.verify(Line(kind, name), version, content)
+
+    def withdraw(self, content: Content, paths: Iterable[str], *, source: str | None = None) -> list[Path]:
+        """Take damaged files away from every reader; returns where they lie in quarantine.
+
+        A file of the store that is damaged goes to quarantine, and every name that held it disappears until `admit`
+        brings the right bytes back. Where only a version's own name was damaged, the file of the store takes its place.
+        """
+        with self._changing, store_errors(f"cannot withdraw files of artifact {content.artifact[:16]}"):
+            return self._repair.withdraw(content, paths, source)
+
+    def quarantine(self, path: Path, reason: str, *, source: str | None = None) -> Path:
+        """Move one file of the data folder out of its readers' way; returns the folder of the case.
+
+        Raises:
+            PathRefused: the path does not lie below the data folder.
+        """
+        if not path.is_relative_to(self._data):
+            raise PathRefused(f"{path} does not lie below {self._data}")
+        *names, name = path.relative_to(self._data).parts
+        with self._changing, store_errors(f"cannot move {path} to quarantine"):
+            with Folder.open(self._data, tuple(names)) as folder:
+                return self._quarantine.take(folder, name, reason, source=source)
+
+    # -- room
+
+    def free_bytes(self) -> int:
+        """Bytes that this process may still write below the data folder."""
+        self._data.mkdir(parents=True, exist_ok=True)
+        found = os.statvfs(self._data)
+        return found.f_bavail * found.f_frsize
+
+    def expendable(self, pins: Pins = Pins()) -> list[Expendable]:  # noqa: B008 - frozen
+        """The versions that `collect` would remove, the oldest first."""
+        with store_errors("cannot list what may be removed"):
+            return expendable(map(self._view, self._versions.lines()), self._settings.keep_versions, pins)
+
+    def collect(self, pins: Pins = Pins(), *, until_free_bytes: int | None = None) -> Collected:  # noqa: B008 - frozen
+        """Remove versions that nothing pins, then artifacts and files that nothing names.
+
+        Args:
+            pins: what the caller still needs, transfers under way included.
+            until_free_bytes: stop as soon as so much is free; None: remove all that may go.
+        """
+        sweep = Sweep(self._data, self._versions, self._records, pins, self._settings.orphan_seconds)
+        with self._changing, store_errors("cannot collect"):
+            sweep.orphans()
+            for item in self.expendable(pins):
+                if until_free_bytes is not None and self.free_bytes() >= until_free_bytes:
+                    break
+                sweep.version(item.line, item.version.version)
+        return sweep.collected
+
+    # -- inside
+
+    def _need(self, size: int, what: str) -> None:
+        free = self.free_bytes()
+        if size + self._settings.reserve_bytes > free:
+            raise StoreFull(
+                f"no room for {what}: {size} bytes needed and {self._settings.reserve_bytes} kept free, {free} are free",
+                next_step=f"free space below {self._data}, or lower store.reserve_bytes in fleetcast.toml",
+            )
+
+    def _brought(self, content: Content) -> int:
+        """Bytes that an earlier transfer of this content has left on the disk."""
+        folder = layout.absolute(self._data, layout.swarm_files(content.artifact))
+        found = 0
+        for file in content.files:
+            try:
+                found += min(os.lstat(folder / file.path).st_blocks * 512, file.size)
+            except OSError:
+                continue
+        return found
+
+    def _view(self, line: Line) -> LineView:
+        applied: AppliedSlot | None = self._pointers.applied(line)
+        installed = tuple(r.installed for r in self._versions.records(line))
+        if applied is None:
+            return LineView(line, installed)
+        return LineView(line, installed, applied.slot, applied.served)
+
+
+def _line(kind: Kind, name: str) -> Line:
+    return Line(Kind.DATASET if kind is Kind.DATASET else Kind.MODEL, name)
+
+
+def _published_name(opened: PublishedFile) -> str:
+    try:
+        return safe_relative_path(opened.path.name)
+    except (ValueError, UnicodeEncodeError) as wrong:
+        raise ContentRefused(
+            f"the name of {opened.path} cannot be used on every node: {wrong}",
+            next_step="rename the file to letters, digits, dots and dashes, and publish it again",
+        ) from wrong
+
+
+def _version_of(data: Path, folder: Path) -> tuple[Kind, str, str]:
+    kinds = {shelf: kind for kind, shelf in layout.LINES.items()}
+    try:
+        shelf, name, version = folder.relative_to(data).parts
+        return kinds[shelf], name, version
+    except (ValueError, KeyError) as wrong:
+        raise PathRefused(f"{folder} is not the folder of a version below {data}") from wrong
