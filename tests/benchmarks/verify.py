@@ -148,8 +148,8 @@ def main() -> int:
             asyncio.run(seed(Path(folder), address))
             return 0
         case ["fetch", folder, address, seeder, prove]:
-            seconds = asyncio.run(fetch(Path(folder), address, seeder, prove=prove == "with"))
-            sys.stdout.write(json.dumps({"seconds": seconds}))
+            took = asyncio.run(fetch(Path(folder), address, seeder, prove=prove == "with"))
+            sys.stdout.write(json.dumps({"seconds": took}))
             return 0
     given = arguments(__doc__ or "", {"mib": (488, "size in MiB"), "runs": (3, "runs of each")})
     try:
@@ -158,7 +158,8 @@ def main() -> int:
     except NoHosts as missing:
         sys.stderr.write(f"{missing}\n")
         return 1
-    report = Report("verify", {"mib": given.mib, "rate": "1 Gbit/s, tc tbf", "runs": given.runs, "statistic": "medians"})
+    conditions = {"mib": given.mib, "rate": "1 Gbit/s, tc tbf", "runs": given.runs, "statistic": "medians"}
+    report = Report("verify", conditions)
     ratio = median(seconds["with"]) / median(seconds["without"])
     report.figures["verify_overlap_ratio"] = Figure(ratio, "ratio", required=1.05)
     report.figures["transfer_seconds"] = Figure(median(seconds["with"]), "s")

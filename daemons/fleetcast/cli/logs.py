@@ -5,7 +5,8 @@ import json
 import re
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -64,6 +65,10 @@ class Reader:
         self._number = 0
         self._last = datetime.fromtimestamp(0, UTC)
 
+    def close(self) -> None:
+        """Stop reading."""
+        self._file.close()
+
     def lines(self) -> Iterator[Line]:
         """Whole lines that have not been read yet."""
         while part := self._file.readline():
@@ -113,18 +118,18 @@ def run(
     folder: Path | None,
 ) -> Exit:
     """Print the newest *lines* that match, and with *follow* those that come."""
-    readers = [Reader(path) for path in log_files(folder)]
-    newest: deque[Line] = deque(maxlen=lines)
-    for line in heapq.merge(*(reader.lines() for reader in readers)):
-        if line.matches(daemon=daemon, node=node, cid=cid):
-            newest.append(line)
-    for line in newest:
-        _write(call, line)
-    while follow:
-        for line in sorted(line for reader in readers for line in reader.lines()):
-            if line.matches(daemon=daemon, node=node, cid=cid):
+    with ExitStack() as stack:
+        readers = [stack.enter_context(closing(Reader(path))) for path in log_files(folder)]
+
+        def wanted(found: Iterable[Line]) -> Iterator[Line]:
+            return (line for line in found if line.matches(daemon=daemon, node=node, cid=cid))
+
+        for line in deque(wanted(heapq.merge(*(reader.lines() for reader in readers))), maxlen=lines):
+            _write(call, line)
+        while follow:
+            for line in wanted(sorted(line for reader in readers for line in reader.lines())):
                 _write(call, line)
-        time.sleep(POLL_SECONDS)
+            time.sleep(POLL_SECONDS)
     return Exit.OK
 
 

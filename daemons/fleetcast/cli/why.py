@@ -74,7 +74,7 @@ async def _answer(aim: Target, what: str) -> Answer:
 
 async def _about_model(bus: Bus, slot: SlotState, nodes: Sequence[NodeView]) -> Answer:
     events = await history.collect(bus, history.subjects((), slot.model))
-    cause = slot.cause.correlation or slot.cause.event
+    cause = slot.cause.correlation
     first = next((event for event in events if event.correlationid == cause), None)
     found = await _whole_chain(bus, cause, first, None)
     return Answer("model", slot.model, tuple(model_facts(slot, rollout(slot, nodes))), found, _refused(events, cause))

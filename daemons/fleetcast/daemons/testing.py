@@ -7,6 +7,7 @@
 
 import asyncio
 import contextlib
+import functools
 import json
 import os
 import signal
@@ -17,7 +18,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fleetcast.bus import Bus, connect
+from fleetcast.bus import Bus, Entry, connect
 from fleetcast.bus.server import LocalServer
 from fleetcast.bus.testing import nats_server
 from fleetcast.config.settings import (
@@ -33,7 +34,7 @@ from fleetcast.config.settings import (
     StoreSettings,
 )
 from fleetcast.config.template import render
-from fleetcast.events.envelope import Event, parse
+from fleetcast.events.envelope import Event, EventInvalid, parse
 from fleetcast.events.state import NodeStatus
 
 LOOPBACK = "127.0.0.1"
@@ -153,7 +154,7 @@ class Fleet:
         """Everything in FC_EVENTS under *subjects* that parses."""
         found = []
         async for entry in self.bus.tail("FC_EVENTS", subjects or ("fc.ev.>",)):
-            with contextlib.suppress(ValueError):
+            with contextlib.suppress(EventInvalid):
                 found.append(_event(entry))
         return found
 
@@ -187,7 +188,7 @@ class Fleet:
         """Wait until nodes report `ready` since they were last started."""
         for name in names or tuple(self.nodes):
             node = self.nodes[name]
-            await self.until(f"{name} ready", lambda n=node: _ready(n), seconds)
+            await self.until(f"{name} ready", functools.partial(_ready, node), seconds)
 
     async def rejected(self, seconds: float = 15.0) -> Event:
         """The newest `event.rejected`, once there is one."""
@@ -221,14 +222,14 @@ def _target(link: Path) -> str | None:
         return None
 
 
-def _event(entry: object) -> Event:
+def _event(entry: Entry) -> Event:
     return parse(
-        entry.data,  # type: ignore[attr-defined]
-        subject=entry.subject,  # type: ignore[attr-defined]
-        headers=entry.headers,  # type: ignore[attr-defined]
+        entry.data,
+        subject=entry.subject,
+        headers=entry.headers,
         stream="FC_EVENTS",
-        sequence=entry.sequence,  # type: ignore[attr-defined]
-        time=entry.time,  # type: ignore[attr-defined]
+        sequence=entry.sequence,
+        time=entry.time,
     )
 
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import ctypes
 import http.client
 import importlib.metadata
 import json
@@ -15,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -28,8 +28,20 @@ START_SECONDS = 20.0
 STOP_SECONDS = 10.0
 START_TRIES = 5
 POLL_SECONDS = 0.02
-_PR_SET_PDEATHSIG = 1
-_LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
+
+# PR_SET_PDEATHSIG (1) with SIGKILL (9), then the server in place of this little program, under the same process id.
+# It is set by a program of its own and not between fork and exec: forking with threads in Python code can deadlock.
+LAUNCHER = """
+import ctypes, os, sys
+if sys.platform == "linux":
+    ctypes.CDLL(None).prctl(1, 9)
+    if os.getppid() != int(sys.argv[1]):
+        sys.exit("the parent is gone")
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+# The kernel means the thread that started the child when it says parent: this one lives as long as the process.
+_STARTER = ThreadPoolExecutor(1, "nats-server-starter")
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,17 +147,10 @@ def free_ports(count: int, host: str = "127.0.0.1") -> list[int]:
         return [int(each.getsockname()[1]) for each in sockets]
 
 
-def _die_with_parent() -> None:
-    # Runs in the child between fork and exec: nothing but one system call that was looked up before.
-    if _LIBC is not None:
-        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
 class LocalServer:
     """A nats-server child with JetStream in *folder*; state survives `stop` and `start`, the ports too.
 
-    The kernel kills it when the *thread* that called `start` ends: start it from a thread that lives as long as it
-    shall, usually the main one. Use as a context manager, synchronous or asynchronous, or call `start` and `stop`.
+    It cannot outlive this process, however that ends. Use as a context manager, synchronous or asynchronous, or call `start` and `stop`.
 
     Args:
         folder: configuration, log and store; made when missing.
@@ -217,17 +222,18 @@ class LocalServer:
         Raises:
             ServerMissing: there is no nats-server.
         """
-        if not self.running:
-            self._fork(*self._prepare())
+        _STARTER.submit(self._launch).result()
 
-    def _prepare(self) -> tuple[Path, IO[bytes]]:
-        """Everything before the fork: reads and writes files."""
+    def _launch(self) -> None:
+        if self.running:
+            return
         self.folder.mkdir(parents=True, exist_ok=True)
         self._binary = self._binary or find_server()
         chosen = iter(free_ports(2))
         self._ports = (self._ports[0] or next(chosen), self._ports[1] or next(chosen))
         self.config_path.write_text(self.config())
-        return self._binary.path, self.log_path.open("ab")
+        with self.log_path.open("ab") as output:
+            self._process = self._spawn(self._binary.path, output)
 
     def config(self) -> str:
         """The text of the configuration file."""
@@ -243,20 +249,15 @@ class LocalServer:
             + self._extra
         )
 
-    def _fork(self, program: Path, output: IO[bytes]) -> None:
-        with output:
-            self._process = self._spawn(program, output)
-
     def _spawn(self, program: Path, output: IO[bytes]) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
-            [str(program), "-c", str(self.config_path)],
+            [sys.executable, "-I", "-S", "-c", LAUNCHER, str(os.getpid()), str(program), "-c", str(self.config_path)],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
             cwd=self.folder,
             # The terminal's Ctrl-C is for us; we stop the server when nobody needs it any more.
             start_new_session=True,
-            preexec_fn=_die_with_parent,  # noqa: PLW1509 - one prepared system call; nothing else ends it with us
         )
 
     def _lost_its_port(self) -> bool:
@@ -305,43 +306,35 @@ class LocalServer:
         """
         for _ in range(START_TRIES):
             self.launch()
-            deadline = time.monotonic() + START_SECONDS
-            while (problem := self.health()) and self.running and time.monotonic() < deadline:
-                time.sleep(POLL_SECONDS)
+            problem = self.wait_healthy()
             if problem is None:
                 return self
             if not self._lost_its_port():
                 break
         self.kill()
-        raise self._failed(problem)
-
-    async def start_async(self) -> "LocalServer":
-        """As `start`, without blocking the loop while it waits."""
-        for _ in range(START_TRIES):
-            if not self.running:
-                # Forked on this thread: the kernel ends the child together with the thread that made it.
-                self._fork(*await asyncio.to_thread(self._prepare))
-            problem = await self.wait_healthy()
-            if problem is None:
-                return self
-            if not self._lost_its_port():
-                break
-        self.kill()
-        raise self._failed(problem)
-
-    async def wait_healthy(self, timeout_seconds: float = START_SECONDS) -> str | None:
-        """Wait until it is healthy; None, or what is wrong at the end of the time."""
-        deadline = time.monotonic() + timeout_seconds
-        while True:
-            problem = await asyncio.to_thread(self.health)
-            if problem is None or not self.running or time.monotonic() > deadline:
-                return problem
-            await asyncio.sleep(POLL_SECONDS)
-
-    def _failed(self, problem: str | None) -> BusUnavailable:
-        return BusUnavailable(
+        raise BusUnavailable(
             f"nats-server did not start: {problem}\n{self.log_tail()}", next_step=f"read {self.log_path}"
         )
+
+    def wait_healthy(self, timeout_seconds: float = START_SECONDS) -> str | None:
+        """Wait until it is healthy; None, or what is wrong at the end of the time."""
+        deadline = time.monotonic() + timeout_seconds
+        while (problem := self.health()) and self.running and time.monotonic() < deadline:
+            time.sleep(POLL_SECONDS)
+        return problem
+
+    async def start_async(self) -> "LocalServer":
+        """As `start`, without blocking the loop."""
+        starting = asyncio.ensure_future(asyncio.to_thread(self.start))
+        try:
+            return await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            # The thread cannot be interrupted, but it must not leave a server that nobody knows.
+            await asyncio.to_thread(self.kill)
+            with contextlib.suppress(BusUnavailable):
+                await starting
+            await asyncio.to_thread(self.kill)
+            raise
 
     # -- end
 
@@ -386,5 +379,4 @@ class LocalServer:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # Waiting for the process may be done by any thread; only its birth may not.
         await asyncio.to_thread(self.stop)

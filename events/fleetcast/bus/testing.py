@@ -128,14 +128,14 @@ async def _start(folder: Path, size: int) -> Cluster:
     for attempt in range(1, START_TRIES + 1):
         cluster = Cluster(_members(folder / f"try{attempt}", size))
         for member in cluster.members:
-            member.launch()
+            await asyncio.to_thread(member.launch)
         try:
             await cluster.wait_ready()
             return cluster
         except BusUnavailable:
             taken = not all(member.running for member in cluster.members)
             for member in cluster.members:
-                member.kill()
+                await asyncio.to_thread(member.kill)
             if attempt == START_TRIES or not taken:
                 raise
     raise AssertionError("unreachable")

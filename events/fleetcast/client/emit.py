@@ -8,8 +8,9 @@ import re
 import sys
 import threading
 import time
+from collections.abc import Mapping
 
-from fleetcast.client.folders import spool_folder
+from fleetcast.client.folders import spool_folder, user_folder
 from fleetcast.client.names import NAMES, is_durable, name_of
 from fleetcast.client.node import default_node_id
 from fleetcast.client.spool.writer import SpoolWriter
@@ -35,23 +36,29 @@ def emit(type: str, /, **fields: object) -> str | None:  # noqa: A002 -- the wor
     try:
         return _emitter().emit(type, fields)
     except Exception as error:  # nothing that can go wrong here may end a training run
-        _warn(f"an event was lost: {error or error.__class__.__name__}")
+        _warn(f"an event was lost: {_said(error)}")
         return None
+
+
+def _said(error: Exception) -> str:
+    try:
+        return str(error) or error.__class__.__name__
+    except Exception:  # the error may be the job's own, with whatever text method it has
+        return error.__class__.__name__
 
 
 class Emitter:
     """Where this process emits to: mode, rank, node and spool, from the environment as the first event finds it."""
 
-    def __init__(self, environ: "os._Environ[str] | dict[str, str]") -> None:
-        self._environ = environ
+    def __init__(self, environ: Mapping[str, str]) -> None:
         self._mode = environ.get("FLEETCAST_MODE", "online")
         if self._mode not in _MODES:
             _warn(f"FLEETCAST_MODE={self._mode} is none of {', '.join(_MODES)}; taken as online")
         self._node = environ.get("FLEETCAST_NODE_ID") or default_node_id()
         self._source = json.dumps(f"/fleet/{self._node}/{_job()}")
-        self._is_silent = self._mode == "disabled" or not _is_rank_zero(environ)
+        is_silent = self._mode == "disabled" or not _is_rank_zero(environ)
         self._heads: dict[str, str] = {}
-        self._writer: SpoolWriter | None = None
+        self._writer = None if is_silent else SpoolWriter(self._folder(environ))
 
     def emit(self, spelling: str, fields: dict[str, object]) -> str | None:
         """Append one event; None when this process is not to emit.
@@ -60,17 +67,18 @@ class Emitter:
             SpoolError: it could not be written.
             ValueError: it cannot be written as JSON, or is too large.
         """
-        if self._is_silent:
+        if self._writer is None:
             return None
         name = name_of(spelling) or _unknown(spelling)
         event_id = new_ulid()
-        self._spool().append(self._record(event_id, name, fields), durable=is_durable(name))
+        self._writer.append(self._record(event_id, name, fields), durable=is_durable(name))
         return event_id
 
     def _record(self, event_id: str, name: str, fields: dict[str, object]) -> bytes:
-        if "path" in fields:
+        path = fields.get("path")
+        if isinstance(path, str | bytes | os.PathLike):
             # Only the job knows what its relative paths are relative to.
-            fields["path"] = os.path.abspath(str(fields["path"]))
+            fields["path"] = os.path.abspath(os.fsdecode(path))
         fields.setdefault("node", self._node)
         head = self._heads.get(name) or self._head(name)
         return (
@@ -85,10 +93,12 @@ class Emitter:
             self._heads[name] = head
         return head
 
-    def _spool(self) -> SpoolWriter:
-        if self._writer is None:
-            self._writer = SpoolWriter(spool_folder(self._environ, offline=self._mode == "offline"))
-        return self._writer
+    def _folder(self, environ: Mapping[str, str]) -> str:
+        offline = self._mode == "offline"
+        folder = spool_folder(environ, offline=offline)
+        if not offline and folder == user_folder(environ):
+            _warn(f"no spool of this node can be written; events wait in {folder} until it is forwarded")
+        return folder
 
 
 _state: dict[str, Emitter] = {}
@@ -98,7 +108,7 @@ def _emitter() -> Emitter:
     return _state.get("emitter") or _state.setdefault("emitter", Emitter(os.environ))
 
 
-def _is_rank_zero(environ: "os._Environ[str] | dict[str, str]") -> bool:
+def _is_rank_zero(environ: Mapping[str, str]) -> bool:
     rank = environ.get("RANK") or environ.get("SLURM_PROCID") or "0"
     return rank == "0" or environ.get("FLEETCAST_RANKS") == "all"
 
@@ -145,7 +155,7 @@ _ENCODER = json.JSONEncoder(allow_nan=False, check_circular=False, separators=("
 def _encoded(fields: dict[str, object]) -> str:
     try:
         return _ENCODER.encode(fields)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RecursionError):
         return _ENCODER.encode(_cleaned(fields, 30))
 
 

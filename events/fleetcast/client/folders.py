@@ -32,9 +32,15 @@ def _candidates(environ: Mapping[str, str], *, offline: bool) -> Iterator[tuple[
         if environ.get("FLEETCAST_STORE_DATA"):
             yield os.path.join(environ["FLEETCAST_STORE_DATA"], "spool"), True
         yield NODE_SPOOL, False
-    home = environ.get("XDG_STATE_HOME") or os.path.join(os.path.expanduser("~"), ".local", "state")
-    if os.path.isabs(home):
-        yield os.path.join(home, "fleetcast", "offline" if offline else "spool"), True
+    folder = user_folder(environ, offline=offline)
+    if os.path.isabs(folder):
+        yield folder, True
+
+
+def user_folder(environ: Mapping[str, str], *, offline: bool = False) -> str:
+    """The folder of a user whose machine has no spool, or who asked for none to be used."""
+    state = environ.get("XDG_STATE_HOME") or os.path.join(os.path.expanduser("~"), ".local", "state")
+    return os.path.join(state, "fleetcast", "offline" if offline else "spool")
 
 
 def _is_usable(folder: str, *, create: bool) -> bool:

@@ -1,5 +1,6 @@
 """Values that tests of the command line are made from."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from fleetcast.events.content import Kind
@@ -31,13 +32,7 @@ def event(
         time=NOW + timedelta(seconds=after),
         discriminator=str(after),
     )
-    return made if sequence is None else _numbered(made, sequence)
-
-
-def _numbered(made: Event, sequence: int) -> Event:
-    import dataclasses
-
-    return dataclasses.replace(made, sequence=sequence)
+    return replace(made, sequence=sequence)
 
 
 def held(model: str, version: str | None, generation: int, kind: str = "model") -> ModelStatus:
@@ -112,6 +107,6 @@ def slot(model: str, version: str, generation: int, kind: Kind = Kind.MODEL) -> 
         generation=generation,
         production=SlotEntry(version=version, artifact=ARTIFACT),
         previous=None,
-        cause=Cause(event="cause", sequence=1, by="/fleet/node-1/cli"),
+        cause=Cause(event="cause", sequence=1, by="/fleet/node-1/cli", correlation="cause"),
         at=NOW.isoformat(),
     )

@@ -1,6 +1,6 @@
 """`why`: the causal chain of an event, built from events alone."""
 
-from builders import ARTIFACT, CHECKS, event
+from tests.unit.cli.builders import ARTIFACT, CHECKS, event
 
 from fleetcast.cli.chain import chain
 from fleetcast.events import payloads as p

@@ -1,7 +1,7 @@
 """Who counts, who is ready, and what is degraded, from heartbeats and slots alone."""
 
 import pytest
-from builders import NOW, held, node, slot, transfer
+from tests.unit.cli.builders import NOW, held, node, slot, transfer
 
 from fleetcast.cli.fleet import NodeView, problems, rollout, views
 from fleetcast.events.content import Kind

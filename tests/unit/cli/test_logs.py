@@ -1,6 +1,7 @@
 """`fleetcast logs`: log files merged by time, in every form that processes write."""
 
 import json
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -62,11 +63,11 @@ def test_only_the_newest_lines_are_shown(folder: Path, capsys: pytest.CaptureFix
 def test_a_line_that_is_still_being_written_waits_for_its_end(tmp_path: Path) -> None:
     log = tmp_path / "node-1.distributor.log"
     log.write_text('{"event": "ha')
-    reader = Reader(log)
-    assert list(reader.lines()) == []
-    with log.open("a") as more:
-        more.write('lf"}\n')
-    assert [line.fields["event"] for line in reader.lines()] == ["half"]
+    with closing(Reader(log)) as reader:
+        assert list(reader.lines()) == []
+        with log.open("a") as more:
+            more.write('lf"}\n')
+        assert [line.fields["event"] for line in reader.lines()] == ["half"]
 
 
 def test_the_server_s_own_lines_are_understood() -> None:

@@ -1,6 +1,6 @@
 """Events as one line for a person."""
 
-from builders import ARTIFACT, event
+from tests.unit.cli.builders import ARTIFACT, event
 
 from fleetcast.cli.narrate import line, printable, sentence
 from fleetcast.events import payloads as p
@@ -41,7 +41,7 @@ def test_a_line_has_type_and_id() -> None:
 
 
 def test_what_strangers_wrote_cannot_move_the_cursor() -> None:
-    payload = p.ModelPromoted(model="m", version="1", path="/x\x1b[2J\nfake line", node="n")
+    payload = p.ModelPromoted(model="m", version="1", path="/x", node="n", metadata={"reason": "\x1b[2J\nfake line"})
     told = line(event(payload))
     assert "\x1b" not in told
     assert "\n" not in told

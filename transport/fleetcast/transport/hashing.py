@@ -115,6 +115,10 @@ class PieceTree:
         tail = [_root(self._leaves, self._width)] if self._leaves else []
         return b"".join(self._nodes + tail)
 
+    def layer_node(self) -> bytes:
+        """The node over everything so far as one piece of full width: at most one piece was added."""
+        return self._nodes[0] if self._nodes else _root(self._leaves, self._width)
+
     def root(self) -> bytes:
         """The root over everything so far."""
         if not self._nodes:

@@ -132,7 +132,7 @@ class Acquisition:
             log.warning("store.collected", reason=str(full), versions=len(collected.versions), bytes=collected.bytes)
             for artifact in collected.artifacts:
                 await self._parts.bittorrent.unseed(artifact)
-                await self._neighbours.announce(artifact, complete=False, left=True)
+                await self._neighbours.leave(artifact)
             await self._shelf.refresh()
             await asyncio.to_thread(store.reserve, content)
 

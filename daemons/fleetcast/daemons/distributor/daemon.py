@@ -62,7 +62,13 @@ async def _parts(daemon: Daemon, bus: Bus, store: Store) -> AsyncIterator[Parts]
     """Start the transports and wire everything; stop them in reverse order."""
     settings = daemon.settings
     address = settings.network.address or bus.local_address()
-    bittorrent = BittorrentTransport(settings.bittorrent, bind=settings.network.bind, advertise=address)
+    lost_seeds: asyncio.Queue[str] = asyncio.Queue()
+    bittorrent = BittorrentTransport(
+        settings.bittorrent,
+        bind=settings.network.bind,
+        advertise=address,
+        on_seed_lost=lambda artifact, _reason: lost_seeds.put_nowait(artifact),
+    )
     server = StoreServer(settings.http, bind=settings.network.bind, advertise=address, find=store.find)
     idle = ThreadPoolExecutor(1, "idle", initializer=_lower_priority)
     async with contextlib.AsyncExitStack() as stack:
@@ -83,6 +89,7 @@ async def _parts(daemon: Daemon, bus: Bus, store: Store) -> AsyncIterator[Parts]
             board=Board(),
             swarm=SwarmBook(daemon.node),
             idle=idle,
+            lost_seeds=lost_seeds,
         )
 
 
@@ -92,9 +99,9 @@ async def _live(daemon: Daemon, parts: Parts) -> None:
     acquisition = Acquisition(parts, neighbours, shelf)
     transfers = Transfers(parts, acquisition)
     reconciler = Reconciler(parts, transfers, shelf)
-    inspector = Inspector(parts, shelf, transfers, reconciler)
+    inspector = Inspector(parts, neighbours, shelf, transfers, reconciler)
     await shelf.refresh()
-    await _seed_again(parts)
+    await _seed_again(parts, neighbours)
     service = await parts.bus.serve(_service(parts, inspector))
     async with daemon.roots() as roots:
         roots.start("heartbeat", heartbeat.beat(parts), stage=Stage.SUPPORT)
@@ -106,6 +113,7 @@ async def _live(daemon: Daemon, parts: Parts) -> None:
         roots.start("slots", reconciler.watch_slots())
         roots.start("offers", reconciler.watch_offers())
         roots.start("reconcile", reconciler.run())
+        roots.start("lost seeds", inspector.follow_lost_seeds())
         roots.start("submissions", consume_submissions(parts, OriginDesk(parts, acquisition)))
         roots.start("intake", consume_intake(parts, IntakeDesk(parts, neighbours)))
         await _say_ready(daemon, parts)
@@ -132,12 +140,13 @@ async def _until_closed(parts: Parts) -> None:
     raise ConnectionError("the connection to NATS closed for good")
 
 
-async def _seed_again(parts: Parts) -> None:
+async def _seed_again(parts: Parts, neighbours: Neighbours) -> None:
     """After a restart: offer what is installed to the swarms again."""
     for record in await asyncio.to_thread(parts.store.records):
         if await asyncio.to_thread(parts.store.has, record.content):
             folder = await asyncio.to_thread(parts.store.link_swarm, record.content)
             await parts.bittorrent.seed(record.content.artifact, record.content, record.metainfo, folder)
+            await neighbours.announce(record.content.artifact, complete=True)
 
 
 def _service(parts: Parts, inspector: Inspector) -> Service:

@@ -7,6 +7,7 @@ import structlog
 from pydantic import Field, ValidationError
 
 from fleetcast.bus import ServiceError
+from fleetcast.daemons.distributor.neighbours import Neighbours
 from fleetcast.daemons.distributor.parts import Parts
 from fleetcast.daemons.distributor.reconcile import Reconciler
 from fleetcast.daemons.distributor.shelf import Shelf
@@ -58,8 +59,11 @@ class InspectionReport(Value):
 class Inspector:
     """Answers `fc.svc.distributor.verify`."""
 
-    def __init__(self, parts: Parts, shelf: Shelf, transfers: Transfers, reconciler: Reconciler) -> None:
+    def __init__(
+        self, parts: Parts, neighbours: Neighbours, shelf: Shelf, transfers: Transfers, reconciler: Reconciler
+    ) -> None:
         self._parts = parts
+        self._neighbours = neighbours
         self._shelf = shelf
         self._transfers = transfers
         self._reconciler = reconciler
@@ -80,6 +84,15 @@ class Inspector:
         async with self._one_at_a_time:
             report = await self.inspect(request)
         return report.model_dump_json().encode()
+
+    async def follow_lost_seeds(self) -> None:
+        """Inspect what the swarm found it cannot read any more, until cancelled."""
+        while True:
+            artifact = await self._parts.lost_seeds.get()
+            for _, name, installed in self._shelf.versions():
+                if installed.artifact == artifact:
+                    async with self._one_at_a_time:
+                        await self.inspect(InspectionRequest(model=name, version=installed.version))
 
     async def inspect(self, request: InspectionRequest) -> InspectionReport:
         """Prove what *request* names; repair what differs."""
@@ -130,6 +143,7 @@ class Inspector:
         for verdict in wrong:
             log.error("integrity.failed", model=name, version=installed.version, path=verdict.path, actual=verdict.actual)
         await parts.bittorrent.unseed(installed.artifact)
+        await self._neighbours.leave(installed.artifact)
         record = await asyncio.to_thread(parts.store.read_record, installed.artifact)
         await asyncio.to_thread(parts.store.withdraw, record.content, [v.file for v in wrong])
         await self._shelf.refresh()

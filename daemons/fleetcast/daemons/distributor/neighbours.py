@@ -27,6 +27,7 @@ class Neighbours:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._statuses: dict[str, NodeStatus] = {}
+        self._joined: dict[str, bool] = {}
         self._heard: asyncio.Queue[Message] = asyncio.Queue(MAX_WAITING)
 
     @property
@@ -39,9 +40,15 @@ class Neighbours:
         """All nodes whose distributor was heard of within the life of the bucket."""
         return frozenset(self._statuses)
 
-    async def announce(self, artifact: str, *, complete: bool, left: bool = False) -> None:
-        """Tell the others that this node is in the swarm, holds it all, or left."""
-        await self._parts.bus.send(peer_subject(artifact), self._notice(artifact, complete, left=left))
+    async def announce(self, artifact: str, *, complete: bool) -> None:
+        """Tell the others that this node is in the swarm, or holds it all."""
+        self._joined[artifact] = complete
+        await self._parts.bus.send(peer_subject(artifact), self._notice(artifact, complete))
+
+    async def leave(self, artifact: str) -> None:
+        """Tell the others that this node is no source of the artifact any more."""
+        self._joined.pop(artifact, None)
+        await self._parts.bus.send(peer_subject(artifact), self._notice(artifact, complete=False, left=True))
 
     def _notice(self, artifact: str, complete: bool, *, left: bool = False, answer: bool = False) -> bytes:
         return (
@@ -72,13 +79,13 @@ class Neighbours:
         if notice.node == self._parts.node:
             return
         is_new = self._parts.swarm.take_notice(notice)
-        state = self._parts.bittorrent.membership(notice.artifact)
-        if state is None:
+        complete = self._joined.get(notice.artifact)
+        if complete is None:
             return
         if is_new:
             await self._parts.bittorrent.add_sources(notice.artifact, (source(notice.node, notice.endpoints),))
         if not notice.answer and not notice.left and answers(self._parts.swarm.members(notice.artifact), _draw()):
-            reply = self._notice(notice.artifact, state.complete, answer=True)
+            reply = self._notice(notice.artifact, complete, answer=True)
             await self._parts.bus.send(f"{peer_subject(notice.artifact)}.{notice.node}", reply)
 
     async def take_heartbeat(self, entry: Entry) -> None:
@@ -98,7 +105,7 @@ class Neighbours:
         if status.node == self._parts.node:
             return
         for artifact in self._parts.swarm.take_heartbeat(status):
-            if self._parts.bittorrent.membership(artifact) is not None:
+            if artifact in self._joined:
                 await self._parts.bittorrent.add_sources(artifact, (source(status.node, status.endpoints),))
 
     async def listen(self) -> None:

@@ -51,6 +51,7 @@ class Parts:
     board: Board
     swarm: SwarmBook
     idle: ThreadPoolExecutor
+    lost_seeds: asyncio.Queue[str]
     started_at: str = field(default_factory=now)
     _sending: set[asyncio.Task[bool]] = field(default_factory=set)
 

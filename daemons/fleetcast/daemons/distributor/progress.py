@@ -70,7 +70,7 @@ class TransferProgress:
         Raises:
             VerificationFailed: a piece on the disk is not what the metainfo says.
         """
-        for file_index, piece_index in self._opened.missing():
+        for file_index, piece_index in list(self._opened.missing()):
             await self.piece(file_index, piece_index)
 
     @property

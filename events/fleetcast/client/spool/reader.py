@@ -1,5 +1,6 @@
 """The reading side of the spool: the one forwarder of a node takes records, and commits what the bus has."""
 
+import contextlib
 import fcntl
 import os
 import stat
@@ -53,7 +54,7 @@ class Damaged:
         file: name of the segment.
         offset: where they begin, in bytes.
         reason: what is wrong with them, for a person.
-        kept: path of the copy.
+        kept: path of the copy; empty when there is none, and the bytes stay where they are.
     """
 
     file: str
@@ -84,6 +85,7 @@ class SpoolReader:
         self._on_damaged = on_damaged or (lambda damaged: None)
         self._lock: int | None = _locked(self.folder)
         self._offsets: dict[str, int] = {}
+        self._reported: set[tuple[str, int]] = set()
 
     def __enter__(self) -> "SpoolReader":
         return self
@@ -130,8 +132,11 @@ class SpoolReader:
     def _records(self, name: str) -> Iterator[SpoolRecord]:
         try:
             descriptor = open_segment(self.folder, name)
-        except OSError:
-            return  # deleted meanwhile, or planted by somebody: not a segment
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            self._report(Damaged(name, 0, f"it cannot be read: {error.strerror or error}", ""))
+            return
         with open(descriptor, "rb") as file:
             # Asked before reading: a writer that dies while we read has then left lines that the next call reads.
             gone = writer_is_gone(file.fileno())
@@ -155,24 +160,37 @@ class SpoolReader:
     def _damaged(self, name: str, offset: int, data: bytes) -> None:
         torn = not data.endswith(b"\n")
         reason = "torn: its writer or its machine stopped in the middle" if torn else "length or CRC-32 do not fit"
-        self._on_damaged(self._keep(name, offset, data, reason))
-        if self._offset(name) == offset:
+        damaged = self._keep(name, offset, data, reason)
+        self._report(damaged)
+        if damaged.kept and self._offset(name) == offset:
             # Nothing uncommitted lies before it, so that it need not be met again.
             self._advance(name, offset + len(data))
 
+    def _report(self, damaged: Damaged) -> None:
+        place = (damaged.file, damaged.offset)
+        if place not in self._reported:
+            self._reported.add(place)
+            self._on_damaged(damaged)
+
     def _keep(self, name: str, offset: int, data: bytes, reason: str) -> Damaged:
         folder = os.path.join(self.folder, DAMAGED_FOLDER)
-        stem = os.path.join(folder, f"{name}@{offset}")
-        _write(stem + ".bytes", data)
-        _write(stem + ".reason", f"{reason}\n".encode())
-        for old in sorted(os.listdir(folder))[: -2 * MAX_DAMAGED]:
-            os.unlink(os.path.join(folder, old))
+        stem = os.path.join(folder, f"{name}@{offset:012d}")
+        try:
+            _write(stem + ".bytes", data)
+            _write(stem + ".reason", f"{reason}\n".encode())
+            for old in sorted(os.listdir(folder))[: -2 * MAX_DAMAGED]:
+                os.unlink(os.path.join(folder, old))
+        except OSError as error:
+            # Damage never stops the sound records behind it, not even on a full disk.
+            return Damaged(name, offset, f"{reason}; it could not be set aside: {error.strerror}", "")
         return Damaged(name, offset, reason, stem + ".bytes")
 
     def _advance(self, name: str, offset: int) -> None:
-        # Without fsync: an offset that is lost makes a repeat, which ids make harmless.
-        write_offset(self.folder, name, offset)
         self._offsets[name] = offset
+        # Neither fsync nor success is needed (a full disk must not stop what empties it): an offset that is lost makes
+        # a repeat, which ids make harmless.
+        with contextlib.suppress(OSError):
+            write_offset(self.folder, name, offset)
         self._delete_if_done(name)
 
     def _delete_if_done(self, name: str) -> None:
@@ -216,7 +234,7 @@ class SpoolReader:
 
     def _sweep(self) -> None:
         """Remove offsets without segments, and hidden files of processes that died before they named them."""
-        for name in os.listdir(self.folder):
+        for name in os.listdir(self.folder) if os.path.isdir(self.folder) else ():
             path = os.path.join(self.folder, name)
             orphan = name.endswith(OFFSET_SUFFIX) and not os.path.lexists(path.removesuffix(OFFSET_SUFFIX))
             if orphan or (name.startswith(".") and name.endswith(SUFFIX) and _age(path) > ABANDONED_SECONDS):

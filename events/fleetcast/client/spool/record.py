@@ -9,6 +9,8 @@ MAX_RECORD_BYTES = 1_000_000
 MAX_LINE_BYTES = MAX_RECORD_BYTES + 32
 
 _HEAD = re.compile(rb"(\d{1,7}) ([0-9a-f]{8}) ")
+# Looks ahead without consuming: a torn head may run into the digits of the whole one behind it.
+_ANY_HEAD = re.compile(rb"(?=\d{1,7} [0-9a-f]{8} )")
 
 
 def encode_line(record: bytes) -> bytes:
@@ -31,19 +33,16 @@ def decode_line(line: bytes) -> bytes | None:
 
 def salvage(line: bytes) -> tuple[int, bytes] | None:
     """Start and record of what is whole at the end of a damaged *line*: a record written after a torn one."""
-    for head in _HEAD.finditer(line):
-        # A match may start inside the digits of the length; every later digit is tried as well.
-        for start in range(head.start(), head.start(2) - 1):
-            record = _decoded_at(line, start)
-            if record is not None:
-                return start, record
+    for head in _ANY_HEAD.finditer(line):
+        record = _decoded_at(line, head.start())
+        if record is not None:
+            return head.start(), record
     return None
 
 
 def _decoded_at(line: bytes, start: int) -> bytes | None:
     head = _HEAD.match(line, start)
-    if head is None:
+    if head is None or head.end() + int(head[1]) != len(line) - 1:
         return None
     record = line[head.end() : -1]
-    sound = len(record) == int(head[1]) and crc32(record) == int(head[2], 16)
-    return record if sound else None
+    return record if crc32(record) == int(head[2], 16) else None

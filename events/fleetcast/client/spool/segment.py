@@ -6,6 +6,7 @@ will never grow again, and may be deleted once everything in it was forwarded.
 
 import fcntl
 import os
+import re
 import stat
 import time
 from collections.abc import Iterator
@@ -19,13 +20,16 @@ CHEAP_SUFFIX = ".cheap.jsonl"
 OFFSET_SUFFIX = ".offset"
 
 
+_NAME = re.compile(r"[0-9A-Z]{26}-[0-9]{1,10}(\.cheap)?\.jsonl")
+
+
 def segment_names(folder: str) -> list[str]:
     """Names of the segments in *folder*, oldest first: they begin with a ULID. A folder that is not there is empty."""
     try:
         names = os.listdir(folder)
     except FileNotFoundError:
         return []
-    return sorted(name for name in names if name.endswith(SUFFIX) and not name.startswith("."))
+    return sorted(filter(_NAME.fullmatch, names))
 
 
 def is_cheap(name: str) -> bool:
@@ -132,7 +136,9 @@ class Segment:
 
     def close(self) -> None:
         """Give the segment up, and with the descriptor its lock."""
-        os.close(self._descriptor)
+        # The number is forgotten first: an append that this interrupts must not write to whoever gets it next.
+        descriptor, self._descriptor = self._descriptor, -1
+        os.close(descriptor)
 
 
 def _create_locked(folder: str, path: str) -> int:
@@ -146,6 +152,7 @@ def _create_locked(folder: str, path: str) -> int:
         os.rename(hidden, path)
     except BaseException:
         os.close(descriptor)
+        remove(hidden)
         raise
     return descriptor
 

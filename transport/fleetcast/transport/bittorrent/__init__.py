@@ -1,6 +1,21 @@
-"""BitTorrent (ADR 0009): `transport.BittorrentTransport` in the daemon, libtorrent in a long-lived child process.
+"""BitTorrent (ADR 0009): `BittorrentTransport` in the daemon, libtorrent in a long-lived child process.
 
-`child`, `session`, `tracker` and `wire` run in the child: standard library and libtorrent only, so that it stays small;
-only `session` imports libtorrent. `transport`, `fetching` and `supervisor` run in the daemon. Keep this file empty:
-whatever it imports, the child imports.
+`child`, `session`, `tracker`, `ledger` and `wire` run in the child: standard library and libtorrent only, so that it
+stays small; only `session` imports libtorrent. `transport`, `fetching` and `supervisor` run in the daemon. What is
+imported here, the child imports: so the transport is loaded when it is first asked for.
 """
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fleetcast.transport.bittorrent.transport import BittorrentStats, BittorrentTransport, TorrentStats
+
+__all__ = ["BittorrentStats", "BittorrentTransport", "TorrentStats"]
+
+
+def __getattr__(name: str) -> object:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from fleetcast.transport.bittorrent import transport
+
+    return getattr(transport, name)

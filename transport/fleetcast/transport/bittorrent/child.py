@@ -24,6 +24,9 @@ FLUSH_SECONDS = 0.1
 """Distance of flushes of one torrent: finished pieces become readable this much later at most; 0.05 cost no speed."""
 STATUS_SECONDS = 0.25
 """Distance of status reports while something is fetched."""
+EAGER_SECONDS = 0.01
+"""Distance of status reports until the first byte of a torrent is there, for EAGER_FOR_SECONDS at most."""
+EAGER_FOR_SECONDS = 2.0
 PEERS_SECONDS = 1.0
 """Distance of questions about who sent how much, while something is fetched."""
 ANNOUNCE_SECONDS = 0.25
@@ -42,11 +45,14 @@ class Torrent:
 
     key: str
     verified: bool
+    born: float
     added: bool = False
+    begun: bool = False
     removing: bool = False
     checking: bool = True
     finished: bool = False
     reported: bool = False
+    peers_asked: int = 0
     flush_pending: bool = False
     flush_timer: asyncio.TimerHandle | None = None
     claimed: set[int] = field(default_factory=set)
@@ -84,6 +90,7 @@ class Child:
         self._report = report
         self._torrents: dict[str, Torrent] = {}
         self._busy = asyncio.Event()
+        self._asking: set[asyncio.Task[None]] = set()
         self._orders: dict[type[wire.Message], Callable[..., None]] = {
             wire.Add: self._add,
             wire.Peers: self._peers,
@@ -101,7 +108,6 @@ class Child:
             lt.TorrentFinished: self._on_finished,
             lt.CacheFlushed: self._on_flushed,
             lt.TorrentStates: self._on_states,
-            lt.PeerTotals: self._on_peers,
             lt.PeerBanned: lambda n: self._report(wire.Banned(n.key, n.address)),
             lt.TorrentFaulted: lambda n: self._report(wire.Faulted(n.key, n.reason)),
             lt.AlertsDropped: self._on_dropped,
@@ -121,25 +127,41 @@ class Child:
         loop, peers_due = asyncio.get_running_loop(), 0.0
         while True:
             await self._busy.wait()
-            await asyncio.sleep(STATUS_SECONDS)
+            await asyncio.sleep(EAGER_SECONDS if self._eager(loop.time()) else STATUS_SECONDS)
             self._session.ask_states()
             for key in self._tracker.unasked:
                 self._session.announce(key)
             if loop.time() >= peers_due:
                 peers_due = loop.time() + PEERS_SECONDS
-                self._ask_peers()
+                self._ask_all_peers()
             if not self._tracker.unasked and not any(t.fetching for t in self._torrents.values()):
                 self._busy.clear()
 
-    def _ask_peers(self) -> None:
+    def _eager(self, now: float) -> bool:
+        return any(t.fetching and not t.begun and now - t.born < EAGER_FOR_SECONDS for t in self._torrents.values())
+
+    def _ask_all_peers(self) -> None:
         for torrent in self._torrents.values():
             if torrent.fetching and not torrent.checking:
-                self._session.ask_peers(torrent.key)
+                self._ask_peers(torrent)
+
+    def _ask_peers(self, torrent: Torrent) -> None:
+        torrent.peers_asked += 1
+        task = asyncio.create_task(self._note_peers(torrent), name="peer totals")
+        self._asking.add(task)
+        task.add_done_callback(self._asking.discard)
+
+    async def _note_peers(self, torrent: Torrent) -> None:
+        totals = await asyncio.to_thread(self._session.peer_totals, torrent.key)
+        torrent.peers_asked -= 1
+        torrent.ledger.note(totals.peers)
+        self._report(wire.Received(torrent.key, torrent.ledger.totals()))
+        self._report_if_finished(torrent)
 
     # Orders
 
     def _add(self, order: wire.Add) -> None:
-        self._torrents[order.key] = Torrent(order.key, order.verified)
+        self._torrents[order.key] = Torrent(order.key, order.verified, asyncio.get_running_loop().time())
         self._tracker.set_peers(order.key, order.peers)
         try:
             self._session.add(
@@ -215,12 +237,13 @@ class Child:
         torrent.tokens_flushing = []
         if torrent.waiting or torrent.tokens_waiting:
             self._plan_flush(torrent)
-        elif torrent.finished and not torrent.reported:
-            self._report_finished(torrent)
+        self._report_if_finished(torrent)
 
-    def _report_finished(self, torrent: Torrent) -> None:
+    def _report_if_finished(self, torrent: Torrent) -> None:
+        unsettled = torrent.flush_pending or torrent.waiting or torrent.peers_asked
+        if torrent.reported or not torrent.finished or unsettled:
+            return
         torrent.reported = True
-        self._report(wire.Received(torrent.key, torrent.ledger.totals()))
         self._report(wire.Finished(torrent.key))
         # From here on the files belong to the store: whatever happens, they are not written to.
         self._session.writing(torrent.key, allowed=False)
@@ -255,7 +278,7 @@ class Child:
     def _on_finished(self, note: lt.TorrentFinished) -> None:
         torrent = self._torrents.get(note.key)
         if torrent is not None and torrent.fetching:
-            self._session.ask_peers(note.key)
+            self._ask_peers(torrent)
             self._session.ask_pieces(note.key)
 
     def _on_states(self, note: lt.TorrentStates) -> None:
@@ -264,6 +287,7 @@ class Child:
             torrent = self._torrents.get(state.status.key)
             if torrent is None:
                 continue
+            torrent.begun = torrent.begun or state.status.payload > 0
             self._report(state.status)
             if state.pieces is not None and not state.checking:
                 self._on_pieces(torrent, state)
@@ -278,11 +302,6 @@ class Child:
         torrent.finished = torrent.finished or state.whole
         if torrent.waiting or torrent.finished:
             self._plan_flush(torrent)
-
-    def _on_peers(self, note: lt.PeerTotals) -> None:
-        if torrent := self._torrents.get(note.key):
-            torrent.ledger.note(note.peers)
-            self._report(wire.Received(torrent.key, torrent.ledger.totals()))
 
     def _on_dropped(self, _note: lt.AlertsDropped) -> None:
         """Any alert may have been among them: ask everything again, and flush again what a flush was to answer for."""

@@ -77,6 +77,7 @@ class Fetch:
         self._told: asyncio.Queue[int | _Finished | TransferError] = asyncio.Queue()
         self._proven: set[int] = set()
         self._rechecks = self._deaths = 0
+        self._begun = False
         self._status: wire.Status | None = None
         self._received: dict[str, int] = {}
         self._received_before: dict[str, int] = {}
@@ -91,8 +92,12 @@ class Fetch:
                     self._told.put_nowait(piece)
             case wire.Finished():
                 self._told.put_nowait(_Finished())
-            case wire.Status():
+            case wire.Status(payload=payload):
                 self._status = report
+                if payload and not self._begun:
+                    # Whoever measures the time to the first byte need not wait for the next half second.
+                    self._begun = True
+                    self._observer.progress(self.progress())
             case wire.Received(by_sender=senders):
                 self._received = self._by_node(senders)
             case wire.Faulted(reason=reason):
@@ -105,7 +110,7 @@ class Fetch:
         self._deaths += 1
         self._proven.clear()
         self._status = None
-        self._received_before, self._received = self.bytes_by_source, {}
+        self._received_before, self._received = dict(self.bytes_by_source), {}
         if self._deaths > MAX_CHILD_DEATHS:
             self.fail(TransferFailed(f"the BitTorrent process died {self._deaths} times during this transfer"))
 
@@ -144,7 +149,7 @@ class Fetch:
         at = self._pieces[piece]
         failure = await self._failure(at)
         if failure is not None:
-            # A claim follows a flush, but libtorrent also reports flushes of its own: make sure before judging the disk.
+            # A claim follows a flush, but libtorrent reports flushes of its own too: make sure before judging the disk.
             if not await self._flush():
                 return
             failure = await self._failure(at)

@@ -1,15 +1,16 @@
 """The only module that touches libtorrent: one session, and `translate()`, which copies alerts into frozen values.
 
 An alert dies with the next `pop_alerts()`, and touching it then ends the process with a segmentation fault; so nothing
-outside `translate()` sees one. No call here waits for libtorrent's network thread, and no Python callback is installed:
-both were seen to block or deadlock. Settings and their reasons: ADR 0009.
+outside `translate()` sees one. Only `peer_totals()` waits for libtorrent's network thread, and no Python callback is
+installed: both were seen to block or deadlock. Settings and their reasons: ADR 0009.
 """
 
 import os
 import socket
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import libtorrent as lt
 
@@ -140,7 +141,6 @@ Note = (
     | TorrentFinished
     | CacheFlushed
     | TorrentStates
-    | PeerTotals
     | PeerBanned
     | TorrentFaulted
     | AlertsDropped
@@ -190,13 +190,6 @@ def _state(status: Any) -> TorrentState:
     return TorrentState(row, checking, bool(status.is_finished) and not checking, have)
 
 
-def _peer_totals(alert: Any) -> Note:
-    return PeerTotals(
-        _key(alert),
-        tuple((_address(p.ip), _peer_id(p.pid.to_bytes()), int(p.total_download)) for p in alert.peer_info),
-    )
-
-
 def _address(endpoint: tuple[str, int]) -> str:
     host, port = endpoint
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
@@ -222,7 +215,6 @@ _TRANSLATIONS: dict[type[Any], Callable[[Any], Note | None]] = {
     lt.torrent_finished_alert: lambda a: TorrentFinished(_key(a)),
     lt.cache_flushed_alert: lambda a: CacheFlushed(_key(a)),
     lt.state_update_alert: lambda a: TorrentStates(tuple(_state(s) for s in a.status)),
-    lt.peer_info_alert: _peer_totals,
     lt.peer_ban_alert: lambda a: PeerBanned(_key(a), _address(a.endpoint)),
     lt.file_error_alert: _fault,
     lt.torrent_error_alert: _fault,
@@ -238,7 +230,7 @@ class Session:
 
     def __init__(self, start: Start, port: int) -> None:
         params = lt.session_params()
-        params.settings = _settings(start, port)
+        params.settings = cast("lt.settings_pack", _settings(start, port))
         params.disk_io_constructor = "pread_disk_io_constructor"
         self._session = lt.session(params)
         # Without this, addresses of LANs and loopback are in a class of their own that no cap holds for.
@@ -247,6 +239,7 @@ class Session:
         self._session.set_alert_fd(self._writable)
         self._handles: dict[str, Handle] = {}
         self._asked: set[str] = set()
+        self._untranslatable: set[type[Any]] = set()
 
     def fileno(self) -> int:
         """The descriptor to wait on."""
@@ -259,7 +252,7 @@ class Session:
                 pass
         except BlockingIOError:
             pass
-        found = [note for alert in self._session.pop_alerts() if (note := translate(alert)) is not None]
+        found = [note for alert in self._session.pop_alerts() if (note := self._translated(alert)) is not None]
         for note in found:
             self._track(note)
         return found
@@ -317,10 +310,29 @@ class Session:
         if handle := self._handles.get(key):
             handle.post_status(lt.status_flags_t.query_pieces)
 
-    def ask_peers(self, key: str) -> None:
-        """Ask who sent how much; `PeerTotals` follows."""
-        if handle := self._handles.get(key):
-            handle.post_peer_info()
+    def peer_totals(self, key: str) -> PeerTotals:
+        """Return who sent how much. Blocks for the network thread, up to 35 ms when measured: call it in a thread.
+
+        The one method that waits: `post_peer_info()` would not, but the Python binding of libtorrent 2.1.1 cannot
+        convert what its alert carries (`No to_python converter`, tried).
+        """
+        try:
+            peers = self._handles[key].get_peer_info()
+        except (KeyError, RuntimeError):
+            return PeerTotals(key, ())
+        return PeerTotals(
+            key, tuple((_address(p.ip), _peer_id(p.pid.to_bytes()), int(p.total_download)) for p in peers)
+        )
+
+    def _translated(self, alert: Any) -> Note | None:
+        """One alert that cannot be read must not lose the others of its batch; each kind is reported once."""
+        try:
+            return translate(alert)
+        except Exception:
+            if type(alert) not in self._untranslatable:
+                self._untranslatable.add(type(alert))
+                traceback.print_exc()
+            return None
 
     def _track(self, note: Note) -> None:
         if isinstance(note, TorrentAdded) and not note.error:

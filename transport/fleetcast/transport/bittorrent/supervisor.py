@@ -22,6 +22,8 @@ CLOSE_SECONDS = 3.0
 """Time for the child to write its last blocks at an orderly end."""
 HANG_SECONDS = 10.0
 """A child that is busy and reports nothing for so long, 40 of its intervals, hangs."""
+LOGGED_LINES = 200
+"""Lines of the child's stderr that are logged in one life; a fault that repeats must not fill the log."""
 _CHUNK = 2**18
 _MODULE = "fleetcast.transport.bittorrent.child"
 
@@ -208,7 +210,12 @@ async def _spawn(descriptor: int) -> Process:
 
 
 async def _log_lines(process: Process) -> None:
-    """Whatever the child writes to its stderr is a fault: a traceback, or libtorrent's last words."""
+    """Log what the child writes to its stderr: a traceback, or libtorrent's last words. Bounded per life."""
     assert process.stderr is not None
+    lines = 0
     while line := await process.stderr.readline():
-        log.error("bittorrent.child_says", pid=process.pid, line=line.decode(errors="replace").rstrip())
+        lines += 1
+        if lines <= LOGGED_LINES:
+            log.error("bittorrent.child_says", pid=process.pid, line=line.decode(errors="replace").rstrip())
+    if lines > LOGGED_LINES:
+        log.error("bittorrent.child_said_more", pid=process.pid, lines_left_out=lines - LOGGED_LINES)

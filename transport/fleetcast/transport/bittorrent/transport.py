@@ -5,6 +5,7 @@ import base64
 import importlib.util
 import ipaddress
 import itertools
+import socket
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -63,8 +64,8 @@ class BittorrentStats:
 class BittorrentTransport:
     """Fetches artifacts from a swarm and seeds them (BEP 3, BEP 52); implements `protocol.Transport`.
 
-    One child process runs libtorrent for all artifacts. When it dies it is started again: what was being fetched is checked
-    in full and goes on, what is proven is seeded on. No method waits for a byte of the network but `fetch`.
+    One child process runs libtorrent for all artifacts. When it dies it is started again: what was being fetched is
+    checked in full and goes on, what is proven is seeded on. No method but `fetch` waits for the network.
 
     Args:
         bind: address to listen on; `0.0.0.0` for all.
@@ -86,7 +87,7 @@ class BittorrentTransport:
         self._on_seed_lost = on_seed_lost
         self._port = 0
         self._torrents: dict[str, _Torrent] = {}
-        self._waiting: dict[tuple[str, str, int], asyncio.Future[bool]] = {}
+        self._waiting: dict[tuple[str, str, int], asyncio.Future[bool | None]] = {}
         self._tokens = itertools.count(1)
         self._running = False
         self._supervisor = Supervisor(
@@ -176,7 +177,7 @@ class BittorrentTransport:
         self._add(torrent)
 
     async def unseed(self, artifact: str) -> None:
-        """Stop serving an artifact; nothing of it is open when this returns. One that is being fetched is left alone."""
+        """Stop serving an artifact; nothing of it is open when this returns. One that is being fetched stays."""
         for torrent in self._of(artifact):
             if torrent.fetch is None:
                 await self._remove(torrent)
@@ -195,7 +196,10 @@ class BittorrentTransport:
     async def recheck(self, artifact: str) -> bool:
         """Hash all files of a seeded artifact and return whether they are right; if not, it is not seeded any more.
 
-        Nothing is written; fetch the artifact into a folder of its own to repair it.
+        Nothing is written; to repair it, fetch the artifact into a folder of its own.
+
+        Raises:
+            TransferFailed: the child died during the check.
         """
         whole = True
         for torrent in self._of(artifact):
@@ -255,7 +259,10 @@ class BittorrentTransport:
         key = torrent.info.info_hash
         if self._torrents.get(key) is torrent:
             del self._torrents[key]
-        if not await self._ask(wire.Remove(key), wire.Removed, timeout=REMOVE_SECONDS):
+        try:
+            async with asyncio.timeout(REMOVE_SECONDS):
+                await asyncio.shield(self._ask(wire.Remove(key), wire.Removed))
+        except TimeoutError:
             log.warning("bittorrent.not_removed", artifact=torrent.artifact)
 
     async def _learn(self, torrent: _Torrent, sources: Iterable[Source]) -> None:
@@ -267,6 +274,138 @@ class BittorrentTransport:
 
     async def _recheck_seed(self, torrent: _Torrent) -> bool:
         whole = await self._ask(wire.Recheck(torrent.info.info_hash), wire.Checked)
+        if whole is None:
+            raise TransferFailed("the BitTorrent process died during the check")
         if not whole:
             await self._remove(torrent)
         return whole
+
+    # The child
+
+    async def _flush(self, key: str) -> bool:
+        token = next(self._tokens)
+        return bool(await self._ask(wire.Flush(key, token), wire.Flushed, token))
+
+    async def _ask(
+        self, order: wire.Remove | wire.Flush | wire.Recheck, answer: type[wire.Report], token: int = 0
+    ) -> bool | None:
+        """Give an order and wait for its answer; None when the child is gone, or dies before it answers."""
+        slot = (answer.__name__, order.key, token)
+        waiting = self._waiting.setdefault(slot, asyncio.get_running_loop().create_future())
+        if not self._supervisor.send(order):
+            self._answer(slot, None)
+        return await waiting
+
+    def _answer(self, slot: tuple[str, str, int], result: bool | None) -> None:
+        waiting = self._waiting.pop(slot, None)
+        if waiting is not None and not waiting.done():
+            waiting.set_result(result)
+
+    def _take(self, report: wire.Report) -> None:
+        torrent = self._torrents.get(getattr(report, "key", ""))
+        match report:
+            case wire.Removed(key=key):
+                self._answer(("Removed", key, 0), True)
+            case wire.Flushed(key=key, token=token):
+                self._answer(("Flushed", key, token), True)
+            case wire.Checked(key=key, whole=whole) if ("Checked", key, 0) in self._waiting:
+                self._answer(("Checked", key, 0), whole)
+            case _ if torrent is not None:
+                self._take_for(torrent, report)
+
+    def _take_for(self, torrent: _Torrent, report: wire.Report) -> None:
+        if torrent.fetch is not None:
+            torrent.fetch.take(report)
+        match report:
+            case wire.Status():
+                torrent.status = report
+            case wire.Banned(address=address):
+                log.warning("bittorrent.peer_banned", artifact=torrent.artifact, address=address)
+            case wire.Faulted(reason=reason) if torrent.fetch is None:
+                self._lose_seed(torrent, reason)
+            case wire.Checked(whole=False) if torrent.verified:
+                self._lose_seed(torrent, "its files are missing or damaged")
+
+    def _lose_seed(self, torrent: _Torrent, reason: str) -> None:
+        log.error("bittorrent.seed_lost", artifact=torrent.artifact, reason=reason)
+        self._torrents.pop(torrent.info.info_hash, None)
+        self._supervisor.send(wire.Remove(torrent.info.info_hash))
+        if self._on_seed_lost is not None:
+            self._on_seed_lost(torrent.artifact, reason)
+
+    def _restore(self) -> None:
+        """A child is there that knows nothing: what is not proven is checked in full, for its files may be torn."""
+        for torrent in self._torrents.values():
+            self._add(torrent)
+
+    def _lost(self) -> None:
+        for slot in list(self._waiting):
+            self._answer(slot, None)
+        for torrent in self._torrents.values():
+            torrent.status = None
+            if torrent.fetch is not None:
+                torrent.fetch.child_died()
+
+
+def _save_path(folder: Path, content: Content) -> Path:
+    """The folder that libtorrent is given, such that files lie at `<folder>/<torrent name>/<path>`.
+
+    libtorrent takes a torrent with one file at its top for a single-file torrent, whatever that file is called, and
+    then leaves out the folder named like the torrent (tried with 2.1.1).
+    """
+    if len(content.files) == 1 and "/" not in content.files[0].path:
+        return folder / metainfo.torrent_name(content.artifact)
+    return folder
+
+
+async def _make_folder(folder: Path) -> None:
+    try:
+        await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
+    except OSError as e:
+        raise TransferFailed(f"the folder {folder} cannot be made: {e.strerror}") from e
+
+
+def _host(address: str) -> str:
+    return f"[{address}]" if ":" in address and not address.startswith("[") else address
+
+
+async def _literal(address: str) -> str | None:
+    """`host:port` with the host as a literal address; None, and a line in the log, when there is none."""
+    host, _, port = address.rpartition(":")
+    host = host.strip("[]")
+    if not (port.isascii() and port.isdigit() and 0 < int(port) < 2**16):
+        log.warning("bittorrent.source_unusable", address=address, reason="not host:port")
+        return None
+    try:
+        return f"{_host(str(ipaddress.ip_address(host)))}:{int(port)}"
+    except ValueError:
+        return await _resolved(host, int(port))
+
+
+async def _resolved(host: str, port: int) -> str | None:
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as e:
+        log.warning("bittorrent.source_unusable", address=f"{host}:{port}", reason=str(e))
+        return None
+    return f"{_host(str(found[0][4][0]))}:{port}"
+
+
+def _node_of(torrent: _Torrent, address: str, tag: str) -> str:
+    """A connection that came in has a port of its own; then the peer id tells who it is."""
+    if source := torrent.sources.get(address):
+        return source.node
+    if tag:
+        return next((s.node for e, s in torrent.sources.items() if wire.peer_tag(e) == tag), address)
+    return address
+
+
+def _stats(torrent: _Torrent) -> TorrentStats:
+    status = torrent.status
+    return TorrentStats(
+        artifact=torrent.artifact,
+        state="seeding" if torrent.verified else "fetching",
+        peers=status.peers if status else 0,
+        uploaded_bytes=status.uploaded if status else 0,
+        failed_bytes=status.failed if status else 0,
+    )

@@ -184,7 +184,7 @@ class Blobs:
 def mismatch(folder: Folder, name: str, file: ContentFile) -> Mismatch | None:
     """Read a file and compare it; None when it is what it should be."""
     try:
-        with open(folder.open_file(name), "rb", buffering=0) as opened:
+        with os.fdopen(folder.open_file(name), "rb", buffering=0) as opened:
             actual = sha256_stream(opened)
     except FileNotFoundError:
         actual = "missing"
@@ -194,10 +194,10 @@ def mismatch(folder: Folder, name: str, file: ContentFile) -> Mismatch | None:
 
 
 def _copied(published: PublishedFile, target: int, piece_length: int) -> FileDigest:
-    with open(target, "r+b", buffering=0, closefd=False) as copy:
+    with os.fdopen(target, "r+b", buffering=0, closefd=False) as copy:
         if clone(published.fd, target):
             return hash_stream(copy, piece_length)
-        with open(published.fd, "rb", buffering=0, closefd=False) as source:
+        with os.fdopen(published.fd, "rb", buffering=0, closefd=False) as source:
             return hash_stream(source, piece_length, lambda chunk: _write_all(copy.fileno(), chunk))
 
 
@@ -212,7 +212,7 @@ def _handed_over(published: PublishedFile, staging: Folder, name: str, piece_len
     # The link and the mode changed the file's ctime; what is compared is what happens from here on.
     linked = replace(published, before=os.fstat(published.fd))
     try:
-        with open(published.fd, "rb", buffering=0, closefd=False) as source:
+        with os.fdopen(published.fd, "rb", buffering=0, closefd=False) as source:
             digest = hash_stream(source, piece_length)
         linked.check_still_same()
         sync_file(published.fd, point="ingest.handover_file")

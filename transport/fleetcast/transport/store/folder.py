@@ -1,6 +1,6 @@
-"""An open folder, and the durable steps in it. No step follows a symbolic link: every segment is opened from the one above.
+"""An open folder, and the durable steps in it. No step follows a symbolic link: each segment is opened from the last.
 
-This is the only module of the store that renames, links, syncs or removes. Each such step stands between two failpoints,
+This is the only module of the store that renames, links, syncs or removes. Each such step stands between failpoints,
 `<point>.before` and `<point>.after`; a test reads the source to hold that.
 """
 
@@ -89,7 +89,8 @@ class Folder:
 
     def names(self) -> list[str]:
         """What lies here, in the order of names."""
-        return sorted(os.listdir(self.fd))
+        with os.scandir(self.fd) as entries:
+            return sorted(entry.name for entry in entries)
 
     def stat(self, name: str) -> os.stat_result | None:
         """The entry itself, never what a link points to; None when there is none."""
@@ -119,7 +120,7 @@ class Folder:
         return fd
 
     def read(self, name: str) -> bytes:
-        with open(self.open_file(name), "rb") as file:
+        with os.fdopen(self.open_file(name), "rb") as file:
             return file.read()
 
     def target(self, name: str) -> str | None:
@@ -205,7 +206,7 @@ class Folder:
         """Write a small file so that its name holds the old or the new content at any time, and make it last."""
         spare = spare_name()
         with self.staging() as staging:
-            with open(staging.create_file(spare), "wb") as file:
+            with os.fdopen(staging.create_file(spare), "wb") as file:
                 file.write(data)
                 file.flush()
                 os.fchmod(file.fileno(), RECORD_MODE)

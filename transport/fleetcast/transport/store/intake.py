@@ -1,4 +1,4 @@
-"""Publishing: a file from a publish root enters the store, proven to be plain, within the root and still while it is read."""
+"""Publishing: a file enters the store when it is plain, within a publish root and still while it is read."""
 
 import contextlib
 import fcntl
@@ -43,7 +43,7 @@ class PublishedFile:
         """
         now = os.fstat(self.fd)
         try:
-            by_path = os.stat(self.path)
+            by_path = self.path.stat()
         except OSError as gone:
             raise _changed(self.path, "it is gone") from gone
         if _state(now) != _state(self.before):
@@ -56,8 +56,8 @@ class PublishedFile:
 def published(path: str | Path, settings: StoreSettings) -> Iterator[PublishedFile]:
     """Open a file for publishing.
 
-    The path is opened first and judged afterwards by where the open file lies (`/proc/self/fd`), so that no symbolic link
-    and no race between looking and opening can leave the publish roots. O_PATH opens neither a pipe nor a device.
+    The path is opened first and judged afterwards by where the open file lies (`/proc/self/fd`), so that no symbolic
+    link and no race between looking and opening can leave the publish roots. O_PATH opens neither a pipe nor a device.
 
     Raises:
         ContentRefused: it is missing, no plain file, empty, too large, not readable, or not in a publish root.
@@ -65,7 +65,7 @@ def published(path: str | Path, settings: StoreSettings) -> Iterator[PublishedFi
     wanted = _absolute(path)
     with _opened(wanted, os.O_PATH) as place:
         before = os.fstat(place)
-        real = Path(os.readlink(f"/proc/self/fd/{place}"))
+        real = Path(f"/proc/self/fd/{place}").readlink()
         root = _root_of(real, wanted, settings)
         _check_plain(before, wanted, settings)
         with _opened(Path(f"/proc/self/fd/{place}"), os.O_RDONLY, shown=wanted) as fd:

@@ -1,4 +1,4 @@
-"""Where things lie below `<data>` (ADR 0007). Pure: names only. Every name comes from validated content, ids and digests."""
+"""Where things lie below `<data>` (ADR 0007). Pure: names only, made of validated paths, ids and digests."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -202,12 +202,15 @@ def _served(slot: SlotState, applied: AppliedSlot | None) -> tuple[str, ...]:
 
 def _rendered(template: str, model: str, version: str, suffix: str) -> str:
     try:
-        name = template.format(model=model, version=version, suffix=suffix)
-        if os.sep in name or name.startswith("."):
-            raise ValueError("a name in the flat view is one visible segment")
-        return safe_relative_path(name)
-    except (ValueError, KeyError, IndexError) as wrong:
+        return _one_segment(template.format(model=model, version=version, suffix=suffix))
+    except (ValueError, KeyError, IndexError, AttributeError) as wrong:
         raise PathRefused(
             f"store.essential_name {template!r} gives no file name: {wrong}",
             next_step='set store.essential_name = "{model}{suffix}" in fleetcast.toml',
         ) from wrong
+
+
+def _one_segment(name: str) -> str:
+    if os.sep in name or name.startswith("."):
+        raise ValueError("a name in the flat view is one visible segment")
+    return safe_relative_path(name)

@@ -1,4 +1,4 @@
-"""Quarantine: bytes that failed a verification are kept for inspection, within a bound, never under a name that readers use."""
+"""Quarantine: bytes that failed a verification are kept for inspection, within a bound, where no reader looks."""
 
 from pathlib import Path
 

@@ -45,7 +45,7 @@ class Repair:
             self._blobs.expel(known.artifact, [f for f in known.files if f.sha256 in digests])
 
     def adopt_or_expel(self, line: Line) -> None:
-        """After a crash: bytes in a version that are no blob become one when they are right, and leave when they are not.
+        """After a crash: bytes in a version that are no blob become one when they are right, else they leave.
 
         Normally there are none, and nothing is read.
         """
@@ -56,12 +56,12 @@ class Repair:
 
     def _adopt_or_expel(self, line: Line, record: InstallRecord) -> None:
         for file in record.content.files:
-            with contextlib.suppress(FileNotFoundError):
-                with self._versions.folder_of(line, record.installed.version, file) as (folder, name):
-                    if folder.stat(name) is None or self._blobs.holds(file):
-                        continue
-                    if (wrong := mismatch(folder, name, file)) is None:
-                        self._blobs.adopt(folder, name, file)
-                    else:
-                        reason = f"{file.path} of {line.name}@{record.installed.version} is not what was installed"
-                        self._quarantine.take(folder, name, reason, found=wrong)
+            place = self._versions.folder_of(line, record.installed.version, file)
+            with contextlib.suppress(FileNotFoundError), place as (folder, name):
+                if folder.stat(name) is None or self._blobs.holds(file):
+                    continue
+                if (wrong := mismatch(folder, name, file)) is None:
+                    self._blobs.adopt(folder, name, file)
+                else:
+                    reason = f"{file.path} of {line.name}@{record.installed.version} is not what was installed"
+                    self._quarantine.take(folder, name, reason, found=wrong)

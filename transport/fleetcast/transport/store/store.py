@@ -88,7 +88,7 @@ class Store:
     # -- content in
 
     def ingest(self, path: str | Path, *, kind: Kind, format: Format | None = None) -> Ingested:  # noqa: A002
-        """Take a file from a publish root into the store: one read computes flat digest and Merkle tree of what is kept.
+        """Take a file from a publish root into the store; one read computes both digests of what is kept.
 
         Args:
             format: how it is proven loadable; None: by suffix and first bytes.
@@ -258,9 +258,8 @@ class Store:
         if not path.is_relative_to(self._data):
             raise PathRefused(f"{path} does not lie below {self._data}")
         *names, name = path.relative_to(self._data).parts
-        with self._changing, store_errors(f"cannot move {path} to quarantine"):
-            with Folder.open(self._data, tuple(names)) as folder:
-                return self._quarantine.take(folder, name, reason, source=source)
+        with store_errors(f"cannot move {path} to quarantine"), Folder.open(self._data, tuple(names)) as folder:
+            return self._quarantine.take(folder, name, reason, source=source)
 
     # -- room
 
@@ -297,7 +296,7 @@ class Store:
         free = self.free_bytes()
         if size + self._settings.reserve_bytes > free:
             raise StoreFull(
-                f"no room for {what}: {size} bytes needed and {self._settings.reserve_bytes} kept free, {free} are free",
+                f"no room for {what}: {size} bytes and a reserve of {self._settings.reserve_bytes}, but {free} are free",
                 next_step=f"free space below {self._data}, or lower store.reserve_bytes in fleetcast.toml",
             )
 
