@@ -170,7 +170,7 @@ async def test_nats_restarted_in_the_middle_of_a_transfer_delays_nothing_but_the
     async with fleet(tmp_path, nodes=2, settings=slow) as f:
         await f.promote("m", "1", f.publish("m.bin", data))
         await in_the_middle(f, "node-2", "m", "1")
-        f.server.kill()
+        await asyncio.to_thread(f.server.kill)
         await asyncio.sleep(1)
         await f.server.start_async()
         await f.until_served("m", "1", seconds=40)
@@ -180,7 +180,7 @@ async def test_nats_restarted_in_the_middle_of_a_transfer_delays_nothing_but_the
 
 async def test_daemons_wait_for_a_server_that_is_not_up_yet(tmp_path: Path) -> None:
     async with fleet(tmp_path, nodes=2, start=False) as f:
-        f.server.kill()
+        await asyncio.to_thread(f.server.kill)
         for node in f.nodes.values():
             node.start()
         await asyncio.sleep(2)

@@ -7,6 +7,7 @@ import json
 import os
 import pickle
 import struct
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -15,7 +16,8 @@ import pytest
 import pytest_asyncio
 from safetensors.numpy import save as save_safetensors
 
-from fleetcast.daemons.testing import Fleet, fleet
+from fleetcast.bus import DeadLetter
+from fleetcast.daemons.testing import Fleet, NodeProcess, fleet
 from fleetcast.events.payloads import EventRejected, VersionInstalled
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -51,7 +53,8 @@ async def refusal(f: Fleet, model_name: str, sequence_before: int, seconds: floa
 async def test_bare_json_typed_by_hand_makes_verified_installs_on_all_nodes(three: Fleet) -> None:
     path = three.publish("hand.safetensors", model(1))
 
-    await three.promote("hand", "1", path, "node-1")
+    body = json.dumps({"version": "1", "path": str(path), "node": "node-1"}).encode()
+    await three.bus.send("fc.ev.model.promoted.hand", body)
     await three.until_served("hand", "1")
 
     for node in three.nodes.values():
@@ -79,14 +82,14 @@ async def test_every_node_reports_its_install_with_all_three_checks(three: Fleet
 
 
 async def test_everything_that_one_promotion_caused_carries_one_correlation(three: Fleet) -> None:
-    sequence = await three.promote("chain", "1", three.publish("chain.safetensors", model(3)))
+    body = {"version": "1", "path": str(three.publish("chain.safetensors", model(3))), "node": "node-1"}
+    await three.say("fc.ev.model.promoted.chain", body, **{"Nats-Msg-Id": "chain-1"})
     await three.until_served("chain", "1")
-    async with asyncio.timeout(10):
-        while True:
-            events = [e for e in await three.events() if e.correlationid == f"FC_EVENTS:{sequence}"]
-            names = [e.type.name for e in events]
-            if names.count("version.activated") == 3 and names.count("version.installed") == 3:
-                break
+    names: list[str] = []
+    deadline = time.monotonic() + 10
+    while names.count("version.activated") < 3 or names.count("version.installed") < 3:
+        assert time.monotonic() < deadline, names
+        names = [e.type.name for e in await three.events() if e.correlationid == "chain-1"]
 
     assert names.count("artifact.available") == 1
     assert names.count("slot.ordered") == 1
@@ -115,8 +118,12 @@ async def test_an_older_version_promoted_again_is_a_new_generation(three: Fleet)
         await three.promote("again", version, paths[version])
         await three.until_served("again", version)
 
-    generations = [json.loads(n.data.joinpath("models/again/.slot.json").read_bytes())["generation"] for n in three.nodes.values()]
-    assert generations == [3, 3, 3]
+    await three.until("every node logs it", lambda: all(_generation(n) == 3 for n in three.nodes.values()))
+
+
+def _generation(node: NodeProcess) -> object:
+    moves = [e for e in node.logged("version.activated") if e.get("model") == "again"]
+    return moves[-1]["generation"] if moves else None
 
 
 async def test_an_event_delivered_five_times_and_out_of_order_counts_once(three: Fleet) -> None:
@@ -195,11 +202,19 @@ async def test_bad_input_is_refused_once_with_the_next_step_and_kept(three: Flee
     sequence = await three.say(f"fc.ev.model.promoted.{name}", BAD_BODIES[what])
 
     said = await refusal(three, name, sequence)
-    dead = [d for d in await three.bus.dead.list() if d.origin_sequence == sequence]
+    dead = await _dead(three, sequence)
 
     assert said.reason
     assert said.next_step
     assert [BAD_BODIES[what]] == [d.data for d in dead]
+
+
+async def _dead(f: Fleet, sequence: int) -> list[DeadLetter]:
+    """Dead letters of one message; written after the refusal was published."""
+    deadline = time.monotonic() + 10
+    while not (found := [d for d in await f.bus.dead.list() if d.origin_sequence == sequence]):
+        assert time.monotonic() < deadline
+    return found
 
 
 async def test_an_unknown_type_is_refused_with_close_matches(three: Fleet) -> None:
@@ -251,7 +266,7 @@ class _Sentinel:
         self.path = path
 
     def __reduce__(self) -> tuple[object, tuple[str]]:
-        return os.mkdir, (str(self.path),)
+        return os.system, (f"mkdir {self.path}",)
 
 
 async def test_files_that_do_not_load_are_refused_and_nothing_in_them_runs(three: Fleet, tmp_path: Path) -> None:
@@ -296,7 +311,8 @@ async def test_training_data_reaches_every_node_and_keeps_apart_from_a_model_of_
     await three.say("fc.ev.export.completed.lane", body)
 
     await three.until(
-        "data set on all", lambda: all((n.data / "datasets/lane/1/export.npz").exists() for n in three.nodes.values())
+        "data set on all",
+        lambda: all((n.data / "datasets/lane/current/export.npz").exists() for n in three.nodes.values()),
     )
     await three.until_served("lane", "1")
 

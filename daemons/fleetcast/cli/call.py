@@ -36,6 +36,7 @@ class Call:
     debug: bool = False
 
 
+_CONTEXT = inspect.Parameter("context_", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
 Body = Callable[Concatenate[Call, ...], Exit]
 _SHARED: tuple[tuple[str, Any, Any], ...] = (("json", Json, False), ("debug", Debug, False))
 _CONNECTING: tuple[tuple[str, Any, Any], ...] = (
@@ -58,10 +59,11 @@ def command(app: typer.Typer, name: str, *, panel: str | None = None, connects: 
     def register(body: Body) -> Body:
         extra = (_CONNECTING if connects else ()) + _SHARED
 
-        def entry(**given: Any) -> int:
+        def entry(context_: typer.Context, **given: Any) -> int:
             shared = {key: given.pop(key, default) for key, _, default in _CONNECTING + _SHARED}
-            call = Call(Output(shared.pop("json")), **shared)
-            return body(call, **given)
+            output = context_.find_object(Output) or Output(json_mode=False)
+            output.json_mode = shared.pop("json")
+            return body(Call(output, **shared), **given)
 
         signature = _signature(body, extra)
         entry.__signature__ = signature  # type: ignore[attr-defined]  # the parser reads it
@@ -87,4 +89,4 @@ def _signature(body: Body, extra: tuple[tuple[str, Any, Any], ...]) -> inspect.S
         inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
         for key, annotation, default in extra
     ]
-    return inspect.Signature(own + added)
+    return inspect.Signature([_CONTEXT, *own, *added])

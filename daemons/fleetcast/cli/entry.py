@@ -9,7 +9,7 @@ from types import FrameType
 import typer
 
 from fleetcast.cli.output import Output
-from fleetcast.cli.problems import Exit, Problem, Terminated, usage
+from fleetcast.cli.problems import Exit, PipeClosed, Problem, Terminated, usage
 
 
 def run(argv: Sequence[str]) -> int:
@@ -19,15 +19,15 @@ def run(argv: Sequence[str]) -> int:
     output, debug = Output("--json" in options), "--debug" in options
     signal.signal(signal.SIGTERM, _on_sigterm)
     try:
-        return _invoke(arguments)
+        return _invoke(arguments, output)
     except Problem as problem:
         return _report(output, problem)
     except (KeyboardInterrupt, typer.Abort):
         return _report(output, Problem("interrupted", "interrupted", exit_code=Exit.INTERRUPTED))
     except Terminated:
         return _report(output, Problem("terminated", "terminated", exit_code=Exit.TERMINATED))
-    except BrokenPipeError:
-        # The reader has gone (`| head`); Python would complain once more when it flushes stdout at exit.
+    except PipeClosed:
+        # Python would complain once more when it flushes stdout at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return Exit.PIPE_CLOSED
     except Exception as error:
@@ -36,11 +36,11 @@ def run(argv: Sequence[str]) -> int:
         return _report(output, _translate(error))
 
 
-def _invoke(arguments: list[str]) -> int:
+def _invoke(arguments: list[str], output: Output) -> int:
     from fleetcast.cli.app import build
 
     try:
-        result = build()(args=arguments, prog_name="fleetcast", standalone_mode=False)
+        result = build()(args=arguments, prog_name="fleetcast", standalone_mode=False, obj=output)
     except typer.TyperException as error:
         raise _usage_problem(error) from error
     if result == Exit.INTERRUPTED:  # the parser turns Ctrl-C into an exit code; say it as every other end is said
@@ -66,7 +66,7 @@ def _translate(error: Exception) -> Problem:
 
 
 def _report(output: Output, problem: Problem) -> int:
-    if output.json_mode:
+    if output.json_mode and not output.answered:
         output.document({"error": problem.document()})
     else:
         output.say(f"error: {problem.what}")

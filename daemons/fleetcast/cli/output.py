@@ -6,6 +6,8 @@ import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from fleetcast.cli.problems import PipeClosed
+
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
@@ -15,10 +17,15 @@ _WIDE = 500
 
 
 class Output:
-    """Writes for one command. With `json_mode` the human forms are silent, without it the documents are."""
+    """Writes for one command. With `json_mode` the human forms are silent, without it the documents are.
+
+    Attributes:
+        answered: the one document has been printed; whatever still goes wrong is talk, or stdout would hold two.
+    """
 
     def __init__(self, json_mode: bool) -> None:
         self.json_mode = json_mode
+        self.answered = False
 
     @property
     def live(self) -> bool:
@@ -28,6 +35,7 @@ class Output:
     def document(self, body: Mapping[str, object]) -> None:
         """The answer as one JSON document."""
         if self.json_mode:
+            self.answered = True
             self._write(json.dumps({"schema_version": SCHEMA_VERSION} | dict(body), default=str))
 
     def record(self, line: str, text: str) -> None:
@@ -65,4 +73,7 @@ class Output:
         return Console(file=stream, width=width, highlight=False, soft_wrap=not stream.isatty(), emoji=False)
 
     def _write(self, line: str) -> None:
-        print(line, file=sys.stdout, flush=True)
+        try:
+            print(line, file=sys.stdout, flush=True)
+        except BrokenPipeError:
+            raise PipeClosed from None

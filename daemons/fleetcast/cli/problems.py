@@ -72,3 +72,7 @@ def timed_out(what: str, *, why: str = "", next_step: str = "", details: Mapping
 
 class Terminated(BaseException):
     """SIGTERM arrived. Not an Exception: nothing may swallow it on the way out."""
+
+
+class PipeClosed(BaseException):
+    """Whoever read our output has gone (`| head`): there is nobody left to tell anything."""

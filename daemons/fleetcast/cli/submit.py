@@ -6,7 +6,7 @@ from fleetcast.bus import Bus, Receipt, declare
 from fleetcast.bus.errors import NotFound
 from fleetcast.cli.call import Call
 from fleetcast.cli.connection import Target, absolute, connected, target
-from fleetcast.cli.fleet import rollout_document
+from fleetcast.cli.fleet import Rollout, rollout_document
 from fleetcast.cli.history import STREAM
 from fleetcast.cli.live import watched
 from fleetcast.cli.problems import Exit, Problem, not_found, usage
@@ -38,7 +38,13 @@ def promote(
     event = submission(aim, ModelPromoted, model, version, file, node=node, reason=reason)
     if dry_run:
         return _show(call, event, "would publish")
-    return run_async(_promote(call, aim, event, model, seconds if wait else None))
+    if not wait:
+        run_async(_publish(call, aim, event))
+        return _show(call, event, "published")
+    done = run_async(_publish_and_wait(call, aim, event, model, seconds))
+    call.out.document({"event": event.id, "rollout": rollout_document(done)})
+    call.out.text(f"{sentence(done)} at generation {done.generation}: {', '.join(done.ready)}")
+    return Exit.OK
 
 
 def register(
@@ -49,7 +55,8 @@ def register(
     event = submission(aim, ModelRegistered, model, version, file, node=node, reason=reason)
     if dry_run:
         return _show(call, event, "would publish")
-    return run_async(_register(call, aim, event))
+    run_async(_publish(call, aim, event))
+    return _show(call, event, "published")
 
 
 def submission(
@@ -118,23 +125,22 @@ async def publish(bus: Bus, aim: Target, event: Event) -> Receipt:
     return await bus.publish(event, deadline_seconds=PUBLISH_SECONDS)
 
 
-async def _promote(call: Call, aim: Target, event: Event, model: str, wait_seconds: float | None) -> Exit:
+async def _publish(call: Call, aim: Target, event: Event) -> None:
+    async with connected(aim) as bus:
+        await publish(bus, aim, event)
+        await _mention_unknown_node(call, bus, event)
+
+
+async def _publish_and_wait(call: Call, aim: Target, event: Event, model: str, seconds: float) -> Rollout:
     async with connected(aim) as bus:
         receipt = await publish(bus, aim, event)
         await _mention_unknown_node(call, bus, event)
-        if wait_seconds is None:
-            return _show(call, event, "published")
         call.out.say(f"published {event.id}; waiting until every node that wants {model} serves it")
         async with (
             watched(bus, aim.settings.distributor.heartbeat_seconds) as fleet,
             answers_to(bus, fleet, event, receipt.sequence) as answers,
         ):
-            done = await until_answered(
-                fleet, answers, event, model, timeout_seconds=wait_seconds, changed=talker(call.out)
-            )
-    call.out.document({"event": event.id, "rollout": rollout_document(done)})
-    call.out.text(f"{sentence(done)} at generation {done.generation}: {', '.join(done.ready)}")
-    return Exit.OK
+            return await until_answered(fleet, answers, event, model, timeout_seconds=seconds, changed=talker(call.out))
 
 
 async def _mention_unknown_node(call: Call, bus: Bus, event: Event) -> None:
@@ -142,13 +148,6 @@ async def _mention_unknown_node(call: Call, bus: Bus, event: Event) -> None:
     node = getattr(event.payload, "node", "")
     if await bus.kv_get("fc_nodes", f"{node}.distributor") is None:
         call.out.say(f"note: no distributor has reported as {node} so far; it has to run where the file is")
-
-
-async def _register(call: Call, aim: Target, event: Event) -> Exit:
-    async with connected(aim) as bus:
-        await publish(bus, aim, event)
-        await _mention_unknown_node(call, bus, event)
-    return _show(call, event, "published")
 
 
 def _show(call: Call, event: Event, verb: str) -> Exit:

@@ -21,16 +21,17 @@ ENDED = DONE | {"failed"}
 
 def run(call: Call, *, watch: bool, everything: bool) -> Exit:
     """Show transfers; with *everything* also those that have ended."""
-    return run_async(_run(call, target(call), watch=watch, everything=everything))
+    seen = run_async(_look(call, target(call), watch=watch, everything=everything))
+    call.out.document(seen.document)
+    call.out.show(seen.drawn)
+    return Exit.OK
 
 
-async def _run(call: Call, aim: Target, *, watch: bool, everything: bool) -> Exit:
+async def _look(call: Call, aim: Target, *, watch: bool, everything: bool) -> Picture:
     async with connected(aim) as bus, watched(bus, aim.settings.distributor.heartbeat_seconds) as fleet:
         if watch:
             await redraw(call.out, fleet, lambda: picture(fleet, everything=everything))
-        call.out.document(picture(fleet, everything=everything).document)
-        call.out.show(picture(fleet, everything=everything).drawn)
-    return Exit.OK
+        return picture(fleet, everything=everything)
 
 
 def picture(fleet: Fleet, *, everything: bool) -> Picture:

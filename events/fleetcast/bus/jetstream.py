@@ -29,7 +29,8 @@ STREAM_EXISTS = 10058
 CONSUMER_EXISTS = 10148
 NOT_ENABLED = (10039, 10076)
 WRONG_SEQUENCE = (10071, 10164)
-DUPLICATE_IN_PROCESS = 10158
+# No leader yet, no peers yet, Raft or a store in trouble, an id that is being stored right now.
+TRANSIENT = frozenset({10005, 10006, 10009, 10041, 10051, 10104, 10158})
 DUPLICATE_IN_BATCH = 10201
 STORE_FAILED = 10077
 
@@ -131,7 +132,7 @@ def error_of(answer: Mapping[str, Any]) -> Exception | None:
         return OperationRefused(text, code=code, error_code=error_code, next_step=step)
     if code == 404:
         return NotFound(text, code=code, error_code=error_code)
-    if code in {408, 500, 503} or error_code == DUPLICATE_IN_PROCESS or "too many" in text:
+    if code in {408, 503} or error_code in TRANSIENT or "too many" in text:
         return Unready(f"{text} ({error_code})")
     return OperationRefused(text, code=code, error_code=error_code)
 

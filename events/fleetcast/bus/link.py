@@ -126,11 +126,17 @@ def _wrapped(error: BaseException, server: str) -> Exception:
 
 
 class Link:
-    """A live connection; `lost` is set, with the reason, once it can no longer be used."""
+    """A live connection.
+
+    Attributes:
+        lost: set, with the reason, once it can no longer be used.
+        on_lost: called at that moment.
+    """
 
     def __init__(self, server: str, on_error: ErrorCallback) -> None:
         self.server = server
         self.lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self.on_lost: Callable[[], None] = lambda: None
         self._on_error = on_error
         self._client = Client()
         self._dialing = True
@@ -204,6 +210,8 @@ class Link:
         """Declare this link dead: nothing is sent or received through it from now on."""
         if not self.lost.done():
             self.lost.set_result(reason)
+            # At once, not by a callback of the future: until the loop runs again, the loss would be half known.
+            self.on_lost()
 
     async def publish(self, subject: str, data: bytes, reply: str, headers: Mapping[str, str] | None) -> None:
         """Hand a message to the socket.
@@ -318,10 +326,11 @@ class Link:
                 await self._client.flush(cast("int", CLOSE_TIMEOUT_SECONDS))
         self.abort()
         self._dialing = False
-        # nats-py would write what is pending to the dead socket, fail there, and leave all of its tasks running.
+        # nats-py would write what is pending to the dead socket, fail there, and leave all of its tasks running. Where
+        # the dial failed early, it asserts that it was ever connected.
         self._client._pending_data_size = 0  # noqa: SLF001
         tasks = self._tasks()
-        with contextlib.suppress(nats.errors.Error, OSError, asyncio.TimeoutError):
+        with contextlib.suppress(nats.errors.Error, OSError, asyncio.TimeoutError, AssertionError):
             async with asyncio.timeout(CLOSE_TIMEOUT_SECONDS):
                 await self._client.close()
         for task in tasks:

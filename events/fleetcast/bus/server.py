@@ -150,7 +150,8 @@ def free_ports(count: int, host: str = "127.0.0.1") -> list[int]:
 class LocalServer:
     """A nats-server child with JetStream in *folder*; state survives `stop` and `start`, the ports too.
 
-    It cannot outlive this process, however that ends. Use as a context manager, synchronous or asynchronous, or call `start` and `stop`.
+    It cannot outlive this process, however that ends. Use it as a context manager, synchronous or asynchronous, or call
+    `start` and `stop`.
 
     Args:
         folder: configuration, log and store; made when missing.

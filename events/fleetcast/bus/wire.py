@@ -87,7 +87,9 @@ class Wire:
         self._servers = [s.strip() for s in settings.url.split(",") if s.strip()]
         self._known = list(self._servers)
         self._link: Link | None = None
+        self._retired: list[Link] = []
         self._connected = asyncio.Event()
+        self._lost = asyncio.Event()
         self._listening: list[Listening] = []
         self._routes: dict[str, Callback] = {}
         self._waiting: dict[str, tuple[str, asyncio.Future[Message]]] = {}
@@ -153,11 +155,15 @@ class Wire:
         await link.subscribe(f"{self.inbox}.*", "", self._route)
         for listening in list(self._listening):
             listening.stop_current = await link.subscribe(listening.subject, listening.queue, listening.callback)
+        if link.lost.done():
+            raise ConnectionLost(link.lost.result())
+        link.on_lost = lambda: self._dropped(link)
         self._learn(link)
         self.max_payload = link.max_payload
         self._link = link
         self._last_server = link.server
         self.generation += 1
+        self._lost.clear()
         self._connected.set()
         self.on_change(True)
 
@@ -170,8 +176,8 @@ class Wire:
         """Keep one connection alive until cancelled: the caller has dialed the first."""
         attempt = 0
         while True:
-            if self._link is not None:
-                await self._wait_for_loss(self._link)
+            await self._lost.wait()
+            await self._discard_retired()
             try:
                 await self.dial_once()
                 attempt = 0
@@ -182,15 +188,23 @@ class Wire:
                 self.lost_because = str(e)
                 await asyncio.sleep(DIAL.delay(attempt))
 
-    async def _wait_for_loss(self, link: Link) -> None:
-        self.lost_because = await asyncio.shield(link.lost)
+    async def _discard_retired(self) -> None:
+        while self._retired:
+            await self._retired.pop().close(flush=False)
+
+    def _dropped(self, link: Link) -> None:
+        """The present link is lost: whoever waits for it learns now."""
+        if self._link is not link:
+            return
+        self.lost_because = link.lost.result()
         self._link = None
+        self._retired.append(link)
         self._connected.clear()
+        self._lost.set()
         self._fail_waiting()
         for hook in tuple(self._loss_hooks):
             hook()
         self.on_change(False)
-        await link.close(flush=False)
 
     def when_lost(self, hook: Callable[[], None]) -> Callable[[], None]:
         """Call *hook* (synchronous) each time a connection ends; the result takes it back."""
@@ -224,11 +238,14 @@ class Wire:
 
     async def close(self) -> None:
         """Send what is buffered and end."""
-        link, self._link = self._link, None
+        link = self._link
+        if link is not None:
+            link.on_lost = lambda: None
+            await link.close(flush=True)
+        await self._discard_retired()
+        self._link = None
         self._connected.clear()
         self._fail_waiting()
-        if link is not None:
-            await link.close(flush=True)
 
     def _note_error(self, error: Exception) -> None:
         text = str(error) or type(error).__name__

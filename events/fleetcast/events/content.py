@@ -19,6 +19,13 @@ class Value(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class Stored(Value):
+    """Base of what programs keep for programs: fields of a newer fleetcast are ignored, so that a half-upgraded fleet
+    keeps working."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
 def safe_relative_path(value: str) -> str:
     """Return *value* when it names a file below its folder on every file system; raise ValueError otherwise.
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import ConfigDict, Field, model_validator
 
-from fleetcast.events.content import Content, Value
+from fleetcast.events.content import Content, Stored, Value
 from fleetcast.events.ids import FilePath, Name, Sha256, Version
 
 
@@ -15,14 +15,14 @@ class Payload(Value):
     model_config = ConfigDict(ser_json_inf_nan="constants")
 
 
-class Endpoints(Value):
+class Endpoints(Stored):
     """Where a node serves its store: `bt` is `host:port`, `http` `http://host:port/<capability>`; None: not served."""
 
     bt: str | None = Field(default=None, max_length=300, pattern=r"^[^\s/]+:\d{1,5}$")
     http: str | None = Field(default=None, max_length=500, pattern=r"^http://[^\s]+$")
 
 
-class Wants(Value):
+class Wants(Stored):
     """Which models and lanes a node keeps: shell patterns over ids; labels describe the node."""
 
     models: tuple[str, ...] = ("*",)
@@ -30,14 +30,14 @@ class Wants(Value):
     labels: dict[str, str] = {}
 
 
-class Origin(Value):
+class Origin(Stored):
     """The node that first held an artifact, and where it serves it."""
 
     node: Name
     endpoints: Endpoints
 
 
-class MetainfoRef(Value):
+class MetainfoRef(Stored):
     """Metainfo too large for an event: an object of the bucket `fc_meta`."""
 
     name: str
@@ -46,7 +46,15 @@ class MetainfoRef(Value):
 
 
 class ModelSubmitted(Payload):
-    """Fields shared by a promotion and a registration."""
+    """Fields shared by a promotion and a registration.
+
+    Attributes:
+        path: the file on `node`, absolute, inside one of its publish roots.
+        node: the node that holds the file; it becomes the origin.
+        run_id: the run that made it.
+        metrics: what is known of its quality, by name; gates read it.
+        metadata: anything else; `stage` asks for a stage.
+    """
 
     model: Name
     version: Version
@@ -58,7 +66,11 @@ class ModelSubmitted(Payload):
 
 
 class ModelPromoted(ModelSubmitted):
-    """A training job asks that a version be served; `path` is the file on `node`."""
+    """A training job asks that a version be served; `path` is the file on `node`.
+
+    Attributes:
+        epoch: of the run; counts from 0.
+    """
 
     epoch: int | None = Field(default=None, ge=0)
 
@@ -68,7 +80,15 @@ class ModelRegistered(ModelSubmitted):
 
 
 class ExportCompleted(Payload):
-    """New training data: `path` is the file on `node`."""
+    """New training data: `path` is the file on `node`.
+
+    Attributes:
+        samples_new: samples that were not in the export before.
+        samples_total: samples in the file.
+        dataset_id: version of the data set; default: made by the origin.
+        epoch: of the run that exported, counts from 0.
+        detected: true when a daemon noticed the file, rather than its producer saying so.
+    """
 
     lane: Name
     path: FilePath
@@ -123,7 +143,16 @@ class ManifestEnvelope(Value):
 
 
 class TransferFact(Payload):
-    """Fields shared by all facts about one node fetching one artifact."""
+    """Fields shared by all facts about one node fetching one artifact.
+
+    Attributes:
+        transfer: its id.
+        node: the node that fetches.
+        model: the model, or the lane of a data set.
+        bytes_by_source: payload bytes that came from each node.
+        seconds: since the transfer began.
+        reason: why it failed, or changed its transport.
+    """
 
     transfer: str
     artifact: Sha256
@@ -148,7 +177,7 @@ class TransferFailed(TransferFact):
     """A node could not get the artifact; `reason` says why and what happens next."""
 
 
-class Checks(Value):
+class Checks(Stored):
     """What was proven at installation: `ok`, `by pieces root`, `confirmed`, or `not tested (…)`."""
 
     size: str
@@ -157,7 +186,15 @@ class Checks(Value):
 
 
 class VersionInstalled(Payload):
-    """A verified version is visible at its path on a node."""
+    """A verified version is visible at its path on a node.
+
+    Attributes:
+        checks: what was proven.
+        bytes: size of its files together.
+        transport: how the bytes came; `none` when the node had them.
+        seconds: from the start of the transfer to the installation.
+        path: folder of the version on the node.
+    """
 
     model: Name
     version: Version
@@ -171,7 +208,12 @@ class VersionInstalled(Payload):
 
 
 class VersionActivated(Payload):
-    """A node's pointer moved."""
+    """A node's pointer moved.
+
+    Attributes:
+        generation: of the slot order that was obeyed.
+        slot: `production` or `canary`.
+    """
 
     model: Name
     version: Version
@@ -191,7 +233,14 @@ class VersionReserved(Payload):
 
 
 class SlotOrdered(Payload):
-    """A slot order: what every node that wants the model shall serve."""
+    """A slot order: what every node that wants the model shall serve.
+
+    Attributes:
+        slot: `production` or `canary`.
+        generation: grows by one with every order about the model.
+        previous: the version that was in the slot before, and stays on every node.
+        not_after: when the order expires (RFC 3339).
+    """
 
     model: Name
     slot: str
@@ -203,7 +252,14 @@ class SlotOrdered(Payload):
 
 
 class IntegrityFailed(Payload):
-    """Bytes on a node are not what their name says; they were quarantined and are fetched again."""
+    """Bytes on a node are not what their name says; they were quarantined and are fetched again.
+
+    Attributes:
+        path: of the file, relative to the folder of its version.
+        expected: SHA-256 that it should have.
+        actual: SHA-256 that it has, or what was found instead.
+        source: the node that the bytes came from, when that is known.
+    """
 
     node: Name
     model: Name

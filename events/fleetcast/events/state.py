@@ -5,7 +5,7 @@ import hashlib
 
 from pydantic import Field
 
-from fleetcast.events.content import Content, Kind, Value
+from fleetcast.events.content import Content, Kind, Stored
 from fleetcast.events.ids import Name, Sha256, Version
 from fleetcast.events.payloads import Checks, DaemonState, Endpoints, MetainfoRef, Origin, Wants
 
@@ -38,7 +38,7 @@ def log_subject(model: str, number: int) -> str:
     return f"fc.reg.log.{model}.{number:08d}"
 
 
-class Cause(Value):
+class Cause(Stored):
     """The event that a decision follows from, and its sequence in `FC_EVENTS`, which orders decisions."""
 
     event: str
@@ -47,7 +47,7 @@ class Cause(Value):
     correlation: str
 
 
-class SlotEntry(Value):
+class SlotEntry(Stored):
     """A version in a slot."""
 
     version: Version
@@ -60,7 +60,7 @@ class CanaryEntry(SlotEntry):
     percent: int = Field(ge=1, le=100)
 
 
-class SlotState(Value):
+class SlotState(Stored):
     """What is served of a model, or which data set of a lane is the newest; `generation` only grows."""
 
     schema_: int = Field(default=1, alias="schema")
@@ -74,7 +74,7 @@ class SlotState(Value):
     at: str
 
 
-class VersionState(Value):
+class VersionState(Stored):
     """One version's content for ever, with all that a late node needs to fetch it."""
 
     schema_: int = Field(default=1, alias="schema")
@@ -92,14 +92,14 @@ class VersionState(Value):
     metadata: dict[str, object] | None = None
 
 
-class ChainState(Value):
+class ChainState(Stored):
     """Number and digest of the newest audit record of a model."""
 
     n: int = Field(ge=0)
     sha256: str
 
 
-class AuditRecord(Value):
+class AuditRecord(Stored):
     """One decision: who, what, why, and the digest of the record before it."""
 
     n: int = Field(ge=1)
@@ -114,7 +114,7 @@ class AuditRecord(Value):
     prev_sha256: str
 
 
-class TransferStatus(Value):
+class TransferStatus(Stored):
     """One transfer as its node sees it: rates in bytes per second, sizes in bytes, times in seconds."""
 
     transfer: str
@@ -136,7 +136,7 @@ class TransferStatus(Value):
     seconds: float = 0.0
 
 
-class InstalledVersion(Value):
+class InstalledVersion(Stored):
     """A version on a node."""
 
     version: Version
@@ -148,7 +148,7 @@ class InstalledVersion(Value):
     installed_at: str
 
 
-class ModelStatus(Value):
+class ModelStatus(Stored):
     """A model on a node: what its pointers say and what is installed."""
 
     model: Name
@@ -160,7 +160,7 @@ class ModelStatus(Value):
     installed: tuple[InstalledVersion, ...] = ()
 
 
-class NodeStatus(Value):
+class NodeStatus(Stored):
     """A node's heartbeat: its key in `fc_nodes` is `<node>.<daemon>`."""
 
     node: Name
@@ -181,7 +181,7 @@ class NodeStatus(Value):
     spool_entries: int = 0
 
 
-class PeerNotice(Value):
+class PeerNotice(Stored):
     """What a node says on `fc.peer.<artifact16>`: it joined the swarm, holds it all, left, or answers a newcomer."""
 
     artifact: Sha256

@@ -1,15 +1,32 @@
-"""Running `fleetcast` as a person does: a process, its output, its exit code."""
+"""Running `fleetcast` as a person does, and a fleet that a test speaks for."""
 
 import asyncio
 import json
 import os
 import signal
+import subprocess
 import sys
+import threading
+from collections.abc import Coroutine, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from tests.unit.cli.builders import ARTIFACT
+
+from fleetcast.bus import Bus, ConsumerSpec, Delivery, Reject, Service, connect, declare
+from fleetcast.bus.testing import fast_settings, nats_server
+from fleetcast.events.envelope import Event, new_event, parse
+from fleetcast.events.payloads import ModelPromoted
+from fleetcast.events.state import Cause, NodeStatus, SlotEntry
+from fleetcast.registry import Registry
 
 SECONDS = 60.0
+SOURCE = "/fleet/node-1/test"
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -28,45 +45,144 @@ class Ended:
         return found
 
 
-@dataclass(frozen=True)
-class Cli:
-    """The command line, against one server, with a home of its own."""
-
-    home: Path
-    url: str | None = None
-
-    @property
-    def env(self) -> dict[str, str]:
-        """The environment of its commands."""
-        kept = {k: v for k, v in os.environ.items() if not k.startswith(("NATS_", "FLEETCAST_"))}
-        own = {"HOME": str(self.home), "XDG_STATE_HOME": str(self.home / "state")}
-        return kept | own | ({"NATS_URL": self.url} if self.url else {})
-
-    async def start(self, *arguments: str) -> asyncio.subprocess.Process:
-        """Begin a command."""
-        return await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "fleetcast",
-            *arguments,
-            env=self.env,
-            cwd=self.home,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
-
-    async def __call__(self, *arguments: str) -> Ended:
-        """Run a command to its end."""
-        return await ended(await self.start(*arguments))
+def environment(home: Path, url: str | None = None) -> dict[str, str]:
+    """The environment of a command that knows nothing of this machine's other fleets."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("NATS_", "FLEETCAST_"))}
+    own = {"HOME": str(home), "XDG_STATE_HOME": str(home / "state"), "XDG_CONFIG_HOME": str(home / "config")}
+    return kept | own | ({"NATS_URL": url} if url else {})
 
 
-async def ended(process: asyncio.subprocess.Process, number: signal.Signals | None = None) -> Ended:
+def start(home: Path, url: str | None, *arguments: str) -> subprocess.Popen[str]:
+    """Begin a command as a process of its own, in *home*."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "fleetcast", *arguments],
+        env=environment(home, url),
+        cwd=home,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def ended(process: subprocess.Popen[str], number: signal.Signals | None = None) -> Ended:
     """Wait for the end of *process*, after sending it *number* where given."""
     if number is not None:
         process.send_signal(number)
-    async with asyncio.timeout(SECONDS):
-        out, err = await process.communicate()
-    assert process.returncode is not None
-    assert "Traceback" not in err.decode(), err.decode()
-    return Ended(process.returncode, out.decode(), err.decode())
+    out, err = process.communicate(timeout=SECONDS)
+    assert "Traceback" not in err, err
+    return Ended(process.returncode, out, err)
+
+
+class Stand:
+    """A server, a bus to it on a loop of its own, and words for what nodes would say."""
+
+    def __init__(self, home: Path, url: str, bus: Bus, loop: asyncio.AbstractEventLoop) -> None:
+        self.home = home
+        self.url = url
+        self.bus = bus
+        self._loop = loop
+        self._models = 0
+        self._nodes: set[str] = set()
+
+    def later(self, act: Coroutine[Any, Any, _T]) -> "Future[_T]":
+        """Begin *act* beside the test."""
+        return asyncio.run_coroutine_threadsafe(act, self._loop)
+
+    def do(self, act: Coroutine[Any, Any, _T]) -> _T:
+        """Do *act* and wait for it."""
+        return self.later(act).result(SECONDS)
+
+    def fresh(self) -> str:
+        """The name of a model that no other test uses."""
+        self._models += 1
+        return f"model{self._models}"
+
+    async def heartbeat(self, status: NodeStatus) -> None:
+        self._nodes.add(status.node)
+        fresh = status.model_copy(update={"at": datetime.now(UTC).isoformat()})
+        await self.bus.kv_put("fc_nodes", f"{status.node}.distributor", fresh.model_dump_json().encode())
+
+    async def forget_nodes(self) -> None:
+        for name in self._nodes:
+            await self.bus.kv_delete("fc_nodes", f"{name}.distributor")
+        self._nodes.clear()
+
+    async def order(self, model: str, version: str, event: str, sequence: int) -> None:
+        cause = Cause(event=event, sequence=sequence, by=SOURCE, correlation=event)
+        entry = SlotEntry(version=version, artifact=ARTIFACT)
+        await Registry(self.bus).order_slot(model, entry, cause=cause, request=f"order/{event}", actor=SOURCE)
+
+    async def promoted(self, model: str, version: str) -> Event:
+        """A promotion and the slot order that it led to, both in the event log."""
+        event = new_event(ModelPromoted(model=model, version=version, path="/m.pt", node="node-1"), source=SOURCE)
+        receipt = await self.bus.publish(event)
+        await self.order(model, version, event.id, receipt.sequence)
+        await self.first(f"fc.ev.slot.ordered.{model}", start_sequence=receipt.sequence)
+        return event
+
+    async def first(self, subject: str, start_sequence: int = 1) -> Event:
+        """The first event on *subject*, as soon as there is one."""
+        async with asyncio.timeout(SECONDS):
+            entries = self.bus.tail("FC_EVENTS", (subject,), start_sequence=start_sequence, follow=True)
+            async for entry in entries:
+                return parse(entry.data, subject=entry.subject, headers=entry.headers, sequence=entry.sequence)
+        raise AssertionError("unreachable")
+
+    async def bury(self, model: str) -> None:
+        """Have the newest promotion of *model* refused by a consumer."""
+
+        async def refuse(_delivery: Delivery) -> None:
+            raise Reject("no path", "path", "publish it with a path")
+
+        subjects = (f"fc.ev.model.promoted.{model}",)
+        spec = ConsumerSpec(stream="FC_EVENTS", subjects=subjects, name="gravedigger", start="last_per_subject")
+        began = datetime.now(UTC)
+        digging = asyncio.create_task(self.bus.consume(spec, refuse))
+        async with asyncio.timeout(SECONDS):
+            async for _ in self.bus.tail("FC_DEAD", ("fc.dead.gravedigger",), start_time=began, follow=True):
+                break
+        digging.cancel()
+        with suppress(asyncio.CancelledError):
+            await digging
+
+    async def serve_verify(self, answer: dict[str, Any]) -> Any:
+        """Answer `verify` as a node would; returns what is to be stopped."""
+
+        async def verify(_body: bytes) -> bytes:
+            return json.dumps(answer).encode()
+
+        endpoints = {"verify": ("fc.svc.distributor.verify", verify)}
+        service = Service(name="fleetcast-distributor", version="0.1.0", description="a test", endpoints=endpoints)
+        return await self.bus.serve(service)
+
+
+@contextmanager
+def standing(home: Path) -> Iterator[Stand]:
+    """A stand with a server of its own, on a thread that lives as long as the server."""
+    ready: Future[Stand] = Future()
+    done = threading.Event()
+
+    async def live() -> None:
+        async with nats_server(home / "nats") as server:
+            settings = fast_settings(server.url)
+            async with connect(settings, node="node-1", daemon="test") as bus:
+                await declare(bus, 1)
+                ready.set_result(Stand(home, server.url, bus, asyncio.get_running_loop()))
+                await asyncio.to_thread(done.wait)
+
+    def run() -> None:
+        try:
+            asyncio.run(live())
+        except BaseException as error:
+            if not ready.done():
+                ready.set_exception(error)
+            raise
+
+    thread = threading.Thread(target=run, name="stand")
+    thread.start()
+    try:
+        yield ready.result(SECONDS)
+    finally:
+        done.set()
+        thread.join(SECONDS)

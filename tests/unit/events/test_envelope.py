@@ -10,6 +10,7 @@ import pytest
 from fleetcast.events.envelope import Event, EventInvalid, parse
 from fleetcast.events.names import find
 from fleetcast.events.payloads import ModelPromoted
+from fleetcast.events.state import SlotState
 
 SUBJECT = "fc.ev.model.promoted.hex8_2p"
 STORED = datetime(2026, 11, 21, 9, 30, tzinfo=UTC)
@@ -325,3 +326,28 @@ def test_unknown_subject_is_refused_with_what_was_meant() -> None:
     assert fault.field == "subject"
     assert "did you mean model.promoted" in fault.reason
     assert "nats pub -J fc.ev.model.promoted.hex8_2p" in fault.next_step
+
+
+# What is kept beside events
+
+
+def test_state_of_a_newer_daemon_is_read_by_an_older_one() -> None:
+    slot = {
+        "schema": 1,
+        "model": "hex8_2p",
+        "generation": 7,
+        "production": {"version": "43", "artifact": "0" * 64, "added": 1},
+        "cause": {"event": "e", "sequence": 7, "by": "gpu-1", "added": {}},
+        "at": "2026-11-21T09:30:00Z",
+        "added": [],
+    }
+    assert SlotState.model_validate(slot).generation == 7
+
+
+def test_content_with_a_field_that_this_reader_does_not_know_is_refused_for_it_would_be_another_artifact() -> None:
+    from fleetcast.events.examples import EXAMPLES
+
+    data = json.loads(json.dumps(EXAMPLES["artifact.available"]))
+    data["content"]["compressed"] = True
+    fault = refused({**ATTRIBUTES, "type": "artifact.available.v1", "data": data}, subject="fc.ev.artifact.available.hex8_2p")
+    assert fault.field == "content.compressed"

@@ -51,8 +51,7 @@ async def run(daemon: Daemon) -> None:
     await asyncio.to_thread(store.reconcile)
     async with contextlib.AsyncExitStack() as stack:
         bus = await stack.enter_async_context(connect(settings.bus, node=daemon.node, daemon="distributor"))
-        for change in await declare(bus, settings.bus.replicas):
-            log.info("stream.declared", change=str(change))
+        await declare(bus, settings.bus.replicas)
         parts = await stack.enter_async_context(_parts(daemon, bus, store))
         await _live(daemon, parts)
 

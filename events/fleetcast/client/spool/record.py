@@ -8,9 +8,9 @@ MAX_RECORD_BYTES = 1_000_000
 """Largest record: the largest event that the bus takes."""
 MAX_LINE_BYTES = MAX_RECORD_BYTES + 32
 
-_HEAD = re.compile(rb"(\d{1,7}) ([0-9a-f]{8}) ")
+_HEAD = re.compile(rb"([1-9]\d{0,6}) ([0-9a-f]{8}) ")
 # Looks ahead without consuming: a torn head may run into the digits of the whole one behind it.
-_ANY_HEAD = re.compile(rb"(?=\d{1,7} [0-9a-f]{8} )")
+_ANY_HEAD = re.compile(rb"(?=[1-9]\d{0,6} [0-9a-f]{8} )")
 
 
 def encode_line(record: bytes) -> bytes:

@@ -55,6 +55,7 @@ class Torrent:
     peers_asked: int = 0
     flush_pending: bool = False
     flush_timer: asyncio.TimerHandle | None = None
+    flushed_at: float = 0.0
     claimed: set[int] = field(default_factory=set)
     waiting: list[int] = field(default_factory=list)
     flushing: list[int] = field(default_factory=list)
@@ -215,10 +216,12 @@ class Child:
         if urgent:
             self._flush(torrent)
         else:
-            torrent.flush_timer = asyncio.get_running_loop().call_later(FLUSH_SECONDS, self._flush, torrent)
+            due = torrent.flushed_at + FLUSH_SECONDS
+            torrent.flush_timer = asyncio.get_running_loop().call_at(due, self._flush, torrent)
 
     def _flush(self, torrent: Torrent) -> None:
         torrent.flush_timer = None
+        torrent.flushed_at = asyncio.get_running_loop().time()
         torrent.flushing, torrent.waiting = torrent.waiting, []
         torrent.tokens_flushing, torrent.tokens_waiting = torrent.tokens_waiting, []
         torrent.flush_pending = True

@@ -1,5 +1,5 @@
-"""Format tests: does a file load, and can loading it do harm? The file is looked at in a child process that is bounded in
-memory and time and has no network (ADR 0008); integrity is the business of digests, not of these tests.
+"""Format tests: does a file load, and can loading it do harm? The file is looked at in a child process that is bounded
+in memory and time and has no network (ADR 0008); integrity is the business of digests, not of these tests.
 
 The child imports this package too and has to start fast, so only the standard library is imported here, and what needs
 more is imported where it is called.

@@ -65,7 +65,7 @@ def _check_directory_size(file: BinaryIO, size: int) -> None:
     at = tail.rfind(b"PK\x05\x06")
     if at < 0 or len(tail) - at < _END.size:
         raise RefusedFile("the archive is cut off: it has no directory at its end")
-    claimed: int = _END.unpack_from(tail, at)[5]
+    claimed = int(_END.unpack_from(tail, at)[5])
     if claimed == 0xFFFFFFFF and at >= _END64_LOCATOR.size:
         claimed = _directory_size64(file, tail[at - _END64_LOCATOR.size : at])
     if claimed > MAX_DIRECTORY_BYTES:
@@ -132,4 +132,4 @@ def _data_start(file: BinaryIO, member: zipfile.ZipInfo) -> int:
     name = file.read(name_length).decode("utf-8" if flags & 0x800 else "cp437", errors="replace")
     if method != member.compress_type or name != member.orig_filename:
         raise RefusedFile(f"member {member.filename!r} has a header that contradicts the directory")
-    return member.header_offset + _LOCAL.size + name_length + int(extra)
+    return member.header_offset + _LOCAL.size + int(name_length) + int(extra)

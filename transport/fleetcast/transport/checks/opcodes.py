@@ -11,6 +11,7 @@ from typing import BinaryIO
 
 UNKNOWN = "?"
 MAX_NAMES = 1000
+MAX_PICKLES = 16
 _PUTS = frozenset({"PUT", "BINPUT", "LONG_BINPUT"})
 _GETS = frozenset({"GET", "BINGET", "LONG_BINGET"})
 _TEXTS = frozenset(
@@ -50,6 +51,20 @@ def scan(file: BinaryIO) -> Scan:
                 found.add(name)
     except (ValueError, IndexError, KeyError, UnicodeDecodeError, OverflowError) as damaged:
         found.damage = str(damaged)[:200] or type(damaged).__name__
+    return found
+
+
+def scan_all(file: BinaryIO) -> Scan:
+    """Read the pickles that follow each other in a file; what follows the last one is no damage."""
+    found = scan(file)
+    for _ in range(MAX_PICKLES):
+        more = Scan() if found.damage else scan(file)
+        if more.damage or not file.read(1):
+            break
+        file.seek(-1, 1)
+        found.calls = found.calls or more.calls
+        for name in more.names:
+            found.add(name)
     return found
 
 

@@ -1,4 +1,4 @@
-"""The daemon's side of a format test: one child process per file, bounded and killed when nobody waits for it any more."""
+"""The daemon's side of a format test: one child process per file, killed when nobody waits for it any more."""
 
 import asyncio
 import contextlib
@@ -115,7 +115,7 @@ def _read(out: bytes, err: bytes, code: int) -> FormatReport:
     """The child says one line of JSON; anything else is a refusal."""
     with contextlib.suppress(ValueError, KeyError, TypeError):
         said = json.loads(out)
-        return FormatReport(Verdict(said["verdict"]), str(said["detail"]), dict(said["facts"]))
+        return FormatReport(Verdict(said["verdict"]), _printable(str(said["detail"])), dict(said["facts"]))
     return FormatReport(Verdict.REFUSED, f"its format test {_ending(code)}: {_tail(err)}")
 
 
@@ -126,7 +126,12 @@ def _ending(code: int) -> str:
 
 
 def _tail(err: bytes) -> str:
-    return err.decode(errors="replace")[-_TAIL:].strip() or "it said nothing"
+    return _printable(err.decode(errors="replace")[-_TAIL:]) or "it said nothing"
+
+
+def _printable(text: str) -> str:
+    """What a hostile file made a library say goes to logs and terminals: no control characters."""
+    return "".join(c if c.isprintable() else " " for c in text).strip()
 
 
 def _by_policy(report: FormatReport, settings: VerifySettings) -> FormatReport:

@@ -1,7 +1,7 @@
 """Pickles: never loaded, because loading is running. Their opcodes are read and reported."""
 
 from fleetcast.transport.checks.child import Task
-from fleetcast.transport.checks.opcodes import Scan, scan
+from fleetcast.transport.checks.opcodes import Scan, scan_all
 from fleetcast.transport.checks.report import RefusedFile, UntestedFile
 
 MAX_SCANNED_BYTES = 256 * 2**20
@@ -19,7 +19,7 @@ def test(task: Task) -> str:
     if task.size > MAX_SCANNED_BYTES:
         task.facts["opcodes"] = f"not scanned: more than {MAX_SCANNED_BYTES} bytes"
         raise UntestedFile("pickle")
-    found = scan(task.file)
+    found = scan_all(task.file)
     note(found, task.facts)
     if found.damage and not _is_interleaved(found):
         raise RefusedFile(f"it is no complete pickle: {found.damage}")

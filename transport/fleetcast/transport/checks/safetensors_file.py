@@ -7,6 +7,7 @@ Format: 8 bytes of header length, little endian; JSON of name -> dtype, shape, d
 import json
 import math
 from collections import Counter
+from typing import Any
 
 from fleetcast.transport.checks.child import Task
 from fleetcast.transport.checks.report import RefusedFile
@@ -39,7 +40,7 @@ def test(task: Task) -> str:
     return ""
 
 
-def _header(task: Task) -> tuple[dict[str, dict[str, object]], int]:
+def _header(task: Task) -> tuple[dict[str, Any], int]:
     length = int.from_bytes(task.file.read(8), "little")
     if task.size < 8 or length > min(MAX_HEADER_BYTES, task.size - 8):
         raise RefusedFile(f"its header claims {length} bytes of a file of {task.size}: it is cut off or damaged")
@@ -59,10 +60,10 @@ def _without_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:
     return found
 
 
-def _span(name: str, entry: object) -> tuple[int, int]:
+def _span(name: str, entry: Any) -> tuple[int, int]:
     """The bytes of one tensor, held against its type and shape."""
     try:
-        dtype, shape, (begin, end) = entry["dtype"], entry["shape"], entry["data_offsets"]  # type: ignore[index]
+        dtype, shape, (begin, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
         valid = all(_is_size(n) for n in (*shape, begin, end))
         bits = math.prod(shape) * BITS[dtype] if valid else -1
     except (KeyError, TypeError, ValueError) as damaged:

@@ -1,7 +1,7 @@
 """Files of torch.save: an archive of one pickle and raw storages, loaded without materialising a tensor.
 
-Three walls: the archive's rules (stored members only, so that nothing inflates); an allow-list over the pickle's opcodes;
-then `torch.load(weights_only=True, mmap=True)` where torch is installed, which maps the storages and reads none of them.
+Three walls: the archive's rules (stored members only, so that nothing inflates); an allow-list over the opcodes of the
+pickle; then `torch.load(weights_only=True, mmap=True)` where torch is installed, which maps storages and reads none.
 torch itself compares no CRC: it loads a flipped byte without a word (measured), so loading is no proof of integrity.
 """
 
@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from importlib import metadata, util
 
 from fleetcast.transport.checks import opcodes
-from fleetcast.transport.checks.archive import check_crc, open_archive
+from fleetcast.transport.checks.archive import BOMB_FLOOR_BYTES, check_crc, open_archive
 from fleetcast.transport.checks.child import Task
 from fleetcast.transport.checks.pickle_file import note
 from fleetcast.transport.checks.report import RefusedFile, UntestedFile
@@ -39,10 +39,10 @@ def test(task: Task) -> str:
     if task.file.read(1) == b"\x80":
         _test_legacy(task)
     archive = open_archive(task.file, task.size, task.ratio)
-    _check_stored(archive)
     root = _root(archive)
     if _is_script(archive, root):
         raise UntestedFile("torchscript")
+    _check_stored(archive)
     _check_opcodes(archive, f"{root}/data.pkl", task.facts)
     if task.whole:
         check_crc(archive)
@@ -51,7 +51,7 @@ def test(task: Task) -> str:
 
 def _test_legacy(task: Task) -> None:
     task.file.seek(0)
-    note(opcodes.scan(task.file), task.facts)
+    note(opcodes.scan_all(task.file), task.facts)
     raise UntestedFile("pickle")
 
 
@@ -127,22 +127,34 @@ def _load_mapped(task: Task, storages: Counter[int]) -> None:
     try:
         loaded = torch.load(task.path, map_location="cpu", mmap=True, weights_only=True)
     except pickle.UnpicklingError as unsafe:
-        raise RefusedFile(
-            f"it holds more than weights; save model.state_dict() instead: {_first_line(unsafe)}"
-        ) from unsafe
+        raise RefusedFile(f"it holds more than weights; save model.state_dict() instead: {_reason(unsafe)}") from unsafe
     tensors = [v for v in _values(loaded) if isinstance(v, torch.Tensor)]
     dense = [t for t in tensors if t.layout is torch.strided and not t.is_quantized]
-    claimed = Counter({t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in dense}.values())
-    if claimed.total() and (beyond := sorted((claimed - storages - Counter([0])).elements())):
-        raise RefusedFile(f"tensors claim storages of {beyond[:5]} bytes that the archive does not hold")
+    _check_storages({s.data_ptr(): s.nbytes() for s in (t.untyped_storage() for t in dense)}, storages)
+    _check_expansion(sum(t.numel() * t.element_size() for t in dense), task)
     task.facts["tensors"] = len(tensors)
     task.facts["parameters"] = sum(t.numel() for t in tensors)
     task.facts["dtypes"] = dict(Counter(str(t.dtype).removeprefix("torch.") for t in tensors))
     task.facts["bytes"] = sum(storages.elements())
 
 
-def _first_line(fault: Exception) -> str:
-    return str(fault).strip().partition("\n")[0][:300]
+def _check_storages(claimed: dict[int, int], storages: Counter[int]) -> None:
+    """Hold the storages that tensors claim, by address, against those that the archive holds."""
+    beyond = Counter(n for n in claimed.values() if n) - storages
+    if beyond:
+        raise RefusedFile(f"tensors claim storages of {sorted(beyond)[:5]} bytes that the archive does not hold")
+
+
+def _check_expansion(unpacked: int, task: Task) -> None:
+    """A tensor with stride 0 shows few bytes a million times; whoever copies it needs memory for all of them."""
+    if unpacked > max(BOMB_FLOOR_BYTES, task.ratio * task.size):
+        raise RefusedFile(f"its tensors claim {unpacked} bytes, {unpacked / task.size:.0f} times its size")
+
+
+def _reason(fault: Exception) -> str:
+    """The sentence that matters, out of a page of advice on how to load it all the same."""
+    text = str(fault)
+    return (text.partition("WeightsUnpickler error: ")[2] or text).strip().partition("\n")[0][:300]
 
 
 def _values(root: object) -> Iterator[object]:
