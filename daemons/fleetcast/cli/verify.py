@@ -133,7 +133,14 @@ async def ask(bus: Bus, fleet: Fleet, wanted: Wanted, *, timeout_seconds: float)
         raise not_found(f"no running node is called {', '.join(missing)}", next_step="fleetcast status")
     if not expected:
         raise Problem("no_daemon", "no node is running that could verify", next_step="fleetcast status")
-    answers = await bus.request_many(SUBJECT, wanted.request(), timeout_seconds=timeout_seconds, expect=len(alive))
+    answers = await bus.request_many(
+        # Nodes hash for as long as they have bytes: the first answer says nothing about when the last one comes.
+        SUBJECT,
+        wanted.request(),
+        timeout_seconds=timeout_seconds,
+        expect=len(alive),
+        settle_seconds=None,
+    )
     reports = sorted((r for r in map(_report, answers) if r.node in expected), key=lambda r: r.node)
     silent = expected - {report.node for report in reports}
     return Verification(tuple(reports), tuple(sorted(silent)))

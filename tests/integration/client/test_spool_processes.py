@@ -107,7 +107,7 @@ def test_forwarder_follows_jobs_that_write_meanwhile(tmp_path: Path) -> None:
                 received.append(record.data)
                 reader.commit(record)
             last[name] = promised(child, 50)
-        # A job that was killed between making and naming its segment leaves a hidden file, which is swept after an hour.
+        # Hidden: a job that was killed between making and naming its segment; swept after an hour.
         while [path for path in tmp_path.glob("*.jsonl") if not path.name.startswith(".")]:
             for record in reader.pending():
                 received.append(record.data)

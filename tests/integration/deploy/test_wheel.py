@@ -18,8 +18,8 @@ PACKAGES = {"config", "events", "client", "bus", "transport", "registry", "daemo
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel of this tree, built with the pinned build tools."""
     folder = tmp_path_factory.mktemp("wheel")
-    command = [sys.executable, "-m", "pip", "wheel", "-qq", "--no-deps", "--no-build-isolation", "-w", folder, ROOT]
-    subprocess.run(command, check=True, timeout=100)
+    options = ["-qq", "--no-deps", "--no-build-isolation", "-w", str(folder)]
+    subprocess.run([sys.executable, "-m", "pip", "wheel", *options, ROOT], check=True, timeout=100)
     (built,) = folder.glob("*.whl")
     return built
 
@@ -81,7 +81,8 @@ def test_program_runs_from_the_wheel_without_the_sources(wheel: Path, tmp_path: 
         archive.extractall(tmp_path)
     code = f"""
 import sys
-sys.path = [{str(tmp_path)!r}, *(path for path in sys.path if "site-packages" in path or not path.startswith({str(ROOT)!r}))]
+sources = [{str(ROOT)!r} + "/" + name for name in {SOURCES!r}]
+sys.path = [{str(tmp_path)!r}, *(path for path in sys.path if path not in sources)]
 import fleetcast.cli, fleetcast.config.loader, fleetcast.bus, fleetcast.transport, fleetcast.registry
 ours = [module for name, module in sys.modules.items() if name.startswith("fleetcast.")]
 print({{module.__file__.startswith({str(tmp_path)!r}) for module in ours}})

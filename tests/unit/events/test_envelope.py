@@ -1,6 +1,7 @@
 """Three shapes in, one event out."""
 
 import base64
+import hashlib
 import json
 from datetime import UTC, datetime
 from typing import Any
@@ -8,6 +9,8 @@ from typing import Any
 import pytest
 
 from fleetcast.events.envelope import Event, EventInvalid, parse
+from fleetcast.events.examples import EXAMPLES
+from fleetcast.events.ids import canonical_json
 from fleetcast.events.names import find
 from fleetcast.events.payloads import ModelPromoted
 from fleetcast.events.state import SlotState
@@ -267,8 +270,6 @@ def test_envelope_about_another_model_than_its_subject_is_refused_for_permission
 
 
 def test_artifact_of_another_model_than_its_subject_is_refused() -> None:
-    from fleetcast.events.examples import EXAMPLES
-
     document = {**ATTRIBUTES, "type": "artifact.available.v1", "data": EXAMPLES["artifact.available"]}
     assert read(document, subject="fc.ev.artifact.available.hex8_2p").key == "hex8_2p"
     fault = refused(document, subject="fc.ev.artifact.available.go9")
@@ -337,17 +338,17 @@ def test_state_of_a_newer_daemon_is_read_by_an_older_one() -> None:
         "model": "hex8_2p",
         "generation": 7,
         "production": {"version": "43", "artifact": "0" * 64, "added": 1},
-        "cause": {"event": "e", "sequence": 7, "by": "gpu-1", "added": {}},
+        "cause": {"event": "e", "sequence": 7, "by": "gpu-1", "correlation": "e", "added": {}},
         "at": "2026-11-21T09:30:00Z",
         "added": [],
     }
     assert SlotState.model_validate(slot).generation == 7
 
 
-def test_content_with_a_field_that_this_reader_does_not_know_is_refused_for_it_would_be_another_artifact() -> None:
-    from fleetcast.events.examples import EXAMPLES
-
+def test_content_with_a_field_that_this_reader_does_not_know_is_refused_for_it_is_another_artifact() -> None:
     data = json.loads(json.dumps(EXAMPLES["artifact.available"]))
     data["content"]["compressed"] = True
-    fault = refused({**ATTRIBUTES, "type": "artifact.available.v1", "data": data}, subject="fc.ev.artifact.available.hex8_2p")
-    assert fault.field == "content.compressed"
+    artifact = hashlib.sha256(canonical_json(data["content"])).hexdigest()
+    data["artifact"] = data["envelope"]["statement"]["artifact"] = artifact
+    document = {**ATTRIBUTES, "type": "artifact.available.v1", "data": data}
+    assert "not the digest of content" in refused(document, subject="fc.ev.artifact.available.hex8_2p").reason

@@ -87,15 +87,16 @@ def _guarded(call: Call, layout: Layout, report: Report) -> None:
 
 async def _steps(call: Call, layout: Layout, report: Report) -> None:
     plan = Plan(node_names(NODES), download_limits={SLOW: SLOW_BYTES_PER_SECOND})
+    began = time.monotonic()
     async with local_fleet(layout, plan) as local:
-        await _story(call, local, report)
+        await _story(call, local, report, began)
         began = time.monotonic()
         killed = await local.stop()
         detail = f"{', '.join(killed)} had to be killed" if killed else "nodes and nats-server ended in order"
         report.steps.append(StepResult("stop", not killed, time.monotonic() - began, detail))
 
 
-async def _story(call: Call, local: LocalFleet, report: Report) -> None:
+async def _story(call: Call, local: LocalFleet, report: Report, began: float) -> None:
     settings = BusSettings(url=local.url)
     heartbeat = DistributorSettings().heartbeat_seconds
     async with (
@@ -105,13 +106,13 @@ async def _story(call: Call, local: LocalFleet, report: Report) -> None:
         stage = Stage(call.out, local, bus, fleet)
         for number, (name, step) in enumerate(STEPS, 1):
             call.out.say(f"[{number}/{len(STEPS)}] {name}")
-            await _take(call, stage, name, step, report)
+            # The first step began when the first process was started.
+            await _take(call, stage, name, step, report, began if number == 1 else time.monotonic())
         report.installs = await reporting.installs(stage)
         report.nodes = reporting.nodes(stage)
 
 
-async def _take(call: Call, stage: Stage, name: str, step: Step, report: Report) -> None:
-    began = time.monotonic()
+async def _take(call: Call, stage: Stage, name: str, step: Step, report: Report, began: float) -> None:
     try:
         detail = await step(stage)
     except Exception as error:

@@ -11,7 +11,7 @@ from fleetcast.events.content import Content, ContentFile, Format, Kind, safe_re
 from fleetcast.events.payloads import Checks, ManifestEnvelope
 from fleetcast.events.state import InstalledVersion, SlotState
 from fleetcast.transport.checks import detect_format
-from fleetcast.transport.errors import ContentRefused, PathRefused, StoreFull
+from fleetcast.transport.errors import ContentRefused, NotKept, PathRefused, StoreFull
 from fleetcast.transport.metainfo import piece_length
 from fleetcast.transport.store import layout
 from fleetcast.transport.store.blobs import Blobs, Mismatch
@@ -84,6 +84,13 @@ class Store:
     def find(self, sha256: str) -> Path | None:
         """The blob with this digest; None when it is not in the store."""
         return self.blob(sha256) if self._blobs.stat(sha256) is not None else None
+
+    def content_of(self, artifact: str) -> Content | None:
+        """What an artifact on this node is made of; None when there is no record of it."""
+        try:
+            return self.read_record(artifact).content
+        except NotKept:
+            return None
 
     # -- content in
 

@@ -1,0 +1,311 @@
+"""Serving the store over HTTP, read by real clients: curl, http.client, bare sockets."""
+
+import asyncio
+import hashlib
+import http.client
+import os
+import shutil
+import socket
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+import pytest_asyncio
+
+from fleetcast.config.settings import HttpSettings
+from fleetcast.events.content import Content, ContentFile, Format, Kind
+from fleetcast.transport.errors import CannotListen
+from fleetcast.transport.serve import StoreServer
+
+NAME = "with space/täg.pt"
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """A server over one file that is also an artifact's only file."""
+
+    server: StoreServer
+    data: bytes
+    content: Content
+    sha256: str
+
+    @property
+    def url(self) -> str:
+        return f"{self.server.endpoint}/c/{self.sha256}"
+
+
+def content_of(data: bytes) -> Content:
+    digest = hashlib.sha256(data).hexdigest()
+    file = ContentFile(path=NAME, size=len(data), sha256=digest, pieces_root="0" * 64)
+    return Content(kind=Kind.MODEL, format=Format.OPAQUE, files=(file,))
+
+
+def serve(folder: Path, data: bytes, settings: HttpSettings) -> Shelf:
+    content = content_of(data)
+    digest = content.files[0].sha256
+    (folder / digest).write_bytes(data)
+    artifacts = {content.artifact: content}
+    server = StoreServer(
+        settings,
+        bind="127.0.0.1",
+        advertise="127.0.0.1",
+        find=lambda sha256: folder / sha256 if (folder / sha256).exists() else None,
+        content_of=artifacts.get,
+    )
+    return Shelf(server, data, content, digest)
+
+
+@pytest_asyncio.fixture
+async def shelf(tmp_path: Path) -> AsyncIterator[Shelf]:
+    made = serve(tmp_path, os.urandom(3_000_000), HttpSettings(port=0, max_connections=4, idle_seconds=0.5))
+    await made.server.start()
+    yield made
+    await made.server.close()
+
+
+@dataclass(frozen=True)
+class Reply:
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+async def ask(url: str, method: str = "GET", **headers: str) -> Reply:
+    """One request through the standard library's client, in a thread."""
+
+    def talk() -> Reply:
+        parts = urlsplit(url)
+        client = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=10)
+        try:
+            client.putrequest(method, parts.path, skip_accept_encoding=True)
+            for name, value in headers.items():
+                client.putheader(name.replace("_", "-"), value)
+            client.endheaders()
+            answer = client.getresponse()
+            return Reply(answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read())
+        finally:
+            client.close()
+
+    return await asyncio.to_thread(talk)
+
+
+async def say(shelf: Shelf, raw: bytes) -> bytes:
+    """Send bytes and read until the server hangs up."""
+    parts = urlsplit(shelf.server.endpoint)
+    reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+    try:
+        writer.write(raw)
+        async with asyncio.timeout(10):
+            return await reader.read(-1)
+    finally:
+        writer.close()
+
+
+@pytest.mark.asyncio
+async def test_a_file_is_served_whole_by_its_digest(shelf: Shelf) -> None:
+    reply = await ask(shelf.url)
+    assert (reply.status, reply.body) == (200, shelf.data)
+    assert reply.headers["etag"] == f'"{shelf.sha256}"'
+    assert reply.headers["accept-ranges"] == "bytes"
+    assert shelf.server.sent_bytes == len(shelf.data)
+
+
+@pytest.mark.asyncio
+async def test_a_file_of_an_artifact_is_served_under_its_name(shelf: Shelf) -> None:
+    artifact = shelf.content.artifact
+    reply = await ask(
+        f"{shelf.server.endpoint}/a/{artifact}/{artifact[:16]}/with%20space/t%C3%A4g.pt", Range="bytes=5-8"
+    )
+    assert (reply.status, reply.body) == (206, shelf.data[5:9])
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("header", "start", "stop"),
+    [
+        ("bytes=0-0", 0, 1),
+        ("bytes=16384-32767", 16384, 32768),
+        ("bytes=2999999-", 2_999_999, 3_000_000),
+        ("bytes=-100", 2_999_900, 3_000_000),
+        ("bytes=-99999999", 0, 3_000_000),
+        ("bytes=2000000-99999999", 2_000_000, 3_000_000),
+    ],
+)
+async def test_a_range_brings_exactly_its_bytes(shelf: Shelf, header: str, start: int, stop: int) -> None:
+    reply = await ask(shelf.url, Range=header)
+    assert (reply.status, reply.body) == (206, shelf.data[start:stop])
+    assert reply.headers["content-range"] == f"bytes {start}-{stop - 1}/3000000"
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("header", ["bytes=3000000-", "bytes=-0"])
+async def test_a_range_behind_the_end_is_refused_with_the_size(shelf: Shelf, header: str) -> None:
+    reply = await ask(shelf.url, Range=header)
+    assert (reply.status, reply.headers["content-range"]) == (416, "bytes */3000000")
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("header", ["bytes=9-2", "lines=0-1", "bytes=a-b", "bytes=0-1,5-6", "bytes=-", "bytes 0-1"])
+async def test_a_range_that_is_none_brings_the_whole_file(shelf: Shelf, header: str) -> None:
+    reply = await ask(shelf.url, Range=header)
+    assert (reply.status, len(reply.body)) == (200, 3_000_000)
+
+
+@pytest.mark.asyncio
+async def test_head_says_the_size_and_sends_nothing(shelf: Shelf) -> None:
+    reply = await ask(shelf.url, "HEAD")
+    assert (reply.status, reply.headers["content-length"], reply.body) == (200, "3000000", b"")
+    assert (await ask(shelf.server.endpoint + "/c/nothing", "HEAD")).status == 404
+
+
+@pytest.mark.asyncio
+async def test_a_client_that_has_the_bytes_is_not_sent_them_again(shelf: Shelf) -> None:
+    reply = await ask(shelf.url, If_None_Match=f'"{shelf.sha256}"')
+    assert (reply.status, reply.body) == (304, b"")
+
+
+@pytest.mark.asyncio
+async def test_a_resumed_download_of_other_content_starts_over(shelf: Shelf) -> None:
+    reply = await ask(shelf.url, Range="bytes=10-19", If_Range='"something else"')
+    assert (reply.status, len(reply.body)) == (200, 3_000_000)
+
+
+@pytest.mark.asyncio
+async def test_only_who_knows_the_capability_may_read(shelf: Shelf) -> None:
+    parts = urlsplit(shelf.server.endpoint)
+    for guess in ("0" * 32, "", parts.path[1:-1], parts.path[1:] + "0", "ä"):
+        reply = await ask(f"http://{parts.netloc}/{guess.encode().hex() if guess == 'ä' else guess}/c/{shelf.sha256}")
+        assert reply.status == 404
+    assert len(parts.path) == 33
+
+
+@pytest.mark.asyncio
+async def test_no_url_climbs_out_of_the_store(shelf: Shelf, tmp_path: Path) -> None:
+    artifact, outside = shelf.content.artifact, tmp_path.parent / "secret"
+    outside.write_text("secret")
+    for path in (
+        "/c/../../secret",
+        "/c/%2e%2e%2fsecret",
+        f"/c/{shelf.sha256}/../../secret",
+        f"/c/{shelf.sha256.upper()}",
+        f"/a/{artifact}/{artifact[:16]}/../../secret",
+        f"/a/{artifact}/{artifact[:16]}/%2e%2e/secret",
+        f"/a/{artifact}/{artifact[:15]}/with%20space/t%C3%A4g.pt",
+        f"/a/{artifact}/{artifact[:16]}/",
+        f"/a/{'0' * 64}/{'0' * 16}/with%20space/t%C3%A4g.pt",
+        "",
+        "/",
+        "/c",
+        "/c/",
+    ):
+        assert (await ask(shelf.server.endpoint + path)).status == 404, path
+
+
+@pytest.mark.asyncio
+async def test_a_symbolic_link_in_the_store_is_not_followed(shelf: Shelf, tmp_path: Path) -> None:
+    (tmp_path / ("e" * 64)).symlink_to("/etc/hostname")
+    assert (await ask(f"{shelf.server.endpoint}/c/{'e' * 64}")).status == 404
+
+
+@pytest.mark.asyncio
+async def test_only_reading_is_possible(shelf: Shelf) -> None:
+    for method in ("POST", "PUT", "DELETE", "OPTIONS"):
+        reply = await ask(shelf.url, method)
+        assert (reply.status, reply.headers["allow"]) == (405, "GET, HEAD")
+
+
+@pytest.mark.asyncio
+async def test_one_connection_carries_many_requests(shelf: Shelf) -> None:
+    parts = urlsplit(shelf.url)
+
+    def talk() -> list[bytes]:
+        client = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=10)
+        bodies = []
+        for n in range(20):
+            client.request("GET", parts.path, headers={"Range": f"bytes={n}-{n}"})
+            bodies.append(client.getresponse().read())
+        client.close()
+        return bodies
+
+    assert b"".join(await asyncio.to_thread(talk)) == shelf.data[:20]
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("raw", "status"),
+    [
+        (b"hello\r\n\r\n", b"400"),
+        (b"GET /x HTTP/1.1\r\nHost: a\r\nX: " + b"y" * 40_000 + b"\r\n\r\n", b"431"),
+        (b"GET /x HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc", b"413"),
+        (b"GET /x HTTP/1.1\r\n\r\n", b"400"),
+    ],
+)
+async def test_a_request_that_is_none_is_refused_and_ends_the_connection(
+    shelf: Shelf, raw: bytes, status: bytes
+) -> None:
+    assert (await say(shelf, raw)).startswith(b"HTTP/1.1 " + status)
+
+
+@pytest.mark.asyncio
+async def test_a_client_that_drips_its_request_is_dropped(shelf: Shelf) -> None:
+    parts = urlsplit(shelf.server.endpoint)
+    reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+
+    async def drip() -> None:
+        while True:
+            writer.write(b"G")
+            await asyncio.sleep(0.1)
+
+    dripping = asyncio.create_task(drip())
+    async with asyncio.timeout(5):
+        assert await reader.read(-1) == b""
+    dripping.cancel()
+    writer.close()
+
+
+@pytest.mark.asyncio
+async def test_a_reader_that_stops_reading_is_dropped_and_makes_room(tmp_path: Path) -> None:
+    shelf = serve(tmp_path, bytes(64 * 2**20), HttpSettings(port=0, max_connections=1, idle_seconds=0.5))
+    await shelf.server.start()
+    parts = urlsplit(shelf.url)
+    with socket.create_connection((parts.hostname, parts.port)) as stuck:
+        stuck.sendall(f"GET {parts.path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        # The only place is taken by the stuck one; this request waits in the backlog until that is dropped.
+        assert (await ask(shelf.url, Range="bytes=0-3")).body == bytes(4)
+    await shelf.server.close()
+
+
+@pytest.mark.asyncio
+async def test_a_taken_port_is_an_error_that_names_port_and_setting(shelf: Shelf) -> None:
+    port = urlsplit(shelf.server.endpoint).port
+    assert port is not None
+    second = StoreServer(HttpSettings(port=port), bind="127.0.0.1", advertise="127.0.0.1", find=lambda _: None)
+    with pytest.raises(CannotListen, match=str(port)) as failure:
+        await second.start()
+    assert "[http] port" in failure.value.next_step
+    await second.close()
+
+
+@pytest.mark.asyncio
+async def test_closing_drops_connections_under_way(tmp_path: Path) -> None:
+    shelf = serve(tmp_path, bytes(64 * 2**20), HttpSettings(port=0, idle_seconds=60))
+    await shelf.server.start()
+    parts = urlsplit(shelf.url)
+    reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+    writer.write(f"GET {parts.path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    await reader.readexactly(1000)
+    async with asyncio.timeout(5):
+        await shelf.server.close()
+    writer.close()
+
+
+@pytest.mark.asyncio
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+async def test_curl_resumes_a_broken_download(shelf: Shelf, tmp_path: Path) -> None:
+    target = tmp_path / "resumed"
+    target.write_bytes(shelf.data[:1_234_567])
+    curl = await asyncio.create_subprocess_exec("curl", "-sSf", "-C", "-", "-o", str(target), shelf.url)
+    assert await curl.wait() == 0
+    assert target.read_bytes() == shelf.data

@@ -1,0 +1,450 @@
+"""The crash rig: kills a store in the middle of its work, opens it again, and looks at every name that a reader may open.
+
+A program of its own, so that it forks from a process without threads:
+`python crash_rig.py matrix SCENARIO all|first [broken]` kills at every failpoint;
+`python crash_rig.py run SCENARIO FOLDER [broken]` runs a scenario once, to be killed from outside;
+`python crash_rig.py judge SCENARIO FOLDER` opens the store again and says what is wrong with it.
+Each prints one line of JSON.
+"""
+
+import ast
+import hashlib
+import json
+import os
+import shutil
+import signal
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+import fleetcast.transport.store as package
+from fleetcast.config.settings import StoreSettings
+from fleetcast.events.content import Content, ContentFile, Format, Kind
+from fleetcast.events.payloads import Checks
+from fleetcast.events.state import Cause, SlotEntry, SlotState
+from fleetcast.transport import failpoints
+from fleetcast.transport.errors import TransportError
+from fleetcast.transport.failpoints import failpoint
+from fleetcast.transport.hashing import file_root
+from fleetcast.transport.manifest import state
+from fleetcast.transport.store import Store, folder
+from fleetcast.transport.store.layout import Line
+from fleetcast.transport.store.versions import Versions
+
+SOURCE = Path(package.__file__).parent
+DURABLE = frozenset({"sync", "rename", "link", "link_open_file", "remove", "remove_tree", "replace_by_link", "flip", "write"})
+CHECKS = Checks(size="ok", sha256="by pieces root", format="ok")
+OLD, NEW = {"model.bin": 1}, {"model.bin": 2}
+LANE_OLD, LANE_NEW = {"a.npz": 3, "deep/b.npz": 4}, {"a.npz": 5, "deep/b.npz": 4}
+
+
+# -- failpoints in the source
+
+
+def points() -> set[str]:
+    """The failpoints that the source of the store declares, without `.before` and `.after`."""
+    return {point for path in sorted(SOURCE.glob("*.py")) for point in _points_of(ast.parse(path.read_text()))}
+
+
+def _points_of(tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            for keyword in node.keywords:
+                if keyword.arg == "point" and isinstance(keyword.value, ast.Constant):
+                    yield str(keyword.value.value)
+
+
+# -- scenarios
+
+
+def data_of(seed: int) -> bytes:
+    return Random(seed).randbytes(40_000 + seed)
+
+
+def content_of(files: dict[str, int], kind: Kind) -> Content:
+    def one(path: str, data: bytes) -> ContentFile:
+        digest = hashlib.sha256(data).hexdigest()
+        return ContentFile(path=path, size=len(data), sha256=digest, pieces_root=file_root(data).hex())
+
+    return Content(kind=kind, format=Format.OPAQUE, files=tuple(one(p, data_of(s)) for p, s in sorted(files.items())))
+
+
+class CarelessVersions(Versions):
+    """The broken variant: writes into the version folder itself, as most download scripts do."""
+
+    def _publish(self, line: Line, version: str, content: Content) -> None:
+        home = self._data.joinpath(*line.names, version)
+        for file in content.files:
+            place = home / file.path
+            place.parent.mkdir(parents=True, exist_ok=True)
+            data = self._data.joinpath("store", "sha256", file.sha256[:2], file.sha256).read_bytes()
+            with place.open("wb", buffering=0) as target:
+                target.write(data[: len(data) // 2])
+                failpoint("careless.middle")
+                target.write(data[len(data) // 2 :])
+
+
+class CarelessStore(Store):
+    def _make_versions(self) -> Versions:
+        return CarelessVersions(self._data, self._blobs)
+
+
+@dataclass
+class Site:
+    """A data folder, the publish root beside it, and a store over it."""
+
+    root: Path
+    kind: type[Store] = Store
+
+    def __post_init__(self) -> None:
+        self.data = self.root / "data"
+        self.published = self.root / "publish"
+        self.published.mkdir(parents=True, exist_ok=True)
+        handover = self.root / "handover"
+        handover.mkdir(exist_ok=True)
+        settings = StoreSettings(
+            data=self.data,
+            publish_roots=(self.published,),
+            handover_roots=(handover,),
+            reserve_bytes=0,
+            quarantine_bytes=90_000,
+            keep_versions=2,
+            orphan_seconds=0,
+        )
+        self.store = self.kind(settings)
+
+    def promote(self, version: str, files: dict[str, int], generation: int, *, handover: bool = False) -> None:
+        """The origin's way: publish, install, activate."""
+        ((name, seed),) = files.items()
+        path = (self.root / "handover" if handover else self.published) / name
+        if not path.exists() or path.read_bytes() != data_of(seed):
+            path.unlink(missing_ok=True)
+            path.write_bytes(data_of(seed))
+        content = self.store.ingest(path, kind=Kind.MODEL).content
+        self._install(content, "m", version)
+        self._order("m", Kind.MODEL, version, content, generation)
+
+    def receive(self, version: str, files: dict[str, int], generation: int) -> None:
+        """The receiver's way: bytes in the swarm folder, admit, install, activate."""
+        content = content_of(files, Kind.DATASET)
+        self.bring(content, files)
+        self.store.admit(content)
+        self._install(content, "lane", version)
+        self.store.link_swarm(content)
+        self._order("lane", Kind.DATASET, version, content, generation)
+
+    def bring(self, content: Content, files: dict[str, int]) -> None:
+        """What a transport does: it writes what is missing."""
+        for path, seed in files.items():
+            place = self.store.swarm_folder(content.artifact) / content.artifact[:16] / path
+            place.parent.mkdir(parents=True, exist_ok=True)
+            if not place.exists() or place.read_bytes() != data_of(seed):
+                place.unlink(missing_ok=True)
+                place.write_bytes(data_of(seed))
+
+    def _install(self, content: Content, name: str, version: str) -> None:
+        self.store.write_record(content, b"metainfo", state(content, name, version))
+        self.store.install(content, name, version, CHECKS, "local", 0.1)
+        self.store.confirm(content, name, version)
+
+    def _order(self, name: str, kind: Kind, version: str, content: Content, generation: int) -> None:
+        applied = self.store.applied(name, kind)
+        if applied is None or applied.generation < generation:
+            self.store.activate(_slot(name, kind, version, content, generation, applied))
+
+
+def _slot(name: str, kind: Kind, version: str, content: Content, generation: int, before: SlotState | None) -> SlotState:
+    return SlotState(
+        model=name,
+        kind=kind,
+        generation=generation,
+        production=SlotEntry(version=version, artifact=content.artifact),
+        previous=before.production if before else None,
+        cause=Cause(event="e", sequence=generation, by="/rig", correlation="e"),
+        at="now",
+    )
+
+
+def prepare_promote(site: Site) -> None:
+    site.promote("1", OLD, 1)
+    site.receive("1", LANE_OLD, 1)
+
+
+def run_promote(site: Site) -> None:
+    """A new version over an old one, both ways, then a third one handed over, then what is not kept any more goes."""
+    site.promote("2", NEW, 2)
+    site.receive("2", LANE_NEW, 2)
+    site.promote("3", {"model.bin": 6}, 3, handover=True)
+    site.store.collect()
+
+
+def prepare_repair(site: Site) -> None:
+    site.promote("1", OLD, 1)
+    site.receive("1", LANE_OLD, 1)
+    damage(site.store.version_folder(Kind.DATASET, "lane", "1") / "deep" / "b.npz")
+    for copied in (site.store.version_folder(Kind.MODEL, "m", "1") / "model.bin", swarm_file(site, OLD, Kind.MODEL)):
+        copied.unlink()
+        copied.write_bytes(b"somebody's own copy")
+    stray(site)
+
+
+def swarm_file(site: Site, files: dict[str, int], kind: Kind) -> Path:
+    content = content_of(files, kind)
+    return site.store.swarm_folder(content.artifact) / content.artifact[:16] / next(iter(files))
+
+
+def stray(site: Site) -> None:
+    """Old quarantine, and bytes that a crash took the blob away from."""
+    for seed in (7, 8):
+        place = site.data / f"stray-{seed}"
+        place.write_bytes(data_of(seed) * (1 + 9 * (seed == 8)))
+
+
+def run_repair(site: Site) -> None:
+    """Two kinds of damage: in the store itself, and at a version's own name; and bytes for the quarantine."""
+    for seed in (7, 8):
+        if (site.data / f"stray-{seed}").exists():
+            site.store.quarantine(site.data / f"stray-{seed}", "left over")
+    lane, model = content_of(LANE_OLD, Kind.DATASET), content_of(OLD, Kind.MODEL)
+    for content, name in ((lane, "lane"), (model, "m")):
+        home = site.store.version_folder(content.kind, name, "1")
+        site.store.withdraw(content, [m.path for m in site.store.verify(content, home)], source="node-b")
+        if not site.store.has(content):
+            site.bring(content, LANE_OLD)
+            site.store.admit(content)
+        site.store.install(content, name, "1", CHECKS, "local", 0.1)
+        site.store.link_swarm(content)
+
+
+def prepare_reopen(site: Site) -> None:
+    """What is left by a crash in an activation, with staging full, one blob gone and another version without its own."""
+    site.promote("1", OLD, 1)
+    site.receive("1", LANE_OLD, 1)
+    site.promote("2", NEW, 2)
+    line = site.data / "models" / "m"
+    (line / ".slot.json").rename(line / ".slot.json.next")
+    (line / "current").unlink()
+    (line / "current").symlink_to("1")
+    other = site.data / "datasets" / "lane"
+    (other / ".slot.json.next").write_text((other / ".slot.json").read_text().replace('"artifact":"', '"artifact":"0'))
+    half = site.data / "staging" / "half"
+    (half / "made").mkdir(parents=True)
+    (half / "made" / "file").write_bytes(b"half")
+    site.store.blob(content_of(NEW, Kind.MODEL).files[0].sha256).unlink()
+    lost = content_of(LANE_OLD, Kind.DATASET).files[1]
+    site.store.blob(lost.sha256).unlink()
+    damage(site.data / "datasets" / "lane" / "1" / "deep" / "b.npz")
+
+
+def run_reopen(site: Site) -> None:
+    site.store.reconcile()
+    site.store.reconcile()
+    site.receive("1", LANE_OLD, 1)
+    site.store.activate(_slot("m", Kind.MODEL, "2", content_of(NEW, Kind.MODEL), 2, None)) if False else None
+
+
+def damage(path: Path) -> None:
+    path.chmod(0o644)
+    with path.open("r+b") as file:
+        file.seek(1000)
+        byte = file.read(1)
+        file.seek(1000)
+        file.write(bytes([byte[0] ^ 1]))
+    path.chmod(0o444)
+
+
+@dataclass(frozen=True)
+class Scenario:
+    prepare: Callable[[Site], None]
+    run: Callable[[Site], None]
+    current: dict[str, set[str]]
+    final: dict[str, str]
+    damaged: frozenset[str] = frozenset()
+    """Names that hold wrong bytes when the scenario begins."""
+
+
+SCENARIOS = {
+    "promote": Scenario(
+        prepare_promote,
+        run_promote,
+        {"models/m": {"1", "2", "3"}, "datasets/lane": {"1", "2"}},
+        {"models/m": "3", "datasets/lane": "2"},
+    ),
+    "repair": Scenario(
+        prepare_repair,
+        run_repair,
+        {"models/m": {"1"}, "datasets/lane": {"1"}},
+        {"models/m": "1", "datasets/lane": "1"},
+        frozenset({"datasets/lane/1/deep/b.npz", "models/m/1/model.bin"}),
+    ),
+    "reopen": Scenario(
+        prepare_reopen,
+        run_reopen,
+        {"models/m": {"1", "2"}, "datasets/lane": {"1"}},
+        {"models/m": "2", "datasets/lane": "1"},
+        frozenset({"datasets/lane/1/deep/b.npz"}),
+    ),
+}
+RIGHT = {
+    "models/m/1": OLD,
+    "models/m/2": NEW,
+    "models/m/3": {"model.bin": 6},
+    "datasets/lane/1": LANE_OLD,
+    "datasets/lane/2": LANE_NEW,
+}
+
+
+# -- the judge
+
+
+def judge(scenario: Scenario, root: Path, kind: type[Store] = Store) -> list[str]:
+    """What is wrong: now, after the store was opened again, and after the scenario was run a second time."""
+    wrong = [f"after the kill: {w}" for w in looks(scenario, root, scenario.damaged)]
+    site = Site(root, kind)
+    try:
+        site.store.reconcile()
+        wrong += [f"after reopening: {w}" for w in looks(scenario, root, scenario.damaged)]
+        scenario.run(site)
+    except TransportError as fault:
+        return [*wrong, f"cannot go on: {type(fault).__name__}: {fault}"]
+    wrong += [f"after the second run: {w}" for w in looks(scenario, root, frozenset())]
+    for line, version in scenario.final.items():
+        if os.readlink(root / "data" / line / "current") != version:
+            wrong.append(f"after the second run: {line}/current is {os.readlink(root / 'data' / line / 'current')}")
+        if not any(v.version == version for v in _installed(site, line)):
+            wrong.append(f"after the second run: {line}@{version} does not count as installed")
+    if any((root / "data" / "staging").iterdir()):
+        site.store.reconcile()
+        wrong += ["staging is never cleared"] if any((root / "data" / "staging").iterdir()) else []
+    return wrong
+
+
+def _installed(site: Site, line: str) -> list[object]:
+    shelf, name = line.split("/")
+    return list(site.store.installed(name, Kind.DATASET if shelf == "datasets" else Kind.MODEL))
+
+
+def looks(scenario: Scenario, root: Path, forgiven: frozenset[str]) -> list[str]:
+    """Open every name that a reader may open."""
+    data = root / "data"
+    wrong = [w for home, files in RIGHT.items() for w in _look_at_version(data, home, files, forgiven)]
+    for line, versions in scenario.current.items():
+        pointer = data / line / "current"
+        if os.readlink(pointer) not in versions or not pointer.is_dir():
+            wrong.append(f"{line}/current is {os.readlink(pointer)}")
+    for shown in (data / "models_essential").iterdir():
+        right = {_digest(data_of(seed)) for files in RIGHT.values() for seed in files.values()}
+        if shown.is_file() and _digest(shown.read_bytes()) not in right and not forgiven:
+            wrong.append(f"{shown.name} in the flat view is not a version")
+    return wrong
+
+
+def _look_at_version(data: Path, home: str, files: dict[str, int], forgiven: frozenset[str]) -> Iterator[str]:
+    found = {str(p.relative_to(data / home)) for p in (data / home).rglob("*") if not p.is_dir()}
+    for extra in found - set(files):
+        yield f"{home}/{extra} is there and should not be"
+    for path in found & set(files):
+        if f"{home}/{path}" not in forgiven and _digest((data / home / path).read_bytes()) != _digest(data_of(files[path])):
+            yield f"{home}/{path} holds other bytes"
+    if found and found < set(files) and not any(f.startswith(home) for f in forgiven):
+        yield f"{home} is incomplete: {sorted(found)}"
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+# -- the kills
+
+
+def crossed(scenario: Scenario, template: Path, kind: type[Store]) -> Counter[str]:
+    """How often a run passes each failpoint."""
+    passed: Counter[str] = Counter()
+
+    def count(name: str) -> None:
+        passed[name] += 1
+
+    original, original_here = folder.failpoint, globals()["failpoint"]
+    folder.failpoint = globals()["failpoint"] = count
+    try:
+        with copied(template) as root:
+            scenario.run(Site(root, kind))
+    finally:
+        folder.failpoint, globals()["failpoint"] = original, original_here
+    return passed
+
+
+class copied:  # noqa: N801 - reads as a verb
+    """A copy of a folder in which hard links stay hard links."""
+
+    def __init__(self, template: Path) -> None:
+        self._root = Path(tempfile.mkdtemp(prefix="case-", dir=template.parent))
+        os.spawnlp(os.P_WAIT, "cp", "cp", "-a", f"{template}/.", str(self._root))
+
+    def __enter__(self) -> Path:
+        return self._root
+
+    def __exit__(self, *_: object) -> None:
+        shutil.rmtree(self._root)
+
+
+def kill_at(scenario: Scenario, root: Path, point: str, kind: type[Store]) -> str:
+    """Run in a child that dies at *point*; returns how it ended."""
+    child = os.fork()
+    if child == 0:
+        try:
+            failpoints.arm(point)
+            scenario.run(Site(root, kind))
+        except TransportError as fault:
+            print(type(fault).__name__, fault, file=sys.stderr)
+            os._exit(3)
+        except BaseException as fault:  # noqa: BLE001 - whatever else it is, the parent reports it
+            print(repr(fault), file=sys.stderr)
+            os._exit(4)
+        os._exit(0)
+    status = os.waitpid(child, 0)[1]
+    return signal.Signals(os.WTERMSIG(status)).name if os.WIFSIGNALED(status) else str(os.WEXITSTATUS(status))
+
+
+def matrix(name: str, which: str, kind: type[Store], action: str = "kill") -> dict[str, object]:
+    """Act at every failpoint that the scenario passes; says which cases went wrong."""
+    scenario, failures, cases = SCENARIOS[name], {}, 0
+    with tempfile.TemporaryDirectory(prefix="crash-") as top:
+        template = Path(top) / "template"
+        scenario.prepare(Site(template, kind))
+        passed = crossed(scenario, template, kind)
+        for point, count in sorted(passed.items()):
+            for passage in range(1, (count if which == "all" else 1) + 1):
+                cases += 1
+                with copied(template) as root:
+                    ended = kill_at(scenario, root, f"{point}={action}@{passage}", kind)
+                    wrong = [] if ended == ("SIGKILL" if action == "kill" else "3") else [f"it ended with {ended}"]
+                    if wrong := wrong + judge(scenario, root, kind):
+                        failures[f"{point}@{passage}"] = wrong
+    return {"cases": cases, "passed": sorted(passed), "failures": failures}
+
+
+def main(arguments: list[str]) -> int:
+    command, name, where, *more = arguments
+    kind = CarelessStore if "broken" in more else Store
+    if command == "matrix":
+        print(json.dumps(matrix(name, where, kind, *[m for m in more if m != "broken"])))
+    elif command == "prepare":
+        SCENARIOS[name].prepare(Site(Path(where), kind))
+    elif command == "judge":
+        print(json.dumps(judge(SCENARIOS[name], Path(where), kind)))
+    elif command == "run":
+        try:
+            SCENARIOS[name].run(Site(Path(where), kind))
+        except TransportError as fault:
+            print(json.dumps([type(fault).__name__, str(fault)]))
+            return 3
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
