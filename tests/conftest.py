@@ -11,7 +11,7 @@ import pytest_asyncio
 from blockbuster import blockbuster_ctx
 
 PACKAGES = ("config", "events", "client", "bus", "transport", "registry", "daemons", "cli")
-HARNESSES = ("fleetcast.daemons.testing",)
+HARNESSES = ("fleetcast.daemons.testing", "fleetcast.transport.testing")
 """What starts fleets for tests may wait for files: nothing else runs on its loop."""
 STANDARD_STREAMS = "daemons/runtime/logs.py"
 

@@ -142,7 +142,8 @@ class StoreSettings(Group):
     orphan_seconds: float = Field(
         default=3600.0,
         ge=0,
-        description="Content that no version is made of is removed when it is older; younger content is on its way in.",
+        description="Seconds that content may lie in the store without belonging to a version before it is removed; an "
+        "hour, because younger content may be on its way in.",
     )
     essential_name: str = Field(
         default="{model}{suffix}",

@@ -1,4 +1,7 @@
-"""The commented `fleetcast.toml`: what every setting means, its default, and why that default."""
+"""The commented `fleetcast.toml`: what every setting means, its default, and why that default.
+
+`python -m fleetcast.config.template > config/fleetcast.toml` renews the file that is shipped.
+"""
 
 import json
 import textwrap
@@ -80,3 +83,7 @@ def literal(value: Any) -> str:
 def _quoted(text: str) -> str:
     # JSON's escapes are TOML's, but for DEL, which TOML wants escaped and JSON leaves alone.
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+if __name__ == "__main__":
+    print(render(), end="")

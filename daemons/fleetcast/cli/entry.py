@@ -68,6 +68,8 @@ def _translate(error: Exception) -> Problem:
 def _report(output: Output, problem: Problem) -> int:
     if output.json_mode and not output.answered:
         output.document({"error": problem.document()})
+    elif problem.exit in {Exit.INTERRUPTED, Exit.TERMINATED}:
+        output.say(problem.what)
     else:
         output.say(f"error: {problem.what}")
         if problem.why:

@@ -40,7 +40,13 @@ class Fleet:
     @property
     def nodes(self) -> tuple[NodeView, ...]:
         """All nodes that were heard from within a day."""
-        return views(self._statuses.values(), now=datetime.now(UTC), heartbeat_seconds=self._heartbeat_seconds)
+        statuses = [self._as_of_now(status) for status in self._statuses.values()]
+        return views(statuses, now=datetime.now(UTC), heartbeat_seconds=self._heartbeat_seconds)
+
+    def _as_of_now(self, status: NodeStatus) -> NodeStatus:
+        # Heartbeats tell changes of state; how far a transfer is comes by progress messages.
+        fresh = tuple(_newer(t, self._progress.get((status.node, t.transfer), t)) for t in status.transfers)
+        return status.model_copy(update={"transfers": fresh})
 
     def node(self, name: str) -> NodeView | None:
         """Node *name*, if it was heard from."""
@@ -51,7 +57,7 @@ class Fleet:
         """Transfers of all nodes, each as of the newest message about it."""
         known = {(s.node, t.transfer): t for s in self._statuses.values() for t in s.transfers}
         for key, fresh in self._progress.items():
-            known[key] = _newer(known.get(key), fresh)
+            known[key] = _newer(known.get(key, fresh), fresh)
         return tuple(sorted(known.values(), key=lambda t: (t.started_at, t.node)))
 
     @property
@@ -116,9 +122,9 @@ class Fleet:
         changed.set()
 
 
-def _newer(known: TransferStatus | None, fresh: TransferStatus) -> TransferStatus:
+def _newer(one: TransferStatus, other: TransferStatus) -> TransferStatus:
     # A heartbeat and a progress message may overtake each other; a transfer never becomes younger.
-    return known if known is not None and known.seconds > fresh.seconds else fresh
+    return one if one.seconds > other.seconds else other
 
 
 @asynccontextmanager

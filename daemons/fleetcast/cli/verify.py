@@ -83,6 +83,12 @@ class Verification:
         """Every node that should have answered found everything right."""
         return not self.damaged and not self.silent
 
+    def cures(self, earlier: "Verification") -> bool:
+        """Whether everything that was damaged *earlier* is there again, and right. A version that is being fetched is
+        not installed meanwhile, so that nothing of it is checked at all."""
+        right = {(report.node, file.path) for report in self.reports for file in report.checked if file.ok}
+        return self.ok and all((node, file.path) in right for node, file in earlier.damaged)
+
     def document(self) -> dict[str, object]:
         """The verification in JSON."""
         return {
@@ -112,7 +118,7 @@ async def _run(call: Call, aim: Target, wanted: Wanted, seconds: float, *, wait:
         repaired = False
         if first.damaged and wait:
             call.out.say(_sentence(first))
-            await until_repaired(bus, fleet, wanted, timeout_seconds=seconds)
+            await until_repaired(bus, fleet, wanted, first, timeout_seconds=seconds)
             repaired = True
     call.out.document(first.document() | {"repaired": repaired})
     call.out.show(table(_COLUMNS, _rows(first)))
@@ -146,20 +152,22 @@ async def ask(bus: Bus, fleet: Fleet, wanted: Wanted, *, timeout_seconds: float)
     return Verification(tuple(reports), tuple(sorted(silent)))
 
 
-async def until_repaired(bus: Bus, fleet: Fleet, wanted: Wanted, *, timeout_seconds: float) -> Verification:
-    """Verify again and again until nothing differs.
+async def until_repaired(
+    bus: Bus, fleet: Fleet, wanted: Wanted, damage: Verification, *, timeout_seconds: float
+) -> Verification:
+    """Verify again and again until all of *damage* is made good.
 
     Raises:
-        Problem: something still differs when time is up.
+        Problem: something is still missing or differs when time is up.
     """
-    found = None
+    found = damage
     try:
         async with asyncio.timeout(timeout_seconds):
             while True:
                 found = await ask(bus, fleet, wanted, timeout_seconds=timeout_seconds)
-                if found.ok:
+                if found.cures(damage):
                     return found
-                await fleet.change(AGAIN_SECONDS)
+                await asyncio.sleep(AGAIN_SECONDS)
     except TimeoutError:
         why = _sentence(found) if found else "no answer came"
         raise timed_out(f"not repaired after {timeout_seconds:g} s", why=why, next_step="fleetcast transfers") from None

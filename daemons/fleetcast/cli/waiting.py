@@ -1,6 +1,7 @@
 """Waiting until a fleet serves what is ordered: for `fleetcast wait`, `promote --wait` and the demo."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from fleetcast.cli.units import parse_duration
 from fleetcast.events.envelope import Event
 from fleetcast.events.payloads import EventRejected
 
+_PERCENT = re.compile(r"\d+ %")
 Changed = Callable[[Rollout | None], None]
 """Called whenever the picture may have changed; None: nothing is ordered yet."""
 
@@ -182,15 +184,16 @@ def _overtaken(model: str, version: str, event: str) -> Problem:
 
 
 def talker(out: Output) -> Changed:
-    """Says on stderr how far it is, once for every change."""
+    """Says on stderr how far it is, once for every change of state; percents alone are no news."""
     last = ""
 
     def say(progress: Rollout | None) -> None:
         nonlocal last
         words = sentence(progress)
-        if words != last:
+        news = _PERCENT.sub("", words)
+        if news != last:
             out.say(words)
-            last = words
+            last = news
 
     return say
 

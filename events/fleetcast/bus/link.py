@@ -18,7 +18,7 @@ from nats.aio.client import Client, RawCredentials
 from nats.aio.msg import Msg
 
 from fleetcast.bus.errors import AccessDenied, BusUnavailable, ConnectionLost, OperationRefused, PayloadTooLarge
-from fleetcast.bus.shield import finish
+from fleetcast.bus.shield import cancellation_kept, finish
 from fleetcast.config.settings import BusSettings
 
 PING_INTERVAL_SECONDS = 10
@@ -153,7 +153,9 @@ class Link:
         link = cls(server, on_error)
         try:
             async with asyncio.timeout(settings.connect_timeout_seconds * 2):
-                await link._connect(await link._options(settings), settings, name, inbox)
+                options = await link._options(settings)
+                with cancellation_kept():
+                    await link._connect(options, settings, name, inbox)
         except BaseException as e:
             await finish(link.close(flush=False))
             if isinstance(e, OperationRefused) or not isinstance(e, Exception):
@@ -223,20 +225,16 @@ class Link:
         if self.lost.done():
             raise ConnectionLost
         self.check_size(subject, data, headers)
-        task = asyncio.current_task()
-        cancels = task.cancelling() if task else 0
         try:
-            # nats-py's own check would read a copy, but it strips and forwards the caller's dict: give it ours.
-            await self._client.publish(subject, data, reply, headers=dict(headers) if headers else None)
+            with cancellation_kept():
+                # nats-py writes into the dict that it is given: never the caller's.
+                await self._client.publish(subject, data, reply, headers=dict(headers) if headers else None)
         except nats.errors.MaxPayloadError as e:
             raise PayloadTooLarge from e
         except (nats.errors.BadSubjectError, nats.errors.BadHeaderError) as e:
             raise OperationRefused(f"{subject!r} cannot be published: {e}") from e
         except (nats.errors.Error, OSError) as e:
             raise ConnectionLost from e
-        if task and task.cancelling() > cancels:
-            # nats-py swallows a cancellation that arrives while it waits for its flusher.
-            raise asyncio.CancelledError
 
     def check_size(self, subject: str, data: bytes, headers: Mapping[str, str] | None) -> None:
         """Refuse what the server would refuse: it counts headers too, nats-py does not, and the server then drops the
@@ -257,16 +255,17 @@ class Link:
             callback(_to_message(msg))
 
         try:
-            subscription = await self._client.subscribe(
-                subject, queue, cb=deliver, pending_msgs_limit=PENDING_MESSAGES, pending_bytes_limit=PENDING_BYTES
-            )
+            with cancellation_kept():
+                subscription = await self._client.subscribe(
+                    subject, queue, cb=deliver, pending_msgs_limit=PENDING_MESSAGES, pending_bytes_limit=PENDING_BYTES
+                )
         except nats.errors.BadSubjectError as e:
             raise OperationRefused(f"{subject!r} is no subject") from e
         except (nats.errors.Error, OSError) as e:
             raise ConnectionLost from e
 
         async def stop() -> None:
-            with contextlib.suppress(nats.errors.Error, OSError):
+            with contextlib.suppress(nats.errors.Error, OSError), cancellation_kept():
                 await subscription.unsubscribe()
 
         return stop
@@ -278,7 +277,8 @@ class Link:
             BusTimeout: no PONG in time.
         """
         try:
-            return await self._client.rtt(cast("int", timeout_seconds))
+            with cancellation_kept():
+                return await self._client.rtt(cast("int", timeout_seconds))
         except (nats.errors.Error, OSError, AttributeError) as e:
             raise BusUnavailable(f"{self.server} does not answer a PING") from e
 

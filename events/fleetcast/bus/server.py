@@ -331,10 +331,10 @@ class LocalServer:
             return await asyncio.shield(starting)
         except asyncio.CancelledError:
             # The thread cannot be interrupted, but it must not leave a server that nobody knows.
-            await asyncio.to_thread(self.kill)
+            await self.kill_async()
             with contextlib.suppress(BusUnavailable):
                 await starting
-            await asyncio.to_thread(self.kill)
+            await self.kill_async()
             raise
 
     # -- end
@@ -351,6 +351,19 @@ class LocalServer:
     def stop(self) -> None:
         """End it in order; by force when it does not."""
         self._end(signal.SIGTERM)
+
+    async def kill_async(self) -> None:
+        """As `kill`, without blocking the loop."""
+        await asyncio.to_thread(self.kill)
+
+    async def stop_async(self) -> None:
+        """As `stop`, without blocking the loop."""
+        await asyncio.to_thread(self.stop)
+
+    async def restart_async(self) -> "LocalServer":
+        """SIGKILL, and start again on the same ports with the same store."""
+        await self.kill_async()
+        return await self.start_async()
 
     def _end(self, number: signal.Signals) -> None:
         process, self._process = self._process, None
@@ -380,4 +393,4 @@ class LocalServer:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await asyncio.to_thread(self.stop)
+        await self.stop_async()

@@ -1,7 +1,8 @@
-"""Work that a cancellation must not cut off."""
+"""Cancellation, where it must not cut work off, and where it must not get lost."""
 
 import asyncio
-from collections.abc import Coroutine
+import contextlib
+from collections.abc import Coroutine, Iterator
 from typing import Any
 
 
@@ -17,3 +18,17 @@ async def finish(work: Coroutine[Any, Any, None]) -> None:
     except asyncio.CancelledError:
         await task
         raise
+
+
+@contextlib.contextmanager
+def cancellation_kept() -> Iterator[None]:
+    """Raise the cancellation that foreign code inside swallowed.
+
+    nats-py drops one that arrives while it waits for its flusher; `asyncio.wait_for`, which it uses, drops one that
+    arrives together with the result (up to Python 3.11). The task would then run on for ever.
+    """
+    task = asyncio.current_task()
+    before = task.cancelling() if task else 0
+    yield
+    if task and task.cancelling() > before:
+        raise asyncio.CancelledError

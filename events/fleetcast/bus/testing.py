@@ -36,7 +36,7 @@ def fast_settings(url: str, **changes: object) -> BusSettings:
 async def nats_server(folder: Path, *, port: int = 0, extra: str = "") -> AsyncIterator[LocalServer]:
     """One server with JetStream in *folder*; *extra*: more lines of configuration.
 
-    `server.kill()`, `server.stop()` and `await server.start_async()` keep its port and its store.
+    `await server.kill_async()`, `stop_async()`, `start_async()`, `restart_async()` keep its port and its store.
 
     Raises:
         ServerMissing: there is no nats-server.
@@ -121,7 +121,7 @@ async def nats_cluster(folder: Path, size: int = 3) -> AsyncIterator[Cluster]:
         yield cluster
     finally:
         for member in cluster.members:
-            await asyncio.to_thread(member.kill)
+            await member.kill_async()
 
 
 async def _start(folder: Path, size: int) -> Cluster:
@@ -135,7 +135,7 @@ async def _start(folder: Path, size: int) -> Cluster:
         except BusUnavailable:
             taken = not all(member.running for member in cluster.members)
             for member in cluster.members:
-                await asyncio.to_thread(member.kill)
+                await member.kill_async()
             if attempt == START_TRIES or not taken:
                 raise
     raise AssertionError("unreachable")

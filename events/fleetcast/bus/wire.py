@@ -373,7 +373,8 @@ class Wire:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(timeout_seconds):
                     while expect is None or len(answers) < expect:
-                        answer = await asyncio.wait_for(queue.get(), settle_seconds if answers else None)
+                        async with asyncio.timeout(settle_seconds if answers else None):
+                            answer = await queue.get()
                         if answer.status == NO_RESPONDERS:
                             break
                         answers.append(answer)

@@ -1,5 +1,12 @@
 """What training jobs import: `from fleetcast.client import emit`. Standard library only; nothing here raises into the
-caller, waits for a network, or installs a signal handler."""
+caller, waits for a network, or installs a signal handler.
+
+Environment, read when the first event comes:
+    FLEETCAST_MODE: `online` (default), `offline` (events stay out of the node's spool), `disabled`.
+    FLEETCAST_NODE_ID: this node's name; default: from the host name.
+    FLEETCAST_SPOOL, FLEETCAST_STORE_DATA: the spool, or the data folder that it lies in.
+    FLEETCAST_RANKS: `all` lets every rank of a distributed job emit; otherwise only rank 0 does.
+"""
 
 from fleetcast.client.emit import emit
 from fleetcast.client.node import default_node_id

@@ -1,183 +1,23 @@
-"""Real swarms on loopback: every node is a BittorrentTransport with a libtorrent process of its own."""
+"""A swarm per test."""
 
-import asyncio
-import hashlib
-import io
 import os
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
-from fleetcast.config.settings import BittorrentSettings
-from fleetcast.events.content import Content, ContentFile, Format, Kind
-from fleetcast.transport import metainfo
-from fleetcast.transport.bittorrent import BittorrentTransport
-from fleetcast.transport.errors import VerificationFailed
-from fleetcast.transport.hashing import hash_stream
-from fleetcast.transport.pieces import PieceVerifier
-from fleetcast.transport.protocol import FetchRequest, Progress, Source
-
-MIB = 2**20
-
-
-@dataclass(frozen=True)
-class Thing:
-    """An artifact with its bytes."""
-
-    files: dict[str, bytes]
-    content: Content
-    metainfo: bytes
-    piece_length: int
-
-    @property
-    def artifact(self) -> str:
-        return self.content.artifact
-
-    @property
-    def size(self) -> int:
-        return self.content.size
-
-    def path(self, folder: Path, name: str | None = None) -> Path:
-        """Where a file (default: the first) of this artifact lies."""
-        return folder / self.artifact[:16] / (name or next(iter(self.files)))
-
-    def put(self, folder: Path) -> None:
-        """Lay the files down read-only, as the store does."""
-        for name, data in self.files.items():
-            path = self.path(folder, name)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(data)
-            path.chmod(0o444)
-
-    def lies_in(self, folder: Path) -> bool:
-        """Whether every file is there and right, by flat SHA-256."""
-        return all(
-            hashlib.sha256(self.path(folder, name).read_bytes()).digest() == hashlib.sha256(data).digest()
-            for name, data in self.files.items()
-        )
-
-
-def thing_of(files: dict[str, bytes], piece_length: int | None = None) -> Thing:
-    length = piece_length or metainfo.piece_length(sum(map(len, files.values())))
-    digests = {name: hash_stream(io.BytesIO(data), length) for name, data in sorted(files.items())}
-    content = Content(
-        kind=Kind.MODEL,
-        format=Format.OPAQUE,
-        files=tuple(
-            ContentFile(path=n, size=d.size, sha256=d.sha256, pieces_root=d.pieces_root) for n, d in digests.items()
-        ),
-    )
-    data = metainfo.build(content, {n: d.layer for n, d in digests.items()}, length)
-    return Thing(files, content, data, length)
+from fleetcast.transport.testing import Swarm, Thing, thing_of
 
 
 @pytest.fixture
 def model() -> Thing:
-    """One file of 8 MiB: 512 pieces."""
-    return thing_of({"model.pt": os.urandom(8 * MIB)})
-
-
-@dataclass
-class Witness:
-    """Waits for bytes: reads every claimed piece back, and remembers what it was told."""
-
-    thing: Thing
-    folder: Path
-    before: Callable[[int], None] = lambda _piece: None
-    """Called with the number of claims so far, before each is judged: the place to play tricks from."""
-    refuse: bool = False
-    claims: int = 0
-    told: list[Progress] = field(default_factory=list)
-    began: asyncio.Event = field(default_factory=asyncio.Event)
-    half: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def __post_init__(self) -> None:
-        read = metainfo.read(self.thing.metainfo, self.thing.content)
-        self.verifier = PieceVerifier(read, self.thing.content, self.folder)
-
-    def progress(self, progress: Progress) -> None:
-        self.told.append(progress)
-
-    async def piece(self, file_index: int, piece_index: int) -> None:
-        self.before(self.claims)
-        self.claims += 1
-        right = await asyncio.to_thread(self.verifier.verify_piece, file_index, piece_index)
-        if self.refuse or not right:
-            raise VerificationFailed(f"piece {piece_index} of file {file_index}")
-        self.began.set()
-        if self.verifier.proven_bytes * 2 >= self.thing.size:
-            self.half.set()
-
-    @property
-    def last(self) -> Progress:
-        return self.told[-1]
-
-
-@dataclass
-class Node:
-    """One node of a swarm."""
-
-    name: str
-    transport: BittorrentTransport
-    folder: Path
-    lost: list[tuple[str, str]]
-
-    @property
-    def source(self) -> Source:
-        return Source(self.name, self.transport.endpoint)
-
-    @property
-    def child(self) -> int:
-        pid = self.transport.stats().child_pid
-        assert pid is not None
-        return pid
-
-    async def seed(self, thing: Thing, *sources: Source) -> None:
-        thing.put(self.folder)
-        await self.transport.seed(thing.artifact, thing.content, thing.metainfo, self.folder, sources)
-
-    def witness(self, thing: Thing) -> Witness:
-        return Witness(thing, self.folder)
-
-    async def fetch(self, thing: Thing, *sources: Source, witness: Witness | None = None) -> Witness:
-        """Fetch, and return the witness: every piece is proven then."""
-        seen = witness or self.witness(thing)
-        request = FetchRequest("t1", thing.artifact, thing.content, thing.metainfo, self.folder, sources)
-        async with asyncio.timeout(60):
-            await self.transport.fetch(request, seen)
-        return seen
-
-
-@dataclass
-class Swarm:
-    """Makes nodes."""
-
-    root: Path
-    nodes: list[Node] = field(default_factory=list)
-
-    async def node(self, **settings: float) -> Node:
-        """Start another node, on a free port."""
-        name = f"n{len(self.nodes)}"
-        lost: list[tuple[str, str]] = []
-        transport = BittorrentTransport(
-            BittorrentSettings(**{"port": 0, **settings}),  # type: ignore[arg-type]
-            "127.0.0.1",
-            "127.0.0.1",
-            on_seed_lost=lambda artifact, reason: lost.append((artifact, reason)),
-        )
-        await transport.start()
-        folder = self.root / name
-        folder.mkdir(exist_ok=True)
-        node = Node(name, transport, folder, lost)
-        self.nodes.append(node)
-        return node
+    """One file of 4 MiB: 256 pieces."""
+    return thing_of({"model.pt": os.urandom(4 * 2**20)})
 
 
 @pytest_asyncio.fixture
 async def swarm(tmp_path: Path) -> AsyncIterator[Swarm]:
     made = Swarm(tmp_path)
     yield made
-    await asyncio.gather(*(node.transport.close() for node in made.nodes))
+    await made.close()

@@ -137,7 +137,7 @@ async def test_the_address_of_this_machine_is_the_one_used_to_reach_the_server(b
 async def test_a_restarted_server_is_found_again_and_subscriptions_go_on(bus: Bus, server: LocalServer) -> None:
     heard: asyncio.Queue[bytes] = asyncio.Queue()
     await bus.listen("greetings", lambda message: heard.put_nowait(message.data))
-    server.kill()
+    await server.kill_async()
     await reaches(bus, BusState.DEGRADED)
     assert await bus.send("greetings", b"nobody hears") is False
 
@@ -152,7 +152,7 @@ async def test_requests_in_flight_learn_at_once_that_the_connection_is_gone(bus:
     await bus.listen("slow", lambda message: None)
     request = asyncio.create_task(bus.request("slow", b"", timeout_seconds=30))
     await asyncio.sleep(0.05)
-    server.kill()
+    await server.kill_async()
 
     with pytest.raises(ConnectionLost):
         await asyncio.wait_for(request, 5)
@@ -239,7 +239,7 @@ async def test_a_read_loop_that_hangs_is_noticed_by_the_canary(bus: Bus) -> None
         await asyncio.Event().wait()
         return b""
 
-    transport.read = read_nothing  # type: ignore[method-assign]
+    transport.read = read_nothing  # type: ignore[assignment]
     await reaches(bus, BusState.DEGRADED)
     await reaches(bus, BusState.READY)
 

@@ -68,7 +68,7 @@ async def test_truth_can_neither_be_deleted_nor_purged(bus: Bus) -> None:
             await bus.js.api(f"STREAM.MSG.DELETE.{stream}", {"seq": 1})
         with pytest.raises(OperationRefused, match="not permitted"):
             await bus.js.api(f"STREAM.PURGE.{stream}")
-        with pytest.raises(OperationRefused, match="can not change deny"):
+        with pytest.raises(OperationRefused, match="can not cancel deny"):
             await bus.js.api(f"STREAM.UPDATE.{stream}", {**await config(bus, stream), "deny_purge": False})
 
 

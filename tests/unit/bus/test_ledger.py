@@ -1,11 +1,12 @@
 import asyncio
+import contextlib
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fleetcast.bus.consumption import REMEMBERED, Ledger, Slots
-from fleetcast.bus.shield import finish
+from fleetcast.bus.shield import cancellation_kept, finish
 
 
 def test_a_message_that_is_being_handled_is_not_begun_again() -> None:
@@ -112,3 +113,24 @@ async def test_a_cancellation_does_not_cut_an_acknowledgement_off() -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     assert done.is_set()
+
+
+@pytest.mark.asyncio
+async def test_a_cancellation_that_foreign_code_swallows_is_raised_all_the_same() -> None:
+    inside = asyncio.Event()
+
+    async def foreign() -> None:
+        inside.set()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+
+    async def work() -> None:
+        with cancellation_kept():
+            await foreign()
+
+    task = asyncio.create_task(work())
+    await inside.wait()
+    task.cancel()
+
+    with pytest.raises(asyncio.CancelledError):
+        await task

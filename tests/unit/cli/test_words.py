@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from fleetcast.cli.demo import evidence
-from fleetcast.cli.demo.material import sha256_of
+from fleetcast.cli.demo.evidence import sha256_of
 from fleetcast.cli.doctor import check_port, check_skew, version_of
 from fleetcast.cli.emit import parse_fields
 from fleetcast.cli.problems import Problem

@@ -12,7 +12,7 @@ SHIPPED = Path(__file__).parents[3] / "config" / "fleetcast.toml"
 
 
 def test_shipped_file_is_what_the_settings_render() -> None:
-    assert SHIPPED.read_text() == render()
+    assert SHIPPED.read_text() == render(), "run: python -m fleetcast.config.template > config/fleetcast.toml"
 
 
 def test_untouched_file_changes_nothing(tmp_path: Path) -> None:

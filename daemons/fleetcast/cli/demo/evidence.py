@@ -1,8 +1,10 @@
 """What is on the disks of the demo's nodes, read by the demo itself: nothing a node says is taken for granted."""
 
+import asyncio
+from collections.abc import Iterable
 from pathlib import Path
 
-from fleetcast.cli.demo.material import Material, sha256_of
+from fleetcast.cli.demo.material import Material, digest_of
 from fleetcast.cli.local.layout import Layout
 from fleetcast.cli.problems import Problem
 
@@ -12,6 +14,20 @@ class Disproved(Problem):
 
     def __init__(self, what: str, why: str = "") -> None:
         super().__init__("disproved", what, why=why, next_step="fleetcast demo --keep, and read its logs")
+
+
+Identity = tuple[int, int, int, int]
+_digests: dict[Identity, str] = {}
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of the file at *path*, read from the disk; once per content that was ever written there (device, inode,
+    size and time of the last write), because the same file is looked at after every step."""
+    status = path.stat()
+    identity = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+    if identity not in _digests:
+        _digests[identity] = digest_of(path)
+    return _digests[identity]
 
 
 def check(truth: bool, what: str, why: str = "") -> None:
@@ -58,12 +74,20 @@ def check_flat_view(layout: Layout, node: str, material: Material, installed: Pa
 
 
 def check_served(layout: Layout, node: str, material: Material, previous: Material | None = None) -> None:
-    """*node* serves *material* under every name, whole; *previous* is what it would go back to."""
+    """*node* serves *material* under every name, whole; *previous*, also whole, is what it would go back to."""
     installed = check_installed(layout, node, material)
     check_pointer(layout, node, material, "current")
     check_flat_view(layout, node, material, installed)
     if previous is not None:
+        check_installed(layout, node, previous)
         check_pointer(layout, node, previous, "previous")
+
+
+async def check_each(
+    nodes: Iterable[str], layout: Layout, material: Material, previous: Material | None = None
+) -> None:
+    """`check_served` on all *nodes*, at the same time."""
+    await asyncio.gather(*(asyncio.to_thread(check_served, layout, node, material, previous) for node in nodes))
 
 
 def flip_byte(path: Path) -> int:

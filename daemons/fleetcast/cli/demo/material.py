@@ -34,7 +34,7 @@ class Material:
     sha256: str
 
 
-def sha256_of(path: Path) -> str:
+def digest_of(path: Path) -> str:
     """SHA-256 of a file, 64 hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
@@ -79,4 +79,4 @@ def make_data_set(folder: Path, version: str, seed: int) -> Material:
 
 
 def _material(name: str, version: str, path: Path) -> Material:
-    return Material(name, version, path, path.stat().st_size, sha256_of(path))
+    return Material(name, version, path, path.stat().st_size, digest_of(path))

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from fleetcast.cli import history
-from fleetcast.cli.demo.evidence import check
-from fleetcast.cli.demo.material import LANE, MODEL, sha256_of
+from fleetcast.cli.demo.evidence import check, sha256_of
+from fleetcast.cli.demo.material import LANE, MODEL
 from fleetcast.cli.demo.steps import ORIGIN, Stage
 from fleetcast.cli.local.layout import Layout
 from fleetcast.cli.output import Output

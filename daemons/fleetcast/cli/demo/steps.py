@@ -69,26 +69,26 @@ async def start(stage: Stage) -> str:
 async def make_files(stage: Stage) -> str:
     """Three versions of a model and a data set."""
     folder = stage.local.layout.publish
-    for seed, version in enumerate(("1", "2", "3"), 1):
-        stage.models[version] = await asyncio.to_thread(make_model, folder, version, seed)
-    stage.data_set = await asyncio.to_thread(make_data_set, folder, "gen-1", 4)
+    made = await asyncio.gather(
+        *(asyncio.to_thread(make_model, folder, version, seed) for seed, version in enumerate("123", 1)),
+        asyncio.to_thread(make_data_set, folder, "gen-1", 4),
+    )
+    *models, stage.data_set = made
+    stage.models = {model.version: model for model in models}
     return f"3 safetensors models of {size(stage.models['1'].size)}, an NPZ data set of {size(stage.data_set.size)}"
 
 
 async def promote_first(stage: Stage) -> str:
     """Version 1 is on every node, byte for byte, and `current` leads to it."""
     done, seconds = await _promote(stage, "1")
-    for node in stage.names:
-        await _check_served(stage, node, "1")
+    await evidence.check_each(stage.names, stage.local.layout, stage.models["1"])
     return f"on {len(done.ready)} of {done.wanted} nodes, SHA-256 compared on disk, {duration(seconds)} after the event"
 
 
 async def promote_second(stage: Stage) -> str:
     """The pointer moves to version 2; version 1 is kept, complete."""
     done, seconds = await _promote(stage, "2")
-    for node in stage.names:
-        await _check_served(stage, node, "2", previous="1")
-        await asyncio.to_thread(evidence.check_installed, stage.local.layout, node, stage.models["1"])
+    await evidence.check_each(stage.names, stage.local.layout, stage.models["2"], stage.models["1"])
     return f"generation {done.generation}: current is 2, previous is 1 and complete, after {duration(seconds)}"
 
 
@@ -101,9 +101,9 @@ async def kill_in_the_middle(stage: Stage) -> str:
         at = percent(caught.bytes_done, caught.bytes_total)
         stage.interrupted = Interruption(event, sequence, at)
         await stage.fleet.until(lambda: _others_serve(stage.fleet, changed), STEP_SECONDS)
-    for node in (ORIGIN, HEALTHY):
-        await _check_served(stage, node, "3", previous="2")
-    await _check_served(stage, SLOW, "2", previous="1")
+    one, two, three = (stage.models[version] for version in "123")
+    await evidence.check_each((ORIGIN, HEALTHY), stage.local.layout, three, two)
+    await evidence.check_each((SLOW,), stage.local.layout, two, one)
     return f"SIGKILL to {SLOW} at {at} %; {ORIGIN} and {HEALTHY} serve 3, {SLOW}'s disk still shows a whole 2"
 
 
@@ -117,7 +117,7 @@ async def restart(stage: Stage) -> str:
     with showing(stage.out, stage.fleet, "3") as changed:
         async with answers_to(stage.bus, stage.fleet, cut.event, cut.sequence) as answers:
             await until_answered(stage.fleet, answers, cut.event, MODEL, timeout_seconds=STEP_SECONDS, changed=changed)
-    await _check_served(stage, SLOW, "3", previous="2")
+    await evidence.check_each((SLOW,), stage.local.layout, stage.models["3"], stage.models["2"])
     took = asyncio.get_running_loop().time() - began
     return f"{SLOW} serves 3, SHA-256 compared on disk, {duration(took)} after its restart"
 
@@ -127,13 +127,13 @@ async def repair(stage: Stage) -> str:
     layout, version = stage.local.layout, stage.models["3"]
     path = await asyncio.to_thread(evidence.check_installed, layout, HEALTHY, version)
     position = await asyncio.to_thread(evidence.flip_byte, path)
-    wanted = Wanted(MODEL, None, ())
+    wanted = Wanted(MODEL, version.version, ())
     found = await ask(stage.bus, stage.fleet, wanted, timeout_seconds=STEP_SECONDS)
     damaged = [(node, file.path) for node, file in found.damaged]
     check(damaged == [(HEALTHY, str(path))], f"verify named {damaged}, not {HEALTHY} and {path}")
     check(not found.silent, f"{found.silent} did not answer")
-    await until_repaired(stage.bus, stage.fleet, wanted, timeout_seconds=STEP_SECONDS)
-    await _check_served(stage, HEALTHY, "3", previous="2")
+    await until_repaired(stage.bus, stage.fleet, wanted, found, timeout_seconds=STEP_SECONDS)
+    await evidence.check_each(stage.names, layout, version, stage.models["2"])
     sources = await _repaired_from(stage, version)
     return f"byte {position} of {path} on {HEALTHY} was found and fetched again from {', '.join(sources)}"
 
@@ -194,11 +194,6 @@ async def _submit(stage: Stage, payload: Payload, name: str, version: str) -> tu
             )
     check(set(done.ready) == set(stage.names), f"only {done.ready} serve {name}@{version}")
     return done, loop.time() - began
-
-
-async def _check_served(stage: Stage, node: str, version: str, *, previous: str | None = None) -> None:
-    before = stage.models[previous] if previous else None
-    await asyncio.to_thread(evidence.check_served, stage.local.layout, node, stage.models[version], before)
 
 
 def _middle(fleet: Fleet, version: str) -> TransferStatus | None:

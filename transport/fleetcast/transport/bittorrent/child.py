@@ -271,7 +271,9 @@ class Child:
         self._report(wire.Removed(note.key))
 
     def _on_piece(self, note: lt.PieceFinished) -> None:
-        if (torrent := self._torrents.get(note.key)) and not torrent.verified:
+        torrent = self._torrents.get(note.key)
+        # During a check this may be news from before it; what is right then shows in the pieces asked for afterwards.
+        if torrent is not None and not torrent.verified and not torrent.checking:
             torrent.claim((note.piece,))
             self._plan_flush(torrent)
 

@@ -77,7 +77,7 @@ class Fetch:
         self._told: asyncio.Queue[int | _Finished | TransferError] = asyncio.Queue()
         self._proven: set[int] = set()
         self._rechecks = self._deaths = 0
-        self._begun = False
+        self._begun = self._rechecking = False
         self._status: wire.Status | None = None
         self._received: dict[str, int] = {}
         self._received_before: dict[str, int] = {}
@@ -87,10 +87,12 @@ class Fetch:
     def take(self, report: wire.Report) -> None:
         """Take a report about this torrent."""
         match report:
-            case wire.Pieces(pieces=pieces):
+            case wire.Checked():
+                self._rechecking = False
+            case wire.Pieces(pieces=pieces) if not self._rechecking:
                 for piece in pieces:
                     self._told.put_nowait(piece)
-            case wire.Finished():
+            case wire.Finished() if not self._rechecking:
                 self._told.put_nowait(_Finished())
             case wire.Status(payload=payload):
                 self._status = report
@@ -108,7 +110,9 @@ class Fetch:
     def child_died(self) -> None:
         """The child died: the next one checks the folder and claims every piece again."""
         self._deaths += 1
+        self._rechecking = False
         self._proven.clear()
+        self._forget_claims()
         self._status = None
         self._received_before, self._received = dict(self.bytes_by_source), {}
         if self._deaths > MAX_CHILD_DEATHS:
@@ -171,7 +175,16 @@ class Fetch:
             raise TransferFailed(f"wrong bytes on the disk after {MAX_RECHECKS} checks: {failure}") from failure
         log.warning("bittorrent.wrong_bytes", file=at.file_index, piece=at.piece_index, reason=str(failure))
         self._proven.clear()
+        self._forget_claims()
+        self._rechecking = True
         self._recheck()
+
+    def _forget_claims(self) -> None:
+        """Drop claims from before a check: the bytes may have changed since; what is right is claimed again."""
+        waiting = [self._told.get_nowait() for _ in range(self._told.qsize())]
+        for told in waiting:
+            if isinstance(told, TransferError):
+                self._told.put_nowait(told)
 
     async def _tick(self) -> None:
         loop = asyncio.get_running_loop()

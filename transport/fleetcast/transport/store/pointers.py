@@ -11,7 +11,7 @@ from pathlib import Path
 
 from fleetcast.events.content import Kind, safe_relative_path
 from fleetcast.events.state import SlotEntry, SlotState
-from fleetcast.transport.errors import NotInstalled, PathRefused, StaleGeneration
+from fleetcast.transport.errors import NotInstalled, PathRefused, StaleGeneration, StoreError
 from fleetcast.transport.store import layout
 from fleetcast.transport.store.folder import Folder
 from fleetcast.transport.store.layout import Line
@@ -80,6 +80,11 @@ class Pointers:
                 folder.rename(layout.SLOT_NEXT, folder, layout.SLOT, point="slot.apply")
                 folder.sync(point="slot.apply_sync")
         return self._activation(line, slot, essential, changed=changed)
+
+    def damaged(self, line: Line) -> list[str]:
+        """Files of slot orders that cannot be read: the disk lost what was written durably."""
+        with Folder.open(self._data, line.names) as folder:
+            return [n for n in (layout.SLOT, layout.SLOT_NEXT) if not _is_readable(folder, n)]
 
     def complete(self, line: Line) -> None:
         """Finish an activation that was cut off."""
@@ -170,6 +175,14 @@ class Pointers:
             previous=home / layout.PREVIOUS if self._held(line, slot.previous) else None,
             essential=layout.absolute(self._data, (*layout.ESSENTIAL, essential)) if essential else None,
         )
+
+
+def _is_readable(folder: Folder, name: str) -> bool:
+    try:
+        read_applied(folder, name)
+    except StoreError:
+        return False
+    return True
 
 
 def _line_of(slot: SlotState) -> Line:

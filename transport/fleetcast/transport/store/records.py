@@ -107,7 +107,7 @@ def read_applied(line: Folder, name: str) -> AppliedSlot | None:
     except ValidationError as damaged:
         raise StoreError(
             f"{line.path / name} is damaged: {damaged.errors()[0]['msg']}",
-            next_step=f"remove {line.path / name}; the node takes the slot order from the bus again",
+            next_step="restart the daemon: it sets the file aside and takes the slot order from the bus again",
         ) from damaged
 
 

@@ -223,15 +223,23 @@ class Store:
             applied = self._pointers.applied(_line(kind, name))
         return applied.slot if applied else None
 
-    def reconcile(self) -> None:
-        """Clean up after a crash: remove what was half made, finish an activation, take away what is not proven."""
+    def reconcile(self) -> list[Path]:
+        """Clean up after a crash: remove what was half made, finish an activation, take away what is not proven.
+
+        Returns:
+            Slot orders that could not be read and were set aside, as cases in quarantine; the line takes its order from
+            the bus again.
+        """
+        set_aside = []
         with self._changing, store_errors("cannot clean up the store"):
             with Folder.open(self._data, layout.STAGING, create=True) as staging:
                 for name in staging.names():
                     staging.remove_tree(name, point="reconcile.unstage")
             for line in self._versions.lines():
                 self._repair.adopt_or_expel(line)
+                set_aside += [self._set_aside(line, name) for name in self._pointers.damaged(line)]
                 self._pointers.complete(line)
+        return set_aside
 
     # -- proving again, and repair
 
@@ -317,6 +325,10 @@ class Store:
             except OSError:
                 continue
         return found
+
+    def _set_aside(self, line: Line, name: str) -> Path:
+        with Folder.open(self._data, line.names) as folder:
+            return self._quarantine.take(folder, name, f"the slot order of {line.name} cannot be read")
 
     def _view(self, line: Line) -> LineView:
         applied: AppliedSlot | None = self._pointers.applied(line)

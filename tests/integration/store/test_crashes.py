@@ -1,0 +1,227 @@
+"""Killed anywhere, full anywhere: every name that a reader may open holds the old bytes or the new ones."""
+
+import ast
+import itertools
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+RIG = Path(__file__).with_name("crash_rig.py")
+SCENARIOS = ("promote", "repair", "reopen")
+RAW = frozenset(
+    {"rename", "renames", "replace", "link", "symlink", "fsync", "fdatasync", "unlink", "remove", "rmdir", "removedirs"}
+)
+"""Calls of the operating system that change what is durable."""
+
+
+def run_rig(*arguments: str) -> Any:
+    done = subprocess.run([sys.executable, RIG, *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return json.loads(done.stdout)
+
+
+# -- failpoints stand on each side of every durable step
+
+
+def test_only_one_module_of_the_store_changes_what_is_durable(rig: ModuleType) -> None:
+    for path in rig.SOURCE.glob("*.py"):
+        calls = list(_raw_calls(ast.parse(path.read_text())))
+        assert path.name == "folder.py" or not calls, f"{path.name} calls {calls}; use Folder"
+
+
+def test_every_durable_call_has_a_failpoint_on_each_side(rig: ModuleType) -> None:
+    bare = list(_bare_calls(ast.parse((rig.SOURCE / "folder.py").read_text())))
+    assert not bare
+
+
+def test_a_durable_call_without_failpoints_is_noticed(rig: ModuleType) -> None:
+    source = (rig.SOURCE / "folder.py").read_text()
+    for lost in ('        failpoint(f"{point}.before")\n        os.fsync', '        failpoint(f"{point}.between")\n'):
+        assert lost in source
+        assert list(_bare_calls(ast.parse(source.replace(lost, "        os.fsync" if "fsync" in lost else ""))))
+
+
+def test_every_durable_step_says_its_name(rig: ModuleType) -> None:
+    for path in rig.SOURCE.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and _is_step(node, rig.DURABLE) and path.name != "folder.py":
+                assert any(k.arg == "point" for k in node.keywords), f"{path.name}:{node.lineno} names no failpoint"
+
+
+def test_every_failpoint_of_the_source_is_passed_by_a_scenario(rig: ModuleType, tmp_path: Path) -> None:
+    passed: set[str] = set()
+    for name in SCENARIOS:
+        template = tmp_path / name
+        rig.SCENARIOS[name].prepare(rig.Site(template))
+        passed |= {p.rsplit(".", 1)[0] for p in rig.crossed(rig.SCENARIOS[name], template, rig.Store)}
+    assert not rig.points() - passed
+
+
+def _raw_calls(tree: ast.AST) -> Any:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in RAW:
+            owner = node.func.value
+            if isinstance(owner, ast.Name) and owner.id in {"os", "shutil", "Path"}:
+                yield f"{owner.id}.{node.func.attr}"
+
+
+def _bare_calls(tree: ast.AST) -> Any:
+    """Statements with a raw call that do not stand between two failpoints."""
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if not isinstance(body, list):
+            continue
+        for before, here, after in zip([None, *body], body, [*body[1:], None], strict=False):
+            if isinstance(here, (ast.FunctionDef, ast.ClassDef, ast.If, ast.For)) or not list(_raw_calls(here)):
+                continue
+            inner = getattr(here, "body", [])
+            if isinstance(here, ast.With) and any(_is_failpoint(s) for s in inner):
+                continue  # its own body is looked at for itself
+            if isinstance(node, ast.With) and not any(_is_failpoint(s) for s in body):
+                continue  # `with suppress(...)` around one call counts as that call
+            if not (_is_failpoint(before) and _is_failpoint(after)):
+                yield here.lineno
+
+
+def _is_failpoint(node: ast.stmt | None) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Call) and getattr(node.value.func, "id", "") == "failpoint"
+
+
+def _is_step(node: ast.Call, steps: frozenset[str]) -> bool:
+    name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+    return name in (steps - {"remove", "write", "link", "rename", "sync"} | {"sync_file"})
+
+
+# -- the matrix of failpoints
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_kill_before_every_durable_step_leaves_old_or_new(scenario: str) -> None:
+    found = run_rig("matrix", scenario, "before")
+    assert found["cases"] > 20
+    assert found["failures"] == {}
+
+
+@pytest.mark.parametrize("fault", ["ENOSPC", "EIO"])
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_error_of_the_disk_at_every_durable_step_is_typed_and_breaks_nothing(scenario: str, fault: str) -> None:
+    assert run_rig("matrix", scenario, "before", f"raise:{fault}")["failures"] == {}
+
+
+def test_an_install_without_staging_and_rename_is_caught() -> None:
+    failures = run_rig("matrix", "promote", "before", "broken")["failures"]
+    assert any("holds other bytes" in wrong for wrong in failures["careless.middle@1"])
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_kill_on_either_side_of_every_passage_leaves_old_or_new(scenario: str) -> None:
+    assert run_rig("matrix", scenario, "all")["failures"] == {}
+
+
+# -- every system call
+
+CALLS = ("write", "fsync", "rename", "renameat", "renameat2", "linkat", "symlinkat", "unlinkat", "mkdirat", "fchmod", "openat")
+strace = pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder with the old versions, to be copied per case."""
+    template = tmp_path_factory.mktemp("template")
+    subprocess.run([sys.executable, RIG, "prepare", "promote", template], check=True)
+    return template
+
+
+@pytest.fixture(scope="module")
+def call_counts(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[int]]:
+    """The numbers of the calls in a whole run that touch the data folder, by kind: only those are worth a kill."""
+    root = _copy(prepared, tmp_path_factory.mktemp("count"))
+    log = root.parent / "log"
+    command = ["strace", "-f", "-y", "-qq", "-o", str(log), "-e", f"trace={','.join(CALLS)}"]
+    subprocess.run([*command, sys.executable, str(RIG), "run", "promote", str(root)], check=True)
+    numbers: dict[str, list[int]] = {call: [] for call in CALLS}
+    passed: dict[tuple[str, str], int] = {}
+    for line in log.read_text(errors="replace").splitlines():
+        process, _, rest = line.partition(" ")
+        call = rest.strip().partition("(")[0]
+        if call in numbers and "resumed" not in line:
+            # strace counts the calls of each thread for itself.
+            passed[process, call] = passed.get((process, call), 0) + 1
+            if str(root / "data") in rest:
+                numbers[call].append(passed[process, call])
+    return {call: sorted(set(found)) for call, found in numbers.items() if found}
+
+
+def _copy(template: Path, parent: Path) -> Path:
+    root = parent / "site"
+    subprocess.run(["cp", "-a", f"{template}/.", str(root)], check=True)
+    return root
+
+
+def _inject(prepared: Path, parent: Path, call: str, number: int, fault: str) -> list[str]:
+    """Run with one call spoiled; returns what is wrong."""
+    root = _copy(prepared, parent)
+    spoil = ["strace", "-f", "-qq", "-o", os.devnull, "-e", f"trace={call}", "-e", f"inject={call}:{fault}:when={number}"]
+    done = subprocess.run(
+        [*spoil, sys.executable, str(RIG), "run", "promote", str(root)], capture_output=True, text=True, check=False
+    )
+    wrong: list[str] = run_rig("judge", "promote", str(root))
+    if fault.startswith("error") and done.returncode not in {0, 3}:
+        wrong.append(f"it ended with {done.returncode}: {done.stderr[-300:]}")
+    shutil.rmtree(root)
+    return wrong
+
+
+def _sample(call_counts: dict[str, list[int]], size: int, calls: tuple[str, ...] = CALLS) -> list[tuple[str, int]]:
+    everything = [(call, n) for call in calls for n in call_counts.get(call, [])]
+    return sorted(random.Random(1).sample(everything, min(size, len(everything))))
+
+
+@strace
+def test_system_calls_of_an_install_are_seen(call_counts: dict[str, list[int]]) -> None:
+    assert len(call_counts["fsync"]) > 20
+    assert {"write", "linkat", "symlinkat", "unlinkat"} <= set(call_counts)
+    assert {"rename", "renameat", "renameat2"} & set(call_counts)
+
+
+@strace
+def test_kill_at_a_sample_of_system_calls_leaves_old_or_new(
+    prepared: Path, call_counts: dict[str, list[int]], tmp_path: Path
+) -> None:
+    for call, number in _sample(call_counts, 6):
+        assert _inject(prepared, tmp_path, call, number, "signal=SIGKILL") == [], f"{call} {number}"
+
+
+@strace
+@pytest.mark.parametrize("fault", ["ENOSPC", "EIO"])
+def test_failing_write_or_sync_is_typed_and_breaks_nothing(
+    prepared: Path, call_counts: dict[str, list[int]], tmp_path: Path, fault: str
+) -> None:
+    for call, number in _sample(call_counts, 2, ("write", "fsync")):
+        assert _inject(prepared, tmp_path, call, number, f"error={fault}") == [], f"{call} {number}"
+
+
+@strace
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("fault", ["signal=SIGKILL", "error=ENOSPC", "error=EIO"])
+def test_fault_at_every_system_call_leaves_old_or_new(
+    prepared: Path, call_counts: dict[str, list[int]], tmp_path: Path, fault: str
+) -> None:
+    calls = CALLS if fault.startswith("signal") else ("write", "fsync")
+    failures = {
+        f"{call} {number}": wrong
+        for call, number in itertools.chain.from_iterable([_sample(call_counts, 10_000, calls)])
+        if (wrong := _inject(prepared, tmp_path, call, number, fault))
+    }
+    assert failures == {}
