@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from fleetcast.transport import metainfo
 from fleetcast.transport.bittorrent import fetching, supervisor
 from fleetcast.transport.bittorrent.transport import BittorrentTransport
 from fleetcast.transport.errors import TransferFailed, TransferStalled
 from fleetcast.transport.protocol import Source
-from fleetcast.transport.testing import Node, Swarm, Thing, Witness, thing_of, until
+from fleetcast.transport.testing import EvilPeer, Node, Swarm, Thing, Witness, thing_of, until
 
 pytestmark = pytest.mark.asyncio
 MIB = 2**20
@@ -258,6 +259,22 @@ async def test_a_damaged_seed_is_not_written_to_and_not_seeded_on(swarm: Swarm, 
     await node.fetch(model, damaged.source, good.source)
     assert model.lies_in(node.folder)
     assert model.path(damaged.folder).read_bytes() == as_it_was
+
+
+async def test_a_peer_that_sends_wrong_bytes_is_banned_and_wastes_little(swarm: Swarm) -> None:
+    # The artifact is larger than what is in flight, and the good source slow, so that the evil one is asked.
+    thing = thing_of({"model.pt": os.urandom(8 * MIB)}, piece_length=256 * 1024)
+    good, node = await swarm.node(upload_limit_bytes_per_second=8 * MIB), await swarm.node()
+    await good.seed(thing)
+    async with EvilPeer(metainfo.read(thing.metainfo, thing.content).info_hash) as evil:
+        seen = await node.fetch(thing, evil.source, good.source)
+        (torrent,) = node.transport.stats().torrents
+        assert evil.sent_bytes > 0, "the evil peer was never asked"
+        assert torrent.banned == (evil.source.bt,)
+        assert torrent.failed_bytes <= 2 * thing.piece_length
+        assert evil.connections == 1
+    assert seen.verifier.complete
+    assert thing.lies_in(node.folder)
 
 
 async def test_a_seed_whose_files_are_missing_is_reported(swarm: Swarm, model: Thing) -> None:

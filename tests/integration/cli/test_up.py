@@ -13,7 +13,6 @@ import numpy as np
 import psutil
 import pytest
 from safetensors.numpy import save_file
-
 from tests.integration.cli.helpers import Ended, ended, start
 
 
@@ -90,7 +89,7 @@ def test_other_commands_find_a_running_up_and_ctrl_c_ends_everything(up: Up) -> 
 def test_a_killed_up_takes_its_processes_along(up: Up) -> None:
     up.process.kill()
     up.process.communicate()
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 10
     while (left := processes_of(up.home)) and time.monotonic() < deadline:
         psutil.wait_procs(left, timeout=0.2)
     assert left == []

@@ -1,7 +1,9 @@
 """For tests: real swarms on loopback. Every node is a `BittorrentTransport` with a libtorrent process of its own."""
 
 import asyncio
+import contextlib
 import hashlib
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -168,7 +170,7 @@ class Swarm:
         name = f"n{len(self.nodes)}"
         lost: list[tuple[str, str]] = []
         transport = BittorrentTransport(
-            BittorrentSettings(**{"port": 0, **settings}),  # type: ignore[arg-type]
+            BittorrentSettings(**{"port": 0, **settings}),
             "127.0.0.1",
             "127.0.0.1",
             on_seed_lost=lambda artifact, reason: lost.append((artifact, reason)),
@@ -190,3 +192,47 @@ async def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110 (nobody sets an event)
             await asyncio.sleep(0.01)
+
+
+class EvilPeer:
+    """A peer that says it has everything and sends wrong bytes (BEP 3, BEP 6, BEP 52); an async context manager."""
+
+    def __init__(self, info_hash: str) -> None:
+        self._info_hash = bytes.fromhex(info_hash)[:20]
+        self._server: asyncio.Server | None = None
+        self.connections = 0
+        self.sent_bytes = 0
+
+    async def __aenter__(self) -> "EvilPeer":
+        self._server = await asyncio.start_server(self._talk, "127.0.0.1", 0)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._server is not None
+        self._server.close()
+
+    @property
+    def source(self) -> Source:
+        """Where it listens."""
+        assert self._server is not None
+        return Source("evil", f"127.0.0.1:{self._server.sockets[0].getsockname()[1]}")
+
+    async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            await reader.readexactly(68)
+            # Reserved bits: the fast extension; HAVE ALL, then UNCHOKE.
+            reserved = b"\0\0\0\0\0\0\0\x04"
+            writer.write(b"\x13BitTorrent protocol" + reserved + self._info_hash + os.urandom(20))
+            writer.write(_message(14) + _message(1))
+            while True:
+                body = await reader.readexactly(int.from_bytes(await reader.readexactly(4), "big"))
+                if body[:1] == b"\x06":
+                    length = int.from_bytes(body[9:13], "big")
+                    writer.write(_message(7, body[1:9] + os.urandom(length)))
+                    self.sent_bytes += length
+        writer.close()
+
+
+def _message(kind: int, payload: bytes = b"") -> bytes:
+    return (1 + len(payload)).to_bytes(4, "big") + bytes([kind]) + payload

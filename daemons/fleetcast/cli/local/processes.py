@@ -41,8 +41,8 @@ def end_leftovers() -> tuple[str, ...]:
 
 
 def _ends_with_parent() -> None:
-    # In the child, between fork and exec: SIGTERM when `up` is killed, so that the node still ends in order.
-    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    # In the child, between fork and exec: a killed `up` has nobody left to end its nodes. They can take a SIGKILL.
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 class Child:

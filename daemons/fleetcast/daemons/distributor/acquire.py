@@ -77,15 +77,17 @@ class Acquisition:
         verdict = await self._fetch(offer, progress)
         await asyncio.to_thread(self._parts.store.admit, offer.content)
         await self.ensure_record(offer)
+        progress.lap("store")
         await self._confirm_version(offer)
+        await self._parts.say_of(offer, _fact(TransferVerified, offer, progress), discriminator=progress.transfer)
         await self.install(
             offer,
             transport=progress.status.transport,
             seconds=progress.seconds,
             checks=_checks(BY_PIECES_ROOT, verdict),
             transfer=progress.transfer,
+            laps=progress.laps,
         )
-        await self._parts.say_of(offer, _fact(TransferVerified, offer, progress), discriminator=progress.transfer)
         await self._neighbours.announce(offer.artifact, complete=True)
 
     async def _fetch(self, offer: Offer, progress: TransferProgress) -> str:
@@ -111,10 +113,14 @@ class Acquisition:
                 ),
                 progress,
             )
+        progress.lap("fetch")
         progress.enter("verifying")
         await progress.prove_rest()
+        progress.lap("prove")
         files = {f.path: folder / offer.artifact[:16] / f.path for f in content.files}
-        return await self.prove_format(content, files)
+        verdict = await self.prove_format(content, files)
+        progress.lap("format")
+        return verdict
 
     async def _make_room(self, content: Content) -> None:
         """Make sure that the content fits; what nothing pins goes first.
@@ -201,8 +207,17 @@ class Acquisition:
             known = "unknown to the registry" if state is None else f"reserved for artifact {state.artifact}"
             raise MetainfoRefused(f"{offer.name}@{offer.version} is {known}; this offer was not installed")
 
-    async def install(self, offer: Offer, *, transport: str, seconds: float, checks: Checks, transfer: str) -> None:
-        """Make verified content visible at its version path, and say so."""
+    async def install(
+        self,
+        offer: Offer,
+        *,
+        transport: str,
+        seconds: float,
+        checks: Checks,
+        transfer: str,
+        laps: Mapping[str, float] | None = None,
+    ) -> None:
+        """Make verified content visible at its version path, and say so; *laps*: seconds of the steps before."""
         parts = self._parts
         record = await asyncio.to_thread(
             parts.store.install, offer.content, offer.name, offer.version, checks, transport, round(seconds, 3)
@@ -217,6 +232,7 @@ class Acquisition:
             transport=transport,
             seconds=round(seconds, 3),
             checks=checks.model_dump(),
+            steps=dict(laps or {}),
             path=str(folder),
         )
         payload = VersionInstalled(

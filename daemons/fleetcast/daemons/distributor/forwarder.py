@@ -1,6 +1,7 @@
 """Forwards what jobs and daemons on this node left in the spool: at least once, in order, with the ids they were given."""
 
 import asyncio
+import itertools
 
 import structlog
 
@@ -15,6 +16,8 @@ log = structlog.get_logger("fleetcast.distributor.forwarder")
 
 IDLE_SECONDS = 0.5
 """Distance of looks at an empty spool: a promotion written by a job waits this long at most."""
+SLICE = 256
+"""Records held in memory at once; a full spool has hundreds of MiB."""
 
 
 async def forward(parts: Parts) -> None:
@@ -44,7 +47,7 @@ def _say_damaged(damaged: Damaged) -> None:
 
 async def _forward_once(parts: Parts, reader: SpoolReader) -> bool:
     """Publish what is there; False when there was nothing, or the bus is away."""
-    records = await asyncio.to_thread(lambda: list(reader.pending()))
+    records = await asyncio.to_thread(lambda: list(itertools.islice(reader.pending(), SLICE)))
     parts.board.spool_entries = len(records)
     for done, record in enumerate(records):
         try:

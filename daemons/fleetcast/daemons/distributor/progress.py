@@ -24,6 +24,8 @@ class TransferProgress:
         self._began = time.monotonic()
         self._last_sent = 0.0
         self._verifier: PieceVerifier | None = None
+        self.laps: dict[str, float] = {}
+        """Seconds of every step so far, by name."""
         self.status = TransferStatus(
             transfer=self.transfer,
             artifact=offer.artifact,
@@ -45,6 +47,10 @@ class TransferProgress:
     @property
     def seconds(self) -> float:
         return time.monotonic() - self._began
+
+    def lap(self, step: str) -> None:
+        """Note that *step* ends now."""
+        self.laps[step] = round(self.seconds - sum(self.laps.values()), 3)
 
     def progress(self, progress: Progress) -> None:
         rate = self._meter.sample(progress.bytes_done, time.monotonic())

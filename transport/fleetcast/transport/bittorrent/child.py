@@ -7,6 +7,7 @@ can see are claimed, and when to ask libtorrent again. What is trusted and what 
 
 import asyncio
 import base64
+import contextlib
 import ctypes
 import os
 import signal
@@ -340,9 +341,11 @@ async def _serve(channel: socket.socket) -> None:
     pulse = asyncio.create_task(child.pulse(), name="pulse")
     for order in early:
         child.obey(order)
-    while data := await reader.read(_CHUNK):
-        for order in decoder.feed(data):
-            child.obey(order)
+    # The daemon may be gone before it has read everything: an end like any other.
+    with contextlib.suppress(ConnectionError):
+        while data := await reader.read(_CHUNK):
+            for order in decoder.feed(data):
+                child.obey(order)
     pulse.cancel()
     asyncio.get_running_loop().remove_reader(session.fileno())
     await tracker.stop()

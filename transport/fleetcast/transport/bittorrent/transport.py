@@ -39,17 +39,22 @@ class _Torrent:
     peers: tuple[str, ...] = ()
     fetch: Fetch | None = None
     status: wire.Status | None = None
+    banned: set[str] = field(default_factory=set)
 
 
 @dataclass(frozen=True, slots=True)
 class TorrentStats:
-    """One torrent: `state` is `fetching` or `seeding`; bytes since it was added or the child was started."""
+    """One torrent: `state` is `fetching` or `seeding`; bytes since it was added or the child was started.
+
+    `failed_bytes` hashed wrong and were thrown away; `banned` are the addresses of those who sent them.
+    """
 
     artifact: str
     state: str
     peers: int
     uploaded_bytes: int
     failed_bytes: int
+    banned: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,6 +325,7 @@ class BittorrentTransport:
             case wire.Status():
                 torrent.status = report
             case wire.Banned(address=address):
+                torrent.banned.add(address)
                 log.warning("bittorrent.peer_banned", artifact=torrent.artifact, address=address)
             case wire.Faulted(reason=reason) if torrent.fetch is None:
                 self._lose_seed(torrent, reason)
@@ -408,4 +414,5 @@ def _stats(torrent: _Torrent) -> TorrentStats:
         peers=status.peers if status else 0,
         uploaded_bytes=status.uploaded if status else 0,
         failed_bytes=status.failed if status else 0,
+        banned=tuple(sorted(torrent.banned)),
     )
