@@ -57,6 +57,20 @@ def _wire(host: Host, link: str, rate_mbit: int) -> None:
         ("ip", "addr", "add", f"{host.address}/24", "dev", link),
         ("ip", "link", "set", link, "up"),
         ("ip", "link", "set", "lo", "up"),
-        ("tc", "qdisc", "add", "dev", link, "root", "tbf", "rate", f"{rate_mbit}mbit", "burst", "1mb", "latency", "50ms"),
+        (
+            "tc",
+            "qdisc",
+            "add",
+            "dev",
+            link,
+            "root",
+            "tbf",
+            "rate",
+            f"{rate_mbit}mbit",
+            "burst",
+            "1mb",
+            "latency",
+            "50ms",
+        ),
     ):
         _run(*host.command(*words))

@@ -76,7 +76,11 @@ class Report:
         for key, value in self.conditions.items():
             sys.stdout.write(f"  {key}: {value}\n")
         for key, figure in self.figures.items():
-            bound = "" if figure.required is None else f"  (required {'>=' if figure.at_least else '<='} {figure.required:g})"
+            bound = (
+                ""
+                if figure.required is None
+                else f"  (required {'>=' if figure.at_least else '<='} {figure.required:g})"
+            )
             verdict = "ok    " if figure.ok else "MISSED"
             sys.stdout.write(f"{verdict} {key} = {figure.value:.4g} {figure.unit}{bound}\n")
         for name, values in self.peers.items():

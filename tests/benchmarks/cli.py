@@ -25,7 +25,9 @@ def main() -> int:
     bare = [sys.executable, "-c", "pass"]
     cpu_ms(help_command)
     report = Report("cli", {"runs": given.runs, "statistic": "median, compiled modules present"})
-    report.figures["help_cpu_ms"] = Figure(median([cpu_ms(help_command) for _ in range(given.runs)]), "ms", required=300)
+    report.figures["help_cpu_ms"] = Figure(
+        median([cpu_ms(help_command) for _ in range(given.runs)]), "ms", required=300
+    )
     report.peers["python -c pass"] = {"cpu_ms": median([cpu_ms(bare) for _ in range(given.runs)])}
     return report.finish(as_json=given.json)
 

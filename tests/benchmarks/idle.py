@@ -8,9 +8,9 @@ import time
 from pathlib import Path
 
 import psutil
+from tests.benchmarks._report import Figure, Report, arguments
 
 from fleetcast.daemons.testing import NodeProcess, fleet
-from tests.benchmarks._report import Figure, Report, arguments
 
 MIB = 2**20
 SETTLE_SECONDS = 12.0

@@ -12,8 +12,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from fleetcast.daemons.testing import Fleet, fleet
 from tests.benchmarks._report import Figure, Report, arguments, median, percentile
+
+from fleetcast.daemons.testing import Fleet, fleet
 
 SIZE = 64 * 10**6
 WARM_SECONDS = 11.0

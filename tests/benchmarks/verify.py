@@ -14,6 +14,8 @@ from pathlib import Path
 
 import numpy as np
 from safetensors.numpy import save_file
+from tests.benchmarks._hosts import Host, NoHosts, two_hosts
+from tests.benchmarks._report import Figure, Report, arguments, median
 
 from fleetcast.config.settings import BittorrentSettings, StoreSettings, VerifySettings
 from fleetcast.events.content import Content, Kind
@@ -24,8 +26,6 @@ from fleetcast.transport.errors import VerificationFailed
 from fleetcast.transport.pieces import PieceVerifier
 from fleetcast.transport.protocol import FetchRequest, Progress, Source
 from fleetcast.transport.store import Store
-from tests.benchmarks._hosts import Host, NoHosts, two_hosts
-from tests.benchmarks._report import Figure, Report, arguments, median
 
 PORT = 6881
 

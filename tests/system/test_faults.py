@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from fleetcast.client.spool import SpoolWriter
-from fleetcast.config.settings import BittorrentSettings, Settings, StoreSettings
+from fleetcast.config.settings import BittorrentSettings, Settings
 from fleetcast.daemons.testing import Fleet, NodeProcess, fleet
 from fleetcast.events.payloads import IntegrityFailed
 
@@ -71,7 +71,7 @@ async def test_a_node_that_was_down_catches_up_without_what_was_superseded(tmp_p
         await f.until_served("m", "5", seconds=20)
 
         folder = f.nodes["node-3"].data / "models/m"
-        await f.until("what a rollback needs follows", lambda: (folder / "4").is_dir())
+        await f.until("what a rollback needs follows", (folder / "4").is_dir)
         assert time.monotonic() - began < 15
         assert not (folder / "2").exists()
         assert not (folder / "3").exists()
@@ -144,7 +144,9 @@ async def test_a_damaged_stored_byte_is_named_and_repaired_from_peers(tmp_path: 
         await f.until_served("m", "1")
         path = f.nodes["node-2"].data / "models/m/1/m.bin"
         _damage(path, 2**20)
-        answers = await f.bus.request_many("fc.svc.distributor.verify", b"{}", timeout_seconds=20, expect=3, settle_seconds=None)
+        answers = await f.bus.request_many(
+            "fc.svc.distributor.verify", b"{}", timeout_seconds=20, expect=3, settle_seconds=None
+        )
         reports = {r["node"]: r for r in map(json.loads, answers)}
 
         wrong = {(n, c["path"]) for n, r in reports.items() for c in r["checked"] if not c["ok"]}
@@ -152,7 +154,7 @@ async def test_a_damaged_stored_byte_is_named_and_repaired_from_peers(tmp_path: 
         await f.until("repaired", lambda: path.exists() and path.read_bytes() == data, 20)
         await f.until_served("m", "1")
         said = [e.payload for e in await f.events("fc.ev.integrity.failed.*")]
-        assert [("node-2", "m")] == [(p.node, p.model) for p in said if isinstance(p, IntegrityFailed)]
+        assert [(p.node, p.model) for p in said if isinstance(p, IntegrityFailed)] == [("node-2", "m")]
 
 
 def _damage(path: Path, offset: int) -> None:
@@ -192,7 +194,8 @@ async def test_daemons_wait_for_a_server_that_is_not_up_yet(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    "seconds", [pytest.param(8, id="8s"), pytest.param(90, id="90s", marks=(pytest.mark.soak, pytest.mark.timeout(300)))]
+    "seconds",
+    [pytest.param(8, id="8s"), pytest.param(90, id="90s", marks=(pytest.mark.soak, pytest.mark.timeout(300)))],
 )
 async def test_what_was_said_while_nats_was_unreachable_arrives_afterwards(tmp_path: Path, seconds: int) -> None:
     async with fleet(tmp_path, nodes=2) as f:
@@ -212,7 +215,7 @@ async def test_what_was_said_while_nats_was_unreachable_arrives_afterwards(tmp_p
         f.server.send_signal(signal.SIGCONT)
         await f.until_served("m", "2", seconds=60)
 
-        assert [1] == [len([e for e in await f.events("fc.ev.slot.ordered.m") if e.causationid == "spooled-1"])]
+        assert [len([e for e in await f.events("fc.ev.slot.ordered.m") if e.causationid == "spooled-1"])] == [1]
         assert all(n.process is not None and n.process.poll() is None for n in f.nodes.values())
 
 

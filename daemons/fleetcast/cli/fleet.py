@@ -7,7 +7,7 @@ from datetime import datetime
 from fleetcast.cli.units import duration, moment, percent
 from fleetcast.events.content import Kind
 from fleetcast.events.payloads import DaemonState
-from fleetcast.events.state import ModelStatus, NodeStatus, SlotState
+from fleetcast.events.state import ModelStatus, NodeStatus, SlotState, TransferStatus
 from fleetcast.events.wants import wants
 
 LOST_AFTER_HEARTBEATS = 3
@@ -102,6 +102,11 @@ class Rollout:
         return bool(self.ready) and not self.waiting
 
 
+def received(transfer: TransferStatus) -> int:
+    """Bytes that a transfer has for sure: pieces are proven as they arrive, and a transport's own count may lag behind."""
+    return max(transfer.bytes_done, transfer.bytes_verified)
+
+
 def rollout(slot: SlotState, nodes: Sequence[NodeView]) -> Rollout:
     """How far *slot*'s production order has come on *nodes*."""
     version = slot.production.version if slot.production else ""
@@ -138,7 +143,7 @@ def _reason_to_wait(node: NodeView, slot: SlotState, version: str) -> str | None
         return f"{node.state}, last heard {duration(node.age_seconds)} ago"
     for transfer in node.status.transfers:
         if transfer.model == slot.model and transfer.version == version and transfer.state not in DONE:
-            done = f"{transfer.state} {percent(transfer.bytes_done, transfer.bytes_total)} %"
+            done = f"{transfer.state} {percent(received(transfer), transfer.bytes_total)} %"
             return f"{done}: {transfer.reason}" if transfer.reason else done
     if held is None or held.current is None:
         return "has no version yet"

@@ -6,7 +6,7 @@ from rich.table import Table
 
 from fleetcast.cli.call import Call
 from fleetcast.cli.connection import Target, connected, target
-from fleetcast.cli.fleet import DONE
+from fleetcast.cli.fleet import DONE, received
 from fleetcast.cli.live import Fleet, watched
 from fleetcast.cli.pictures import Picture, redraw
 from fleetcast.cli.problems import Exit
@@ -53,10 +53,10 @@ def row(transfer: TransferStatus) -> Sequence[object]:
         transfer.node,
         f"{transfer.model}@{transfer.version}",
         transfer.state,
-        percent(transfer.bytes_done, transfer.bytes_total),
+        percent(received(transfer), transfer.bytes_total),
         rate(transfer.rate_bytes_per_second) if running else "-",
         left if running else f"took {duration(transfer.seconds)}",
-        f"{size(transfer.bytes_done)} / {size(transfer.bytes_total)}",
+        f"{size(received(transfer))} / {size(transfer.bytes_total)}",
         transfer.transport,
         transfer.peers,
         ", ".join(sorted(transfer.bytes_by_source)) or "-",
@@ -67,4 +67,4 @@ def row(transfer: TransferStatus) -> Sequence[object]:
 def document(transfer: TransferStatus) -> dict[str, object]:
     """A transfer in JSON."""
     shown = transfer.model_dump(mode="json")
-    return shown | {"percent": percent(transfer.bytes_done, transfer.bytes_total)}
+    return shown | {"percent": percent(received(transfer), transfer.bytes_total)}

@@ -1,8 +1,8 @@
 """A fleet for tests and benchmarks: a real nats-server and real distributors as processes on loopback.
 
-    async with fleet(folder, nodes=3) as f:
-        await f.promote("m", "1", f.publish("m.bin", b"..."))
-        await f.until_served("m", "1")
+async with fleet(folder, nodes=3) as f:
+    await f.promote("m", "1", f.publish("m.bin", b"..."))
+    await f.until_served("m", "1")
 """
 
 import asyncio
@@ -174,7 +174,9 @@ class Fleet:
                 raise FleetProblem(f"{what}: not within {seconds} s\n{self.tails()}")
             await asyncio.sleep(0.02)
 
-    async def until_served(self, model: str, version: str, *, nodes: tuple[str, ...] = (), seconds: float = 30.0) -> None:
+    async def until_served(
+        self, model: str, version: str, *, nodes: tuple[str, ...] = (), seconds: float = 30.0
+    ) -> None:
         """Wait until `current` of *model* is *version* on the given nodes (default: all)."""
         asked = nodes or tuple(self.nodes)
 
@@ -239,9 +241,7 @@ def node_settings(folder: Path, name: str, url: str, **groups: Group) -> Setting
         "node": NodeSettings(id=name),
         "bus": BusSettings(url=url),
         "network": NetworkSettings(address=LOOPBACK, bind=LOOPBACK),
-        "store": StoreSettings(
-            data=folder / name / "data", publish_roots=(folder / "publish",), reserve_bytes=0
-        ),
+        "store": StoreSettings(data=folder / name / "data", publish_roots=(folder / "publish",), reserve_bytes=0),
         "bittorrent": BittorrentSettings(port=0),
         "http": HttpSettings(port=0),
         "distributor": DistributorSettings(heartbeat_seconds=1.0, resync_seconds=2.0),

@@ -151,8 +151,9 @@ class Consumption:
                 reason = str(e)
             except OperationRefused as e:
                 return e
-            except Exception:
-                self._log.exception("consumer.crashed")
+            except Exception as e:
+                # In a thread: a trace reads the source files that it shows.
+                await asyncio.to_thread(self._log.error, "consumer.crashed", exc_info=e)
                 reason = "a fault of its own"
             failures = 1 if time.monotonic() - began > STABLE_SECONDS else failures + 1
             self._log.info("consumer.interrupted", reason=reason, failures=failures)

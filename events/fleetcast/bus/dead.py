@@ -1,6 +1,7 @@
 """Dead letters: what was refused or ran out of deliveries, why, and how it is tried once more."""
 
 import base64
+import contextlib
 import dataclasses
 import json
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -265,7 +266,9 @@ class DeadLetterBox:
         data, headers = with_event_id(letter)
         headers[MESSAGE_ID] = f"retry-{sequence}-{letter.at:%Y%m%dT%H%M%S%f}"
         receipt = await self._publisher.publish(letter.subject, data, headers, deadline_seconds=None)
-        await self.drop(sequence)
+        with contextlib.suppress(NotFound):
+            # Somebody else retried it at the same moment: the shared message id let one of us store it.
+            await self.drop(sequence)
         return receipt
 
     async def drop(self, sequence: int) -> None:

@@ -130,7 +130,7 @@ def error_of(answer: Mapping[str, Any]) -> Exception | None:
     if error_code in NOT_ENABLED:
         step = "start nats-server with JetStream (-js), or enable it for this account"
         return OperationRefused(text, code=code, error_code=error_code, next_step=step)
-    if code == 404:
+    if code == 404 or "no message found" in text:
         return NotFound(text, code=code, error_code=error_code)
     if code in {408, 503} or error_code in TRANSIENT or "too many" in text:
         return Unready(f"{text} ({error_code})")

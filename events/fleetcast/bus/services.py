@@ -123,7 +123,10 @@ class RunningService:
             except ServiceError as e:
                 headers = {ERROR: e.description.replace("\n", " "), ERROR_CODE: str(e.code)}
             except Exception as e:
-                log.exception("service.failed", service=self._service.name, endpoint=name)
+                # In a thread: a trace reads the source files that it shows.
+                await asyncio.to_thread(
+                    log.error, "service.failed", service=self._service.name, endpoint=name, exc_info=e
+                )
                 headers = {ERROR: f"{type(e).__name__}: {e}".replace("\n", " "), ERROR_CODE: "500"}
         count.requests += 1
         count.nanoseconds += time.perf_counter_ns() - began

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fleetcast.bus import BatchMessage, Bus, BusUnavailable, OperationRefused, connect, declare
+from fleetcast.bus import BatchMessage, Bus, BusUnavailable, OperationRefused, TransportFailed, connect, declare
 from fleetcast.bus.errors import Conflict, OutcomeUnknown, PayloadTooLarge, SubjectFull
 from fleetcast.bus.server import LocalServer
 from fleetcast.bus.testing import Proxy, fast_settings
@@ -26,6 +26,7 @@ def promoted(version: int = 1) -> Event:
 
 
 async def stored(bus: Bus, stream: str = "FC_EVENTS") -> int:
+    await bus.wire.wait_connected(10)
     return int((await bus.js.api(f"STREAM.INFO.{stream}"))["state"]["messages"])
 
 
@@ -90,9 +91,8 @@ async def test_publishing_goes_on_over_a_restart_of_the_server(bus: Bus, server:
             await bus.publish(promoted(n))
 
     publishing = asyncio.create_task(publish_all())
-    for _ in range(2):
-        await asyncio.sleep(0.1)
-        await server.restart_async()
+    await asyncio.sleep(0.03)
+    await server.restart_async()
     await publishing
 
     assert await stored(bus) == 60
@@ -206,27 +206,16 @@ async def test_a_batch_of_an_impossible_size_is_refused(bus: Bus, count: int) ->
         await bus.batch([BatchMessage("fc.reg.state.a", b"")] * count)
 
 
-async def test_many_writers_at_once_may_meet_the_limit_of_open_batches(bus: Bus, open_bus: OpenBus) -> None:
-    buses = [bus, await open_bus("n2")]
+async def test_too_many_open_batches_are_a_reason_to_try_again_later(bus: Bus) -> None:
+    for n in range(50):  # begun by clients that died: the server keeps them for 10 s
+        headers = {"Nats-Batch-Id": f"abandoned-{n}", "Nats-Batch-Sequence": "1"}
+        await bus.wire.request(f"fc.reg.state.{n}", b"1", headers=headers, timeout_seconds=5)
 
-    async def write(n: int) -> None:
-        for _ in range(20):
-            try:
-                await buses[n % 2].batch(
-                    [BatchMessage(f"fc.reg.state.{n}", b"1"), BatchMessage(f"fc.reg.log.{n}", b"")]
-                )
-                return
-            except BusUnavailable:
-                raise
-            except OutcomeUnknown:
-                raise
-            except Exception as e:
-                assert "too many" in str(e), e
-                await asyncio.sleep(0.05)
+    with pytest.raises(TransportFailed, match="too many") as refused:
+        await bus.batch([BatchMessage("fc.reg.state.a", b"1", 0), BatchMessage("fc.reg.state.b", b"1", 0)])
 
-    await asyncio.gather(*(write(n) for n in range(120)))
-
-    assert await stored(bus, "FC_REGISTRY") == 240
+    assert not isinstance(refused.value, OutcomeUnknown)
+    assert await stored(bus, "FC_REGISTRY") == 0
 
 
 @pytest.mark.soak

@@ -44,9 +44,12 @@ def test_every_durable_call_has_a_failpoint_on_each_side(rig: ModuleType) -> Non
 
 def test_a_durable_call_without_failpoints_is_noticed(rig: ModuleType) -> None:
     source = (rig.SOURCE / "folder.py").read_text()
-    for lost in ('        failpoint(f"{point}.before")\n        os.fsync', '        failpoint(f"{point}.between")\n'):
-        assert lost in source
-        assert list(_bare_calls(ast.parse(source.replace(lost, "        os.fsync" if "fsync" in lost else ""))))
+    count = sum(_is_failpoint(node) for node in ast.walk(ast.parse(source)) if isinstance(node, ast.stmt))
+    assert count > 15
+    for number in range(count):
+        tree = ast.parse(source)
+        _Without(number).visit(tree)
+        assert list(_bare_calls(tree)), f"failpoint {number} could be left out"
 
 
 def test_every_durable_step_says_its_name(rig: ModuleType) -> None:
@@ -63,6 +66,19 @@ def test_every_failpoint_of_the_source_is_passed_by_a_scenario(rig: ModuleType, 
         rig.SCENARIOS[name].prepare(rig.Site(template))
         passed |= {p.rsplit(".", 1)[0] for p in rig.crossed(rig.SCENARIOS[name], template, rig.Store)}
     assert not rig.points() - passed
+
+
+class _Without(ast.NodeTransformer):
+    """Puts nothing in place of one failpoint."""
+
+    def __init__(self, number: int) -> None:
+        self._left = number
+
+    def visit_Expr(self, node: ast.Expr) -> ast.stmt:  # noqa: N802 - the name is ast's
+        if not _is_failpoint(node):
+            return node
+        self._left -= 1
+        return ast.copy_location(ast.Pass(), node) if self._left == -1 else node
 
 
 def _raw_calls(tree: ast.AST) -> Any:
@@ -110,7 +126,7 @@ def test_kill_before_every_durable_step_leaves_old_or_new(scenario: str) -> None
     assert found["failures"] == {}
 
 
-@pytest.mark.parametrize("fault", ["ENOSPC", "EIO"])
+@pytest.mark.parametrize("fault", ["ENOSPC", pytest.param("EIO", marks=pytest.mark.soak)])
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_error_of_the_disk_at_every_durable_step_is_typed_and_breaks_nothing(scenario: str, fault: str) -> None:
     assert run_rig("matrix", scenario, "before", f"raise:{fault}")["failures"] == {}
@@ -198,7 +214,7 @@ def test_system_calls_of_an_install_are_seen(call_counts: dict[str, list[int]]) 
 def test_kill_at_a_sample_of_system_calls_leaves_old_or_new(
     prepared: Path, call_counts: dict[str, list[int]], tmp_path: Path
 ) -> None:
-    for call, number in _sample(call_counts, 6):
+    for call, number in _sample(call_counts, 4):
         assert _inject(prepared, tmp_path, call, number, "signal=SIGKILL") == [], f"{call} {number}"
 
 
@@ -207,7 +223,7 @@ def test_kill_at_a_sample_of_system_calls_leaves_old_or_new(
 def test_failing_write_or_sync_is_typed_and_breaks_nothing(
     prepared: Path, call_counts: dict[str, list[int]], tmp_path: Path, fault: str
 ) -> None:
-    for call, number in _sample(call_counts, 2, ("write", "fsync")):
+    for call, number in _sample(call_counts, 1, ("write", "fsync")):
         assert _inject(prepared, tmp_path, call, number, f"error={fault}") == [], f"{call} {number}"
 
 

@@ -231,6 +231,7 @@ class EvilPeer:
                     length = int.from_bytes(body[9:13], "big")
                     writer.write(_message(7, body[1:9] + os.urandom(length)))
                     self.sent_bytes += length
+                    await writer.drain()
         writer.close()
 
 

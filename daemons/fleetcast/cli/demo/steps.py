@@ -10,7 +10,7 @@ from fleetcast.cli.demo import evidence
 from fleetcast.cli.demo.evidence import check
 from fleetcast.cli.demo.material import LANE, MODEL, SAMPLES, Material, make_data_set, make_model
 from fleetcast.cli.demo.screen import showing
-from fleetcast.cli.fleet import Rollout
+from fleetcast.cli.fleet import Rollout, received
 from fleetcast.cli.live import Fleet
 from fleetcast.cli.local.fleet import LocalFleet
 from fleetcast.cli.output import Output
@@ -98,7 +98,7 @@ async def kill_in_the_middle(stage: Stage) -> str:
     with showing(stage.out, stage.fleet, "3") as changed:
         caught = await stage.fleet.until(lambda: changed(None) or _middle(stage.fleet, "3"), STEP_SECONDS)
         stage.local.nodes[SLOW].kill()
-        at = percent(caught.bytes_done, caught.bytes_total)
+        at = percent(received(caught), caught.bytes_total)
         stage.interrupted = Interruption(event, sequence, at)
         await stage.fleet.until(lambda: _others_serve(stage.fleet, changed), STEP_SECONDS)
     one, two, three = (stage.models[version] for version in "123")
@@ -201,7 +201,7 @@ def _middle(fleet: Fleet, version: str) -> TransferStatus | None:
     for transfer in fleet.transfers:
         if transfer.node == SLOW and transfer.version == version:
             check(transfer.state != "installed", f"{SLOW} had all of it before it could be killed")
-            if percent(transfer.bytes_done, transfer.bytes_total) in MIDDLE:
+            if percent(received(transfer), transfer.bytes_total) in MIDDLE:
                 return transfer
     return None
 

@@ -19,8 +19,15 @@ from fleetcast.daemons.distributor.shelf import Shelf
 from fleetcast.daemons.distributor.swarm import without
 from fleetcast.events.content import Content
 from fleetcast.events.ids import new_ulid
-from fleetcast.events.payloads import Checks, TransferFact, TransferFailed, TransferStarted, TransferVerified
-from fleetcast.events.payloads import IntegrityFailed, VersionInstalled
+from fleetcast.events.payloads import (
+    Checks,
+    IntegrityFailed,
+    TransferFact,
+    TransferFailed,
+    TransferStarted,
+    TransferVerified,
+    VersionInstalled,
+)
 from fleetcast.events.wants import wants
 from fleetcast.transport import metainfo as torrent
 from fleetcast.transport.checks import Verdict, check_format
@@ -58,7 +65,9 @@ class Acquisition:
             verdict = await self.prove_stored(offer.content)
             await self.ensure_record(offer)
             await self._confirm_version(offer)
-            await self.install(offer, transport="local", seconds=0.0, checks=_checks("ok", verdict), transfer=new_ulid())
+            await self.install(
+                offer, transport="local", seconds=0.0, checks=_checks("ok", verdict), transfer=new_ulid()
+            )
             await self.seed(offer)
             return
         progress = TransferProgress(self._parts, offer, self._parts.bittorrent.name)
@@ -68,7 +77,7 @@ class Acquisition:
             progress.end("stopped", "not wanted any more, or the daemon ended")
             raise
         except Exception as fault:
-            await self._say_failed(offer, progress, fault)
+            self._say_failed(offer, progress, fault)
             raise
         progress.end("installed")
         self._confirm_later(offer, progress.transfer)
@@ -79,7 +88,7 @@ class Acquisition:
         await self.ensure_record(offer)
         progress.lap("store")
         await self._confirm_version(offer)
-        await self._parts.say_of(offer, _fact(TransferVerified, offer, progress), discriminator=progress.transfer)
+        self._parts.say_of(offer, _fact(TransferVerified, offer, progress), discriminator=progress.transfer)
         await self.install(
             offer,
             transport=progress.status.transport,
@@ -98,9 +107,9 @@ class Acquisition:
         folder = parts.store.swarm_folder(offer.artifact)
         progress.open(PieceVerifier(torrent.read(blob, content), content, folder))
         parts.swarm.note(offer.artifact, offer.origin.node, offer.origin.endpoints, complete=True)
+        self._say_started(offer, progress)
         async with asyncio.TaskGroup() as group:
-            # Neither the fact nor the notice may delay the first byte.
-            group.create_task(self._say_started(offer, progress))
+            # The notice must not delay the first byte.
             group.create_task(self._neighbours.announce(offer.artifact, complete=False))
             await parts.bittorrent.fetch(
                 FetchRequest(
@@ -246,18 +255,18 @@ class Acquisition:
             seconds=round(seconds, 3),
             path=str(folder),
         )
-        await parts.say_of(offer, payload, discriminator=transfer)
+        parts.say_of(offer, payload, discriminator=transfer)
 
-    async def _say_started(self, offer: Offer, progress: TransferProgress) -> None:
+    def _say_started(self, offer: Offer, progress: TransferProgress) -> None:
         log.info("transfer.started", version=offer.version, artifact=offer.artifact, bytes=offer.content.size)
-        await self._parts.say_of(offer, _fact(TransferStarted, offer, progress), discriminator=progress.transfer)
+        self._parts.say_of(offer, _fact(TransferStarted, offer, progress), discriminator=progress.transfer)
 
-    async def _say_failed(self, offer: Offer, progress: TransferProgress, fault: Exception) -> None:
+    def _say_failed(self, offer: Offer, progress: TransferProgress, fault: Exception) -> None:
         reason = str(fault) or type(fault).__name__
         progress.end("failed", reason)
         log.warning("transfer.failed", version=offer.version, artifact=offer.artifact, reason=reason)
         fact = _fact(TransferFailed, offer, progress, reason=reason)
-        await self._parts.say_of(offer, fact, discriminator=progress.transfer)
+        self._parts.say_of(offer, fact, discriminator=progress.transfer)
 
     def _confirm_later(self, offer: Offer, transfer: str) -> None:
         task = asyncio.create_task(self._confirm(offer, transfer), name=f"confirm:{offer.artifact[:16]}")
@@ -286,7 +295,7 @@ class Acquisition:
                 expected=mismatch.expected,
                 actual=mismatch.actual,
             )
-            await parts.say_of(offer, fact, discriminator=f"{transfer}/{mismatch.path}")
+            parts.say_of(offer, fact, discriminator=f"{transfer}/{mismatch.path}")
 
 
 def _checks(sha256: str, format_verdict: str) -> Checks:

@@ -26,7 +26,8 @@ from fleetcast.daemons.distributor.reconcile import Reconciler
 from fleetcast.daemons.distributor.shelf import Shelf
 from fleetcast.daemons.distributor.swarm import SwarmBook
 from fleetcast.daemons.distributor.transfers import Transfers
-from fleetcast.daemons.runtime import Daemon, Stage, run_daemon
+from fleetcast.daemons.distributor.voice import Voice
+from fleetcast.daemons.runtime import Daemon, Grace, Stage, run_daemon
 from fleetcast.events.payloads import DaemonState, Endpoints
 from fleetcast.registry import Registry
 from fleetcast.transport.bittorrent import BittorrentTransport
@@ -41,7 +42,8 @@ LOW_PRIORITY = 10
 
 def main(settings: Settings) -> int:
     """Run the distributor until it is told to stop; returns the process's exit code."""
-    return run_daemon("distributor", settings, run)
+    grace = Grace(drain_seconds=settings.distributor.drain_seconds)
+    return run_daemon("distributor", settings, run, grace=grace)
 
 
 async def run(daemon: Daemon) -> None:
@@ -83,7 +85,7 @@ async def _parts(daemon: Daemon, bus: Bus, store: Store) -> AsyncIterator[Parts]
             registry=Registry(bus),
             store=store,
             bittorrent=bittorrent,
-            spool=SpoolWriter(settings.store.data / "spool"),
+            voice=Voice(bus, SpoolWriter(settings.store.data / "spool")),
             endpoints=Endpoints(bt=bittorrent.endpoint, http=server.endpoint),
             board=Board(),
             swarm=SwarmBook(daemon.node),
@@ -103,7 +105,8 @@ async def _live(daemon: Daemon, parts: Parts) -> None:
     await _seed_again(parts, neighbours)
     service = await parts.bus.serve(_service(parts, inspector))
     async with daemon.roots() as roots:
-        roots.start("heartbeat", heartbeat.beat(parts), stage=Stage.SUPPORT)
+        roots.start("voice", parts.voice.run(), stage=Stage.SUPPORT)
+        roots.start("heartbeat", heartbeat.beat(parts, daemon), stage=Stage.SUPPORT)
         roots.start("spool", forward(parts), stage=Stage.SUPPORT)
         roots.start("bus", _until_closed(parts), stage=Stage.SUPPORT)
         roots.start("transfers", transfers.run(), stage=Stage.SUPPORT)
@@ -115,16 +118,15 @@ async def _live(daemon: Daemon, parts: Parts) -> None:
         roots.start("lost seeds", inspector.follow_lost_seeds())
         roots.start("submissions", consume_submissions(parts, OriginDesk(parts, acquisition)))
         roots.start("intake", consume_intake(parts, IntakeDesk(parts, neighbours)))
-        await _say_ready(daemon, parts)
+        _say_ready(daemon, parts)
     await service.stop()
     await heartbeat.say_stopped(parts)
 
 
-async def _say_ready(daemon: Daemon, parts: Parts) -> None:
+def _say_ready(daemon: Daemon, parts: Parts) -> None:
     parts.board.set_state(DaemonState.READY)
     parts.bus.on_state(lambda state: _follow(parts, state))
-    await parts.say_first(heartbeat.started(parts))
-    daemon.progress("loop", lambda: True)
+    parts.say_first(heartbeat.started(parts))
     daemon.ready(parts.board.sentence)
 
 

@@ -8,6 +8,9 @@ import structlog
 
 from fleetcast.bus.errors import BusError
 from fleetcast.daemons.distributor.parts import Parts, now
+from fleetcast.daemons.distributor.voice import LAST_WORDS_SECONDS
+from fleetcast.daemons.runtime import Daemon, Progress
+from fleetcast.events.envelope import new_event
 from fleetcast.events.payloads import DaemonState, NodeStarted, NodeStopped
 from fleetcast.events.state import NodeStatus
 
@@ -15,6 +18,9 @@ log = structlog.get_logger("fleetcast.distributor.heartbeat")
 
 SETTLE_SECONDS = 0.1
 """Changes within this time share one heartbeat."""
+
+PROOF_SECONDS = 60.0
+"""A beat waits at most for the heartbeat's distance and one request; this much silence means that the loop hangs."""
 
 VERSION = importlib.metadata.version("fleetcast")
 
@@ -42,11 +48,15 @@ def status(parts: Parts) -> NodeStatus:
     )
 
 
-async def beat(parts: Parts) -> None:
-    """Report until cancelled."""
+async def beat(parts: Parts, daemon: Daemon) -> None:
+    """Report until cancelled. Every beat, answered or not, proves to the watchdog that the daemon works."""
+    alive = Progress(PROOF_SECONDS)
+    daemon.progress("heartbeat", alive)
     while True:
         parts.board.changed.clear()
         await _put(parts)
+        alive.made()
+        daemon.status(parts.board.sentence)
         try:
             async with asyncio.timeout(parts.settings.distributor.heartbeat_seconds):
                 await parts.board.changed.wait()
@@ -57,7 +67,13 @@ async def beat(parts: Parts) -> None:
 
 async def _put(parts: Parts) -> None:
     try:
-        await parts.bus.kv_put("fc_nodes", f"{parts.node}.distributor", status(parts).model_dump_json().encode())
+        document = status(parts).model_dump_json().encode()
+        await parts.bus.kv_put(
+            "fc_nodes",
+            f"{parts.node}.distributor",
+            document,
+            deadline_seconds=parts.settings.bus.request_timeout_seconds,
+        )
     except BusError as away:
         log.debug("heartbeat.missed", reason=str(away))
 
@@ -78,4 +94,5 @@ async def say_stopped(parts: Parts) -> None:
     """Last words of an orderly end: the heartbeat says `stopped`, so that nobody waits for this node."""
     parts.board.set_state(DaemonState.STOPPED)
     await _put(parts)
-    await parts.say_first(NodeStopped(**started(parts).model_dump()))
+    stopped = new_event(NodeStopped(**started(parts).model_dump()), source=parts.source)
+    await parts.voice.now(stopped, deadline_seconds=LAST_WORDS_SECONDS)

@@ -135,13 +135,13 @@ class Inspector:
             for file in record.content.files
         ]
 
-    async def _repair(
-        self, kind: Kind, name: str, installed: InstalledVersion, wrong: list[FileVerdict]
-    ) -> None:
+    async def _repair(self, kind: Kind, name: str, installed: InstalledVersion, wrong: list[FileVerdict]) -> None:
         """Take the damaged bytes away and let the goals bring them back from peers."""
         parts = self._parts
         for verdict in wrong:
-            log.error("integrity.failed", model=name, version=installed.version, path=verdict.path, actual=verdict.actual)
+            log.error(
+                "integrity.failed", model=name, version=installed.version, path=verdict.path, actual=verdict.actual
+            )
         await parts.bittorrent.unseed(installed.artifact)
         await self._neighbours.leave(installed.artifact)
         record = await asyncio.to_thread(parts.store.read_record, installed.artifact)
@@ -159,4 +159,4 @@ class Inspector:
                 expected=verdict.expected,
                 actual=verdict.actual,
             )
-            await parts.say_first(fact)
+            parts.say_first(fact)

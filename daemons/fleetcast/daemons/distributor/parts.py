@@ -9,11 +9,11 @@ from datetime import UTC, datetime
 import structlog
 
 from fleetcast.bus import Bus
-from fleetcast.client.spool import SpoolWriter
 from fleetcast.config.settings import Settings
 from fleetcast.daemons.distributor.board import Board
 from fleetcast.daemons.distributor.rules import Offer
 from fleetcast.daemons.distributor.swarm import SwarmBook
+from fleetcast.daemons.distributor.voice import Voice
 from fleetcast.events.envelope import Antecedent, Event, new_event
 from fleetcast.events.payloads import Endpoints, EventRejected, Payload, Wants
 from fleetcast.registry import Registry
@@ -46,7 +46,7 @@ class Parts:
     registry: Registry
     store: Store
     bittorrent: BittorrentTransport
-    spool: SpoolWriter
+    voice: Voice
     endpoints: Endpoints
     board: Board
     swarm: SwarmBook
@@ -76,18 +76,18 @@ class Parts:
         self._sending.add(task)
         task.add_done_callback(self._sending.discard)
 
-    async def say_first(self, payload: Payload) -> None:
+    def say_first(self, payload: Payload) -> None:
         """Publish what follows from no event."""
-        await self.bus.emit(new_event(payload, source=self.source), self.spool)
+        self.voice.say(new_event(payload, source=self.source))
 
-    async def say(self, payload: Payload, *, cause: Antecedent, discriminator: str = "") -> None:
-        """Publish what follows from an event; to the spool when the bus is away."""
-        event = new_event(payload, source=self.source, cause=cause, discriminator=f"{self.node}/{discriminator}")
-        await self.bus.emit(event, self.spool)
+    def say(self, payload: Payload, *, cause: Antecedent, discriminator: str = "") -> None:
+        """Publish what follows from an event."""
+        discriminator = f"{self.node}/{discriminator}"
+        self.voice.say(new_event(payload, source=self.source, cause=cause, discriminator=discriminator))
 
-    async def say_of(self, offer: Offer, payload: Payload, *, discriminator: str) -> None:
+    def say_of(self, offer: Offer, payload: Payload, *, discriminator: str) -> None:
         """Publish what follows from an offer."""
-        await self.say(payload, cause=Follows(offer.cause, offer.correlation), discriminator=discriminator)
+        self.say(payload, cause=Follows(offer.cause, offer.correlation), discriminator=discriminator)
 
     async def reject(self, event: Event, reason: str, **more: str | None) -> None:
         """Say that an event was refused, why, and what to do."""
@@ -96,7 +96,8 @@ class Parts:
         payload = EventRejected(
             event=event.id, subject=event.subject, reason=reason, next_step=next_step, node=self.node, **more
         )
-        await self.bus.emit(new_event(payload, source=self.source, cause=event, key=event.key), self.spool)
+        # Said before the event is ended, so that a crash in between refuses it again rather than in silence.
+        await self.voice.now(new_event(payload, source=self.source, cause=event, key=event.key))
 
 
 def _known(values: Mapping[str, str | None]) -> dict[str, str]:

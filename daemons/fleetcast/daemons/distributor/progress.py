@@ -9,7 +9,6 @@ from fleetcast.daemons.distributor.rules import Offer, RateMeter
 from fleetcast.events.ids import new_ulid
 from fleetcast.events.state import TransferStatus, progress_subject
 from fleetcast.transport.errors import VerificationFailed
-from fleetcast.transport.metainfo import Metainfo
 from fleetcast.transport.pieces import PieceVerifier
 from fleetcast.transport.protocol import Progress
 

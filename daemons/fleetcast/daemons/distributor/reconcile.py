@@ -10,7 +10,15 @@ import structlog
 from fleetcast.bus import Entry, InSync
 from fleetcast.bus.errors import BusError
 from fleetcast.daemons.distributor.parts import Follows, Parts
-from fleetcast.daemons.distributor.rules import Goal, Offer, Urgency, goals, offer_from_event, offer_from_state, remembered
+from fleetcast.daemons.distributor.rules import (
+    Goal,
+    Offer,
+    Urgency,
+    goals,
+    offer_from_event,
+    offer_from_state,
+    remembered,
+)
 from fleetcast.daemons.distributor.shelf import Line, Shelf
 from fleetcast.daemons.distributor.transfers import Transfers, Wanted
 from fleetcast.events import names
@@ -22,6 +30,7 @@ from fleetcast.events.wants import wants
 from fleetcast.transport.errors import StoreError
 
 log = structlog.get_logger("fleetcast.distributor.reconcile")
+
 
 class Reconciler:
     """Owner of the slots and offers that this node has heard of."""
@@ -152,7 +161,7 @@ class Reconciler:
         try:
             await asyncio.to_thread(self._parts.store.activate, slot)
         except StoreError as fault:
-            log.error("slot.activation_failed", model=slot.model, generation=slot.generation, reason=str(fault))
+            log.exception("slot.activation_failed", model=slot.model, generation=slot.generation, reason=str(fault))
             return
         await self._shelf.refresh()
         log.info(
@@ -163,9 +172,9 @@ class Reconciler:
             previous=slot.previous.version if slot.previous else None,
             correlation_id=slot.cause.correlation,
         )
-        await self._say_activated(slot, entry.version, entry.artifact)
+        self._say_activated(slot, entry.version, entry.artifact)
 
-    async def _say_activated(self, slot: SlotState, version: str, artifact: str) -> None:
+    def _say_activated(self, slot: SlotState, version: str, artifact: str) -> None:
         payload = VersionActivated(
             model=slot.model,
             version=version,
@@ -175,4 +184,4 @@ class Reconciler:
             slot="production",
         )
         cause = Follows(slot.cause.event, slot.cause.correlation)
-        await self._parts.say(payload, cause=cause, discriminator=f"{slot.kind}/{slot.generation}")
+        self._parts.say(payload, cause=cause, discriminator=f"{slot.kind}/{slot.generation}")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from fleetcast.events.content import Content, Kind
-from fleetcast.events.payloads import ArtifactAvailable, ManifestEnvelope, MetainfoRef, Origin, Statement, Wants
+from fleetcast.events.payloads import ArtifactAvailable, ManifestEnvelope, MetainfoRef, Origin, Statement
 from fleetcast.events.state import NodeStatus, SlotState, VersionState
 from fleetcast.events.wants import wants
 
@@ -218,5 +218,3 @@ class RateMeter:
 def data_set_version(dataset_id: str | None, artifact: str) -> str:
     """The version of a data set: the id that its export gave it, else the first 16 digits of its artifact."""
     return dataset_id or artifact[:16]
-
-

@@ -41,9 +41,7 @@ class SwarmBook:
         for gone in self._by_heartbeat.get(status.node, frozenset()) - holds - fetches:
             self.forget(gone, status.node)
         self._by_heartbeat[status.node] = holds | fetches
-        return frozenset(
-            a for a in holds | fetches if self.note(a, status.node, status.endpoints, complete=a in holds)
-        )
+        return frozenset(a for a in holds | fetches if self.note(a, status.node, status.endpoints, complete=a in holds))
 
     def forget(self, artifact: str, node: str) -> None:
         self._members.get(artifact, {}).pop(node, None)

@@ -81,7 +81,7 @@ class Transfers:
                 # load will never load.
                 if not isinstance(refused, VerificationFailed):
                     self._refused[offer.artifact] = str(refused)
-                    log.error("transfer.refused", version=offer.version, reason=str(refused))
+                    log.exception("transfer.refused", version=offer.version, reason=str(refused))
                     return
             except BusError as away:
                 log.warning("transfer.waiting", version=offer.version, reason=str(away))

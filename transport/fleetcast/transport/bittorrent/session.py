@@ -378,12 +378,13 @@ def _settings(start: Start, port: int) -> dict[str, Any]:
         "upload_rate_limit": min(start.upload_limit, MAX_RATE),
         "hashing_threads": max(1, min(4, (os.cpu_count() or 2) // 2)),
         "alert_queue_size": ALERT_QUEUE,
-        # Peer and block categories would cost the one network thread its time.
+        # Not blocks and connections: they would cost the one network thread its time. `peer` brings bans.
         "alert_mask": (
             lt.alert_category.error
             | lt.alert_category.status
             | lt.alert_category.storage
             | lt.alert_category.piece_progress
+            | lt.alert_category.peer
         ),
     }
 

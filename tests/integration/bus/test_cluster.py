@@ -1,0 +1,150 @@
+"""Three servers: elections, lost quorum, lost members."""
+
+import asyncio
+import signal
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from fleetcast.bus import Bus, BusState, Entry, InSync, connect, declare
+from fleetcast.bus.server import LocalServer
+from fleetcast.bus.streams import STREAMS
+from fleetcast.bus.testing import Cluster, fast_settings, nats_cluster
+from fleetcast.events.envelope import Event, new_event
+from fleetcast.events.payloads import ModelPromoted
+
+pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(120)]
+
+EVENTS_ONLY = [spec for spec in STREAMS if spec.name in {"FC_REGISTRY", "FC_EVENTS"}]
+
+
+@pytest_asyncio.fixture
+async def cluster(tmp_path: Path) -> AsyncIterator[Cluster]:
+    async with nats_cluster(tmp_path / "nats", 3) as running:
+        yield running
+
+
+@pytest_asyncio.fixture
+async def bus(cluster: Cluster) -> AsyncIterator[Bus]:
+    settings = fast_settings(cluster.url, replicas=3, publish_deadline_seconds=60, request_timeout_seconds=3)
+    async with connect(settings, node="n1", daemon="test") as made:
+        await declare(made, 3, EVENTS_ONLY)
+        yield made
+
+
+def promoted(version: int) -> Event:
+    return new_event(ModelPromoted(model="m", version=str(version), path="/m.pt", node="n1"), source="/test")
+
+
+async def leader(bus: Bus, cluster: Cluster) -> LocalServer:
+    info = await bus.js.api("STREAM.INFO.FC_EVENTS")
+    return cluster.member(info["cluster"]["leader"])
+
+
+async def until_state(bus: Bus, state: BusState, seconds: float) -> float:
+    began, reached = time.monotonic(), asyncio.Event()
+    bus.on_state(lambda new: reached.set() if new is state else None)
+    if bus.state is not state:
+        await asyncio.wait_for(reached.wait(), seconds)
+    return time.monotonic() - began
+
+
+async def test_publishing_goes_on_when_the_leader_is_killed_and_nothing_acknowledged_is_lost(
+    bus: Bus, cluster: Cluster
+) -> None:
+    acknowledged: list[str] = []
+    ending = asyncio.Event()
+
+    async def publisher(first: int) -> None:
+        while not ending.is_set():
+            event = promoted(first)
+            await bus.publish(event)
+            acknowledged.append(event.id)
+
+    async with asyncio.TaskGroup() as group:
+        for n in range(4):
+            group.create_task(publisher(n))
+        await asyncio.sleep(0.3)
+        victim = await leader(bus, cluster)
+        await victim.kill_async()
+        before = len(acknowledged)
+        async with asyncio.timeout(60):
+            while len(acknowledged) < before + 20:
+                await asyncio.sleep(0.05)
+        ending.set()
+    await victim.start_async()
+    await cluster.wait_ready()
+
+    stored = [entry.headers["Nats-Msg-Id"] async for entry in bus.tail("FC_EVENTS", [])]
+    assert set(acknowledged) <= set(stored)
+    assert len(stored) == len(set(stored))
+
+
+async def test_a_lost_quorum_is_degraded_although_every_server_calls_itself_connected(
+    bus: Bus, cluster: Cluster
+) -> None:
+    await until_state(bus, BusState.READY, 10)
+    stopped = cluster.members[:2] if bus.wire.link.server == cluster.members[2].url else cluster.members[1:]
+    stopped = tuple(m for m in cluster.members if m.url != bus.wire.link.server)[:2]
+    for member in stopped:
+        member.send_signal(signal.SIGSTOP)
+    try:
+        assert await until_state(bus, BusState.DEGRADED, 30) < 30
+    finally:
+        for member in stopped:
+            member.send_signal(signal.SIGCONT)
+
+    await until_state(bus, BusState.READY, 60)
+
+
+async def test_a_watch_outlives_the_member_that_held_its_consumer(bus: Bus, cluster: Cluster) -> None:
+    seen: asyncio.Queue[Entry | InSync] = asyncio.Queue()
+
+    async def follow() -> None:
+        async for item in bus.watch("FC_EVENTS", ["fc.ev.>"]):
+            seen.put_nowait(item)
+
+    async def until_data(text: str) -> None:
+        while True:
+            item = await seen.get()
+            if isinstance(item, Entry) and text.encode() in item.data:
+                return
+
+    following = asyncio.create_task(follow())
+    try:
+        await bus.publish(promoted(1))
+        await asyncio.wait_for(until_data('"version":"1"'), 20)
+        [name] = (await bus.js.api("CONSUMER.NAMES.FC_EVENTS"))["consumers"]
+        info = await bus.js.api(f"CONSUMER.INFO.FC_EVENTS.{name}")
+        holder = cluster.member(info["cluster"]["leader"])
+        await holder.kill_async()
+        await bus.publish(promoted(2))
+        await asyncio.wait_for(until_data('"version":"2"'), 45)
+    finally:
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+
+
+async def test_a_workstation_does_not_take_the_replicas_of_a_fleet(bus: Bus) -> None:
+    changes = await declare(bus, 1, EVENTS_ONLY)
+
+    assert {("FC_REGISTRY", "kept"), ("FC_EVENTS", "kept")} == {(c.name, c.action) for c in changes}
+    assert (await bus.js.api("STREAM.INFO.FC_EVENTS"))["config"]["num_replicas"] == 3
+
+
+async def test_daemons_that_start_together_with_the_cluster_find_it(tmp_path: Path, cluster: Cluster) -> None:
+    for member in cluster.members:
+        await member.kill_async()
+
+    async def begin(n: int) -> None:
+        settings = fast_settings(cluster.url, replicas=3)
+        async with connect(settings, node=f"n{n}", daemon="test") as made:
+            await declare(made, 3, EVENTS_ONLY)
+
+    beginning = [asyncio.create_task(begin(n)) for n in range(3)]
+    for member in cluster.members:
+        await asyncio.to_thread(member.launch)
+    await asyncio.wait_for(asyncio.gather(*beginning), 60)

@@ -1,0 +1,149 @@
+"""Core messages, requests, services."""
+
+import asyncio
+import json
+import time
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from fleetcast.bus import Bus, BusState, Message, Service, ServiceError
+from fleetcast.bus.errors import BusTimeout, NoResponder, ServiceFailed
+from fleetcast.bus.server import LocalServer
+
+pytestmark = pytest.mark.asyncio
+
+OpenBus = Callable[..., Awaitable[Bus]]
+
+
+async def test_whoever_listens_hears_what_is_sent_until_they_stop(bus: Bus) -> None:
+    heard: asyncio.Queue[Message] = asyncio.Queue()
+    stop = await bus.listen("fc.progress.*", heard.put_nowait)
+
+    assert await bus.send("fc.progress.n1", b"50 %") is True
+    message = await asyncio.wait_for(heard.get(), 5)
+    await stop()
+    await bus.send("fc.progress.n1", b"60 %")
+    await bus.rtt()
+
+    assert (message.subject, message.data) == ("fc.progress.n1", b"50 %")
+    assert heard.empty()
+
+
+async def test_a_listener_that_fails_goes_on_listening(bus: Bus) -> None:
+    heard: asyncio.Queue[bytes] = asyncio.Queue()
+
+    def listen(message: Message) -> None:
+        if message.data == b"bad":
+            raise ValueError("a fault of the listener")
+        heard.put_nowait(message.data)
+
+    await bus.listen("x", listen)
+    await bus.send("x", b"bad")
+    await bus.send("x", b"good")
+
+    assert await asyncio.wait_for(heard.get(), 5) == b"good"
+
+
+async def test_nobody_to_ask_is_told_apart_from_no_answer(bus: Bus) -> None:
+    await bus.listen("mute", lambda message: None)
+    began = time.monotonic()
+
+    with pytest.raises(NoResponder):
+        await bus.request("nobody", b"", timeout_seconds=5)
+    assert time.monotonic() - began < 1
+    with pytest.raises(BusTimeout):
+        await bus.request("mute", b"", timeout_seconds=0.1)
+    assert await bus.request_many("nobody", b"", timeout_seconds=5) == []
+
+
+def service(node: str) -> Service:
+    async def status(data: bytes) -> bytes:
+        return json.dumps({"node": node, "asked": data.decode()}).encode()
+
+    async def refuse(data: bytes) -> bytes:
+        raise ServiceError(409, "not while\ndraining")
+
+    async def fail(data: bytes) -> bytes:
+        raise KeyError("a fault")
+
+    return Service(
+        name="fleetcast-distributor",
+        version="0.1.0",
+        description="test",
+        metadata={"daemon": "distributor"},
+        endpoints={
+            "status": ("fc.svc.distributor.status", status),
+            "refuse": ("fc.svc.distributor.refuse", refuse),
+            "fail": ("fc.svc.distributor.fail", fail),
+        },
+        data=lambda: {"transfers": 2},
+    )
+
+
+async def test_every_node_answers_a_question_to_all(bus: Bus, open_bus: OpenBus) -> None:
+    nodes = [bus, await open_bus("n2"), await open_bus("n3")]
+    for each in nodes:
+        await each.serve(service(each.node))
+        await each.rtt()
+    began = time.monotonic()
+
+    answers = await bus.request_many("fc.svc.distributor.status", b"x", timeout_seconds=5, expect=3)
+
+    assert {"n1", "n2", "n3"} == {json.loads(a)["node"] for a in answers}
+    assert time.monotonic() - began < 2
+    # Without an expectation, the silence after the last answer ends it.
+    assert len(await bus.request_many("fc.svc.distributor.status", b"x", timeout_seconds=5)) == 3
+
+
+async def test_errors_of_a_service_reach_who_asked_with_code_and_reason(bus: Bus) -> None:
+    await bus.serve(service("n1"))
+
+    with pytest.raises(ServiceFailed, match="not while draining") as refused:
+        await bus.request("fc.svc.distributor.refuse", b"")
+    assert refused.value.code == 409
+    with pytest.raises(ServiceFailed, match="KeyError") as failed:
+        await bus.request("fc.svc.distributor.fail", b"")
+    assert failed.value.code == 500
+    assert await bus.request_many("fc.svc.distributor.fail", b"", timeout_seconds=2, expect=1) == []
+
+
+async def test_a_service_shows_itself_to_the_services_protocol(bus: Bus) -> None:
+    running = await bus.serve(service("n1"))
+    await bus.request("fc.svc.distributor.status", b"")
+    with pytest.raises(ServiceFailed):
+        await bus.request("fc.svc.distributor.refuse", b"")
+
+    for suffix in ("", ".fleetcast-distributor", f".fleetcast-distributor.{running.id}"):
+        ping = json.loads(await bus.request(f"$SRV.PING{suffix}", b""))
+        assert ("io.nats.micro.v1.ping_response", "fleetcast-distributor", running.id, "0.1.0") == (
+            ping["type"],
+            ping["name"],
+            ping["id"],
+            ping["version"],
+        )
+    info = json.loads(await bus.request("$SRV.INFO", b""))
+    stats = json.loads(await bus.request("$SRV.STATS", b""))
+
+    assert info["metadata"] == {"node": "n1", "daemon": "distributor"}
+    assert {"fc.svc.distributor.status", "fc.svc.distributor.refuse", "fc.svc.distributor.fail"} == {
+        endpoint["subject"] for endpoint in info["endpoints"]
+    }
+    counts = {e["name"]: (e["num_requests"], e["num_errors"], e["last_error"]) for e in stats["endpoints"]}
+    assert counts == {"status": (1, 0, ""), "refuse": (1, 1, "409:not while draining"), "fail": (0, 0, "")}
+    assert stats["endpoints"][0]["data"] == {"transfers": 2}
+
+
+async def test_a_service_answers_again_after_a_restart_and_no_more_after_its_stop(
+    bus: Bus, server: LocalServer
+) -> None:
+    running = await bus.serve(service("n1"))
+    ready = asyncio.Event()
+    bus.on_state(lambda state: ready.set() if state is BusState.READY else None)
+    await server.restart_async()
+    await asyncio.wait_for(ready.wait(), 10)
+
+    assert await bus.request("fc.svc.distributor.status", b"")
+    await running.stop()
+    with pytest.raises(NoResponder):
+        await bus.request("fc.svc.distributor.status", b"")
