@@ -1,4 +1,4 @@
-"""`fleetcast bench idle`: resident memory of one distributor with all its processes, idle and during a 1 GiB transfer."""
+"""`fleetcast bench idle`: resident memory of a distributor with all its processes, idle and during a 1 GiB transfer."""
 
 import asyncio
 import contextlib

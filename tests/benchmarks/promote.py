@@ -1,7 +1,7 @@
 """`fleetcast bench promote`: from an event to the first byte and to the installed file, 64 MB, three nodes on loopback.
 
-Distributors are up for more than ten seconds and promotions come at random phases of libtorrent's one-second tick, which
-is what a naive design waits for.
+Distributors are up for more than ten seconds and promotions come at random phases of libtorrent's one-second tick,
+which is what a naive design waits for.
 """
 
 import asyncio
@@ -71,7 +71,7 @@ def main() -> int:
         "bytes": SIZE,
         "nodes": 3,
         "promotions": given.runs,
-        "first_byte": "artifact.available published -> first piece read back on a receiver (an upper bound of the first byte)",
+        "first_byte": "artifact.available published -> first piece read back on a receiver (an upper bound)",
         "installed": "model.promoted published -> current points to it on all three nodes",
     }
     report = Report("promote", conditions)

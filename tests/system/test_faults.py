@@ -245,7 +245,7 @@ async def test_a_full_disk_fails_one_transfer_keeps_the_old_version_and_heals(tm
         await f.until("the transfer fails", lambda: node.logged("transfer.failed"))
         assert f.current("m")["node-2"] == "1"
         assert "no room" in str(node.logged("transfer.failed")[0]["reason"])
-        subprocess.run(["mount", "-o", "remount,size=64m", str(small_disk)], check=True)
+        await asyncio.to_thread(subprocess.run, ["mount", "-o", "remount,size=64m", str(small_disk)], check=True)
         await f.until_served("m", "2", seconds=60)
 
 

@@ -116,6 +116,7 @@ def test_bad_bytes_whose_blob_was_lost_are_taken_away_at_the_start(workplace: Wo
 
 def test_quarantine_keeps_the_newest_bytes_within_its_bound(workplace: Workplace) -> None:
     store = workplace.again(quarantine_bytes=250)
+    workplace.data.mkdir()
     cases = []
     for number in range(4):
         place = workplace.data / f"bad-{number}"
@@ -127,6 +128,7 @@ def test_quarantine_keeps_the_newest_bytes_within_its_bound(workplace: Workplace
 
 def test_reason_outlives_bytes_that_are_more_than_the_bound(workplace: Workplace) -> None:
     store = workplace.again(quarantine_bytes=50)
+    workplace.data.mkdir()
     place = workplace.data / "bad"
     place.write_bytes(b"x" * 100)
     case = store.quarantine(place, "failed")
@@ -136,6 +138,7 @@ def test_reason_outlives_bytes_that_are_more_than_the_bound(workplace: Workplace
 
 def test_only_files_of_the_data_folder_can_be_put_into_quarantine(workplace: Workplace) -> None:
     outside = workplace.publish("m.bin", b"x")
+    workplace.data.mkdir()
     with pytest.raises(PathRefused):
         workplace.store.quarantine(outside, "failed")
     with pytest.raises(PathRefused):

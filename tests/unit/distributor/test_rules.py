@@ -66,19 +66,19 @@ def slot(
 def test_what_is_served_comes_first_and_what_a_rollback_needs_comes_last() -> None:
     found = goals(slot(("2", B), previous=("1", A), canary=("3", C)), [offer("4", D, 20)])
 
-    assert [("2", Urgency.PRODUCTION), ("3", Urgency.CANARY), ("4", Urgency.OFFERED), ("1", Urgency.PREVIOUS)] == [
+    assert [
         (g.version, g.urgency) for g in found
-    ]
+    ] == [("2", Urgency.PRODUCTION), ("3", Urgency.CANARY), ("4", Urgency.OFFERED), ("1", Urgency.PREVIOUS)]
 
 
 def test_a_version_superseded_while_the_node_was_away_is_not_a_goal() -> None:
     found = goals(slot(("3", C), previous=("2", B), sequence=10), [offer("1", A, 5)])
 
-    assert ["3", "2"] == [g.version for g in found]
+    assert [g.version for g in found] == ["3", "2"]
 
 
 def test_an_offer_is_a_goal_before_any_slot_names_it() -> None:
-    assert ["1"] == [g.version for g in goals(None, [offer("1", A, 1)])]
+    assert [g.version for g in goals(None, [offer("1", A, 1)])] == ["1"]
 
 
 def test_only_the_newest_offers_are_remembered_one_per_version() -> None:
@@ -87,7 +87,7 @@ def test_only_the_newest_offers_are_remembered_one_per_version() -> None:
         held = remembered(held, offer(str(n), A, n + 1))
     held = remembered(held, offer("5", B, 9))
 
-    assert [("3", A), ("4", A), ("5", B)] == [(o.version, o.artifact) for o in held]
+    assert [(o.version, o.artifact) for o in held] == [("3", A), ("4", A), ("5", B)]
     assert len(held) == RECENT_OFFERS
 
 

@@ -63,7 +63,7 @@ def test_complete_members_are_named_first() -> None:
     book.take_notice(notice("n1"))
     book.take_notice(notice("n2", complete=True))
 
-    assert ["n2", "n1"] == [s.node for s in book.sources(A)]
+    assert [s.node for s in book.sources(A)] == ["n2", "n1"]
     assert book.holders(A) == {"n2"}
 
 
@@ -81,7 +81,7 @@ def test_a_heartbeat_repairs_what_messages_missed() -> None:
 
     assert book.take_heartbeat(heartbeat("n1", A)) == {A}
     assert book.take_heartbeat(heartbeat("n1", A)) == frozenset()
-    assert ["n1"] == [s.node for s in book.sources(A)]
+    assert [s.node for s in book.sources(A)] == ["n1"]
     book.take_heartbeat(heartbeat("n1"))
     assert book.sources(A) == ()
 

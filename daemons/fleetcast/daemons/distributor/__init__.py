@@ -1,5 +1,5 @@
-"""The distributor: runs on every node, offers what this node publishes, fetches what it wants, installs it verified, and
-moves its pointers by slot orders. `rules` decides; the other modules connect it to bus, store and transports.
+"""The distributor: runs on every node, offers what this node publishes, fetches what it wants, installs it verified,
+and moves its pointers by slot orders. `rules` decides; the other modules connect it to bus, store and transports.
 
 Here belongs how content reaches nodes. What shall be served is decided by the registry, never here.
 """

@@ -56,10 +56,14 @@ class Board:
     def sentence(self) -> str:
         """One line for `systemctl status`."""
         count = sum(len(m.installed) for m in self.models)
-        held = f"{count} version{'' if count == 1 else 's'} of {len(self.models)} model{'' if len(self.models) == 1 else 's'}"
+        held = f"{_counted(count, 'version')} of {_counted(len(self.models), 'model')}"
         if not self._active:
             return f"{held}, no transfer"
         first = next(iter(self._active.values()))
         percent = 100 * first.bytes_done // max(1, first.bytes_total)
         rate = first.rate_bytes_per_second / 1e6
         return f"{held}, {len(self._active)} transfer(s): {first.model}@{first.version} {percent} % {rate:.0f} MB/s"
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -1,4 +1,4 @@
-"""Forwards what jobs and daemons on this node left in the spool: at least once, in order, with the ids they were given."""
+"""Forwards what jobs and daemons on this node left in the spool: at least once, in order, with their own ids."""
 
 import asyncio
 import itertools

@@ -216,7 +216,7 @@ class OriginDesk:
             ahead = outcome.state.production
             await self._parts.reject(
                 event,
-                f"{asked.name}@{offer.version} was installed but is not served: a promotion published after this one won",
+                f"{asked.name}@{offer.version} was installed but is not served: a later promotion won",
                 winner=f"{asked.name}@{ahead.version}, generation {outcome.state.generation}",
                 next_step=f"to serve it all the same, publish model.promoted for {asked.name} {offer.version} again",
             )

@@ -75,6 +75,8 @@ class Folder:
 
     def enter(self, name: str, *, create: bool = False) -> "Folder":
         """Open a folder in this one; one that was created lasts."""
+        if name in {"", ".", ".."} or "/" in name:
+            raise PathRefused(f"{name!r} is not the name of a folder in {self.path}")
         if create:
             with contextlib.suppress(FileExistsError):
                 os.mkdir(name, FOLDER_MODE, dir_fd=self.fd)
