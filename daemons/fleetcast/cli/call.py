@@ -10,7 +10,6 @@ from typing import Annotated, Any, Concatenate
 import typer
 
 from fleetcast.cli.output import Output
-from fleetcast.cli.problems import Exit
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document (or JSON lines) on stdout.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an unexpected error.")]
@@ -37,7 +36,7 @@ class Call:
 
 
 _CONTEXT = inspect.Parameter("context_", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
-Body = Callable[Concatenate[Call, ...], Exit]
+Body = Callable[Concatenate[Call, ...], int]
 _SHARED: tuple[tuple[str, Any, Any], ...] = (("json", Json, False), ("debug", Debug, False))
 _CONNECTING: tuple[tuple[str, Any, Any], ...] = (
     ("config", Config, None),
@@ -49,7 +48,7 @@ _CONNECTING: tuple[tuple[str, Any, Any], ...] = (
 def command(app: typer.Typer, name: str, *, panel: str | None = None, connects: bool = True) -> Callable[[Body], Body]:
     """Register a function as a command of *app*.
 
-    The function takes a `Call` and its own parameters and returns an `Exit`; the options of every command are added
+    The function takes a `Call` and its own parameters and returns the exit code; the options of every command are added
     to what the parser sees, so that they are spelled and explained alike everywhere.
 
     Args:

@@ -47,7 +47,8 @@ class Target:
 
 
 def target(call: Call) -> Target:
-    """Settings by the usual rules; where they leave NATS at its default and no file was read, a running `up`.
+    """Settings by the usual rules. Where no file was read, a running `up` is meant when nothing says where NATS is, or
+    what is said is its address: then its settings hold, with its first node as this one.
 
     Raises:
         ConfigError: the settings are wrong.
@@ -55,15 +56,18 @@ def target(call: Call) -> Target:
     """
     flags: dict[str, object] = {"bus.url": call.server}
     loaded = load(call.config, env=environment(call), flags=flags)
-    if not _says_nothing(loaded):
-        return Target(loaded)
-    found = running_ups()
-    if not found:
-        return Target(loaded)
-    if len(found) > 1:
-        configs = "  or  ".join(f"--config {up.config}" for up in found)
+    up = _running_up(loaded) if loaded.file is None else None
+    return Target(load(up.config, env=environment(call), flags=flags), up) if up else Target(loaded)
+
+
+def _running_up(loaded: Loaded) -> RunningUp | None:
+    running = running_ups()
+    if loaded.origins["bus.url"].kind != "default":
+        return next((up for up in running if up.url == loaded.settings.bus.url), None)
+    if len(running) > 1:
+        configs = "  or  ".join(f"--config {up.config}" for up in running)
         raise usage("several `fleetcast up` are running", why="which one is meant cannot be told", next_step=configs)
-    return Target(load(found[0].config, env=environment(call), flags=flags), found[0])
+    return running[0] if running else None
 
 
 def environment(call: Call) -> dict[str, str]:

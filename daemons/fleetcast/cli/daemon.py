@@ -5,7 +5,7 @@ from importlib import import_module
 
 from fleetcast.cli.call import Call
 from fleetcast.cli.connection import environment
-from fleetcast.cli.problems import Exit, usage
+from fleetcast.cli.problems import usage
 from fleetcast.config.loader import load
 from fleetcast.config.settings import Settings
 
@@ -13,7 +13,7 @@ DAEMONS = {"distributor": "fleetcast.daemons.distributor"}
 """Packages by daemon; each has `main(settings) -> int`."""
 
 
-def run(call: Call, daemon: str) -> Exit:
+def run(call: Call, daemon: str) -> int:
     """Run *daemon* until it is told to stop; its exit code is ours.
 
     A daemon never looks for a running `up`: which fleet it belongs to is said by its settings alone.
@@ -22,4 +22,4 @@ def run(call: Call, daemon: str) -> Exit:
         raise usage(f"no daemon is called {daemon!r}", why=f"there is {', '.join(DAEMONS)}")
     flags: dict[str, object] = {"bus.url": call.server}
     main: Callable[[Settings], int] = import_module(DAEMONS[daemon]).main
-    return Exit(main(load(call.config, env=environment(call), flags=flags).settings))
+    return main(load(call.config, env=environment(call), flags=flags).settings)

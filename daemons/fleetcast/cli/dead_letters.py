@@ -19,8 +19,7 @@ def list_all(call: Call) -> Exit:
     letters = run_async(_read(target(call)))
     call.out.document({"dead_letters": [_document(letter) for letter in letters]})
     rows = [
-        (each.sequence, f"{each.at:%Y-%m-%d} {clock(each.at)}", each.subject, each.consumer, each.attempts, each.reason)
-        for each in letters
+        (each.sequence, clock(each.at), each.subject, each.consumer, each.attempts, each.reason) for each in letters
     ]
     call.out.show(table(("NUMBER", "SINCE", "SUBJECT", "CONSUMER", "TRIES", "REASON"), rows, right=(0, 4)))
     if letters:

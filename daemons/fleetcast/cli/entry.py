@@ -17,7 +17,9 @@ def run(argv: Sequence[str]) -> int:
     arguments = list(argv)
     options = arguments[: arguments.index("--")] if "--" in arguments else arguments
     output, debug = Output("--json" in options), "--debug" in options
-    signal.signal(signal.SIGTERM, _on_sigterm)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, _on_sigterm)
     try:
         return _invoke(arguments, output)
     except Problem as problem:

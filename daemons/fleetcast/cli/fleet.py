@@ -103,7 +103,7 @@ class Rollout:
 
 
 def received(transfer: TransferStatus) -> int:
-    """Bytes that a transfer has for sure: pieces are proven as they arrive, and a transport's own count may lag behind."""
+    """Bytes that a transfer has: pieces are proven as they arrive, and a transport's own count may lag behind."""
     return max(transfer.bytes_done, transfer.bytes_verified)
 
 
@@ -141,6 +141,8 @@ def _reason_to_wait(node: NodeView, slot: SlotState, version: str) -> str | None
         return None
     if not node.alive:
         return f"{node.state}, last heard {duration(node.age_seconds)} ago"
+    if held is not None and any(each.version == version for each in held.installed):
+        return "has it, and is about to serve it"
     for transfer in node.status.transfers:
         if transfer.model == slot.model and transfer.version == version and transfer.state not in DONE:
             done = f"{transfer.state} {percent(received(transfer), transfer.bytes_total)} %"

@@ -30,6 +30,10 @@ def sources(bytes_by_source: Mapping[str, int]) -> str:
     return ", ".join(f"{size(count)} from {node}" for node, count in ordered)
 
 
+_NOT_FETCHED = {"origin": "of its own", "local": "that were here already", "none": "that were here already"}
+"""Words for installs that needed no transfer."""
+
+
 @singledispatch
 def _tell(payload: p.Payload, source: str) -> str:
     return f"{source}: {payload}"
@@ -87,8 +91,8 @@ def _reserved(payload: p.VersionReserved, _source: str) -> str:
 @_tell.register
 def _installed(payload: p.VersionInstalled, _source: str) -> str:
     checks = f"size {payload.checks.size}, sha256 {payload.checks.sha256}, format {payload.checks.format}"
-    amount = f"{size(payload.bytes)} by {payload.transport} in {duration(payload.seconds)}"
-    return f"{payload.node} installed {payload.model}@{payload.version}, {amount}; {checks}"
+    way = _NOT_FETCHED.get(payload.transport) or f"by {payload.transport} in {duration(payload.seconds)}"
+    return f"{payload.node} installed {payload.model}@{payload.version}, {size(payload.bytes)} {way}; {checks}"
 
 
 @_tell.register

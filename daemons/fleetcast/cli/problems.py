@@ -71,7 +71,7 @@ def timed_out(what: str, *, why: str = "", next_step: str = "", details: Mapping
 
 
 class Terminated(BaseException):
-    """SIGTERM arrived. Not an Exception: nothing may swallow it on the way out."""
+    """SIGTERM or SIGHUP arrived. Not an Exception: nothing may swallow it on the way out."""
 
 
 class PipeClosed(BaseException):

@@ -20,6 +20,9 @@ from fleetcast.cli.transfers import ENDED, transfer_table
 from fleetcast.cli.transfers import document as transfer_document
 from fleetcast.cli.units import duration
 
+MATRIX_NODES = 8
+"""Up to so many nodes have a column each in the table of models."""
+
 
 def run(call: Call, *, watch: bool) -> Exit:
     """Show the fleet once, or redraw it with *watch*."""
@@ -76,14 +79,16 @@ def _node_row(node: NodeView) -> Sequence[object]:
 
 
 def _model_table(rollouts: Sequence[Rollout], nodes: Sequence[NodeView]) -> RenderableType:
-    columns = ("MODEL", "VERSION", "GENERATION", "SERVED BY", *(node.name for node in nodes))
+    """Models and nodes as a matrix; where that would be too wide, only the nodes that are behind are named."""
+    matrix = len(nodes) <= MATRIX_NODES
+    columns = ("MODEL", "VERSION", "GENERATION", "SERVED BY", *([n.name for n in nodes] if matrix else ["NOT YET ON"]))
     rows = [
         (
             each.model,
             each.version,
             each.generation,
             f"{len(each.ready)} of {each.wanted}",
-            *(_on(each, node) for node in nodes),
+            *([_on(each, node) for node in nodes] if matrix else [", ".join(w.node for w in each.waiting) or "-"]),
         )
         for each in rollouts
     ]

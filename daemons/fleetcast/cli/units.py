@@ -66,7 +66,9 @@ def moment(text: str) -> datetime:
     return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
 
 
-def clock(at: datetime) -> str:
-    """Local wall clock with milliseconds, as log lines show it."""
+def clock(at: datetime, now: datetime | None = None) -> str:
+    """Local wall clock with milliseconds, and the date when it is not today's."""
     local = at.astimezone()
-    return f"{local:%H:%M:%S}.{local.microsecond // 1000:03d}"
+    today = (now or datetime.now(UTC)).astimezone().date()
+    day = "" if local.date() == today else f"{local:%Y-%m-%d} "
+    return f"{day}{local:%H:%M:%S}.{local.microsecond // 1000:03d}"

@@ -182,14 +182,19 @@ class Registry:
             BusUnavailable: not before the publish deadline; calling again is safe.
         """
 
+        written = False
+
         async def attempt() -> Reserved:
+            nonlocal written
             subject = version_subject(state.model, state.version, state.content.kind)
             found = await self._find(subject, VersionState)
             decision = rules.decide_reservation(found.value, state)
             if decision.created:
                 message = BatchMessage(subject, rules.dump(state), found.sequence)
+                written = True
                 await self._commit(self._reserved(state, message, request, actor))
-            return decision
+            # An earlier attempt of this call may have been stored although its answer was lost.
+            return Reserved(decision.state, created=decision.created or (written and found.value == state))
 
         return await self._until_settled(state.model, attempt)
 

@@ -1,4 +1,4 @@
-"""Consuming by the handler contract (DESIGN section 4): no message is lost, none blocks the others, none is handled
+"""Consuming by the handler contract (`fleetcast.bus.consume`): no message is lost, none blocks the others, none is handled
 twice by one process at the same time."""
 
 import asyncio
@@ -214,18 +214,17 @@ class Consumption:
             self._log.info("ack.lost", reason=str(e))
 
     async def _handle(self, work: _Work) -> None:
+        outcome: Outcome | None = None
         try:
             outcome = await self._call(work)
-            await finish(self._settle(work, outcome))
-        except asyncio.CancelledError:
-            if self._ledger_has(work):
-                await self._settle(work, Again(0.0, "stopped"))
-            raise
         finally:
+            # None: this consumer is stopped; another one takes the message over at once.
+            await finish(self._settle(work, outcome or self._when_stopped(work)))
             self._slots.give()
 
-    def _ledger_has(self, work: _Work) -> bool:
-        return not self._ledger.is_done(work.sequence) and not work.confirmed
+    def _when_stopped(self, work: _Work) -> Outcome:
+        stopped = asyncio.CancelledError("the daemon was stopped")
+        return decide(stopped, attempt=0, confirmed=True, spec=self._spec) if work.confirmed else Again(0.0, "stopped")
 
     async def _call(self, work: _Work) -> Outcome:
         keeper = asyncio.create_task(self._keep_alive(work.sequence), name=f"keep-{work.sequence}")

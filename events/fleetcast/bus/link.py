@@ -53,7 +53,9 @@ ErrorCallback = Callable[[Exception], None]
 
 def _to_message(msg: Msg) -> Message:
     headers = {str(getattr(k, "value", k)): v for k, v in (msg.headers or {}).items()}
-    status = headers.pop("Status", "") if not msg.data else ""
+    # nats-py makes a header of the server's status line. Somebody's stored message may have a header of that name:
+    # it comes with a reply subject, a status never does.
+    status = headers.pop("Status", "") if not msg.data and not msg.reply else ""
     description = headers.pop("Description", "") if status else ""
     return Message(
         msg.subject, msg.data, msg.reply, headers, int(status) if status.isdigit() else None, description.strip()

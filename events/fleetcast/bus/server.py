@@ -105,9 +105,9 @@ class ClusterPlace:
 def render_config(
     *, name: str, store: Path, host: str, port: int, http_port: int, cluster: ClusterPlace | None = None
 ) -> str:
-    """The configuration of DESIGN section 4: fsync before every acknowledgement, strict API, old flow control.
+    """What every server of a fleet needs: fsync before every acknowledgement, strict API, old flow control.
 
-    `js_ack_fc_v2` stays off because older clients of the same fleet die of it (research: reliability, 2.2).
+    `js_ack_fc_v2` stays off because older clients of the same fleet die of it.
     """
     lines = [
         f"server_name: {json.dumps(name)}",

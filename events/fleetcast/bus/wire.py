@@ -49,7 +49,7 @@ def parse_version(text: str) -> tuple[int, int, int]:
 
 
 def check_version(text: str) -> None:
-    """Refuse servers whose fsync faults are not repaired (research: several were, only in 2.15.1).
+    """Refuse servers whose fsync faults are not repaired (several were, only in 2.15.1).
 
     Raises:
         ServerTooOld: with the next step.
@@ -69,6 +69,7 @@ class Listening:
     subject: str
     queue: str
     callback: Callback
+    link: Link | None = None
     stop_current: Callable[[], Awaitable[None]] | None = None
 
 
@@ -153,8 +154,7 @@ class Wire:
 
     async def _adopt(self, link: Link) -> None:
         await link.subscribe(f"{self.inbox}.*", "", self._route)
-        for listening in list(self._listening):
-            listening.stop_current = await link.subscribe(listening.subject, listening.queue, listening.callback)
+        await self._attach_all(link)
         if link.lost.done():
             raise ConnectionLost(link.lost.result())
         link.on_lost = lambda: self._dropped(link)
@@ -166,6 +166,20 @@ class Wire:
         self._lost.clear()
         self._connected.set()
         self.on_change(True)
+        # Whoever began to listen while the others were being attached saw no connection yet.
+        await self._attach_all(link)
+
+    async def _attach_all(self, link: Link) -> None:
+        for listening in tuple(self._listening):
+            if listening.link is not link:
+                await self._attach(listening, link)
+
+    async def _attach(self, listening: Listening, link: Link) -> None:
+        listening.link = link
+        stop = await link.subscribe(listening.subject, listening.queue, listening.callback)
+        listening.stop_current = stop
+        if listening not in self._listening:
+            await stop()
 
     def _learn(self, link: Link) -> None:
         userinfo, at, _ = urlsplit(link.server).netloc.rpartition("@")
@@ -287,7 +301,7 @@ class Wire:
         self._listening.append(listening)
         if self.connected:
             with contextlib.suppress(ConnectionLost):
-                listening.stop_current = await self.link.subscribe(subject, queue, callback)
+                await self._attach(listening, self.link)
 
         async def stop() -> None:
             if listening in self._listening:

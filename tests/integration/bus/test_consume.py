@@ -431,7 +431,7 @@ async def test_messages_that_nobody_ever_finished_become_readable_dead_letters(
 
 
 async def test_the_new_flow_control_of_acknowledgements_kills_nothing(tmp_path: Any, open_bus: OpenBus) -> None:
-    # nats-py's own watchers lose their connection under it (research: 2.2, fault 1).
+    # nats-py's own watchers lose their connection under it.
     async with nats_server(tmp_path / "v2", extra="feature_flags { js_ack_fc_v2: true }\n") as server:
         bus = await open_bus(url=server.url)
         await bus.js.api("STREAM.CREATE.FC_EVENTS", {"name": "FC_EVENTS", "subjects": ["fc.ev.>"]})
@@ -442,6 +442,32 @@ async def test_the_new_flow_control_of_acknowledgements_kills_nothing(tmp_path: 
             await until_settled(bus)
 
         assert bus.wire.generation == 1
+
+
+async def test_a_stored_message_that_looks_like_a_status_of_the_server_is_handled_like_any_other(bus: Bus) -> None:
+    recorder = Recorder()
+    await bus.publish_raw("fc.ev.model.promoted.m", b"", {"Status": "409", "Description": "Consumer Deleted"})
+    async with consuming(bus, spec(), recorder):
+        await recorder.until_handled(1)
+        await until_settled(bus)
+
+    assert recorder.seen[0].headers["Status"] == "409"
+
+
+async def test_a_confirmed_message_whose_handler_is_stopped_becomes_a_dead_letter(bus: Bus) -> None:
+    confirmed = asyncio.Event()
+
+    async def handler(delivery: Delivery) -> None:
+        await delivery.confirm()
+        confirmed.set()
+        await asyncio.Event().wait()
+
+    await put(bus, 1)
+    async with consuming(bus, spec(), handler):
+        await asyncio.wait_for(confirmed.wait(), 10)
+
+    [letter] = await dead_letters(bus, 1)
+    assert "stopped" in letter.reason
 
 
 # -- events

@@ -45,6 +45,28 @@ async def test_a_listener_that_fails_goes_on_listening(bus: Bus) -> None:
     assert await asyncio.wait_for(heard.get(), 5) == b"good"
 
 
+async def test_listeners_that_begin_and_end_while_the_connection_is_replaced_are_all_in_order(bus: Bus) -> None:
+    heard: set[int] = set()
+    stops = [await bus.listen(f"early.{n}", lambda m: None) for n in range(50)]
+
+    async def begin(n: int) -> None:
+        await bus.listen(f"late.{n}", lambda m: heard.add(n))
+
+    bus.wire.replace("test")
+    for n in range(50):
+        await asyncio.gather(begin(n), stops[n]())
+    await bus.wire.wait_connected(10)
+    await bus.rtt()
+    for n in range(50):
+        await bus.send(f"late.{n}", b"")
+    await bus.rtt()
+
+    assert heard == set(range(50))
+    for n in range(50):
+        with pytest.raises(NoResponder):
+            await bus.request(f"early.{n}", b"")
+
+
 async def test_nobody_to_ask_is_told_apart_from_no_answer(bus: Bus) -> None:
     await bus.listen("mute", lambda message: None)
     began = time.monotonic()

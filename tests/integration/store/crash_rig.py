@@ -1,4 +1,4 @@
-"""The crash rig: kills a store in the middle of its work, opens it again, and looks at every name that a reader may open.
+"""The crash rig: kills a store in the middle of its work, opens it again, and looks at every name a reader may open.
 
 A program of its own, so that it forks from a process without threads:
 `python crash_rig.py matrix SCENARIO all|before [broken] [ACTION]` kills (or acts otherwise) at every failpoint;
@@ -25,20 +25,22 @@ import fleetcast.transport.store as package
 from fleetcast.config.settings import StoreSettings
 from fleetcast.events.content import Content, ContentFile, Format, Kind
 from fleetcast.events.payloads import Checks
-from fleetcast.events.state import Cause, SlotEntry, SlotState
+from fleetcast.events.state import Cause, InstalledVersion, SlotEntry, SlotState
 from fleetcast.transport import failpoints
 from fleetcast.transport.errors import TransportError
 from fleetcast.transport.failpoints import failpoint
 from fleetcast.transport.hashing import file_root
 from fleetcast.transport.manifest import state
-from fleetcast.transport.store import Store, folder
+from fleetcast.transport.store import Store
 from fleetcast.transport.store.layout import Line
 from fleetcast.transport.store.versions import Versions
 
 QUICK_DISK = "/dev/shm" if Path("/dev/shm").is_dir() else None
 """A kill loses nothing that was written, so that the kind of disk does not matter here; power cuts need a real one."""
 SOURCE = Path(package.__file__).parent
-DURABLE = frozenset({"sync", "rename", "link", "link_open_file", "remove", "remove_tree", "replace_by_link", "flip", "write"})
+DURABLE = frozenset(
+    {"sync", "rename", "link", "link_open_file", "remove", "remove_tree", "replace_by_link", "flip", "write"}
+)
 CHECKS = Checks(size="ok", sha256="by pieces root", format="ok")
 OLD, NEW = {"model.bin": 1}, {"model.bin": 2}
 LANE_OLD, LANE_NEW = {"a.npz": 3, "deep/b.npz": 4}, {"a.npz": 5, "deep/b.npz": 4}
@@ -163,7 +165,9 @@ class Site:
             self.store.activate(_slot(name, kind, version, content, generation, None if alone else applied))
 
 
-def _slot(name: str, kind: Kind, version: str, content: Content, generation: int, before: SlotState | None) -> SlotState:
+def _slot(
+    name: str, kind: Kind, version: str, content: Content, generation: int, before: SlotState | None
+) -> SlotState:
     return SlotState(
         model=name,
         kind=kind,
@@ -228,7 +232,7 @@ def run_repair(site: Site) -> None:
 
 
 def prepare_reopen(site: Site) -> None:
-    """What is left by a crash in an activation, with staging full, one blob gone and another version without its own."""
+    """What a crash in an activation leaves, with staging full, a blob gone and another version damaged."""
     site.promote("1", OLD, 1)
     site.receive("1", LANE_OLD, 1)
     site.promote("2", NEW, 2)
@@ -324,8 +328,8 @@ def judge(scenario: Scenario, root: Path, kind: type[Store] = Store) -> list[str
         return [*wrong, f"cannot go on: {type(fault).__name__}: {fault}"]
     wrong += [f"after the second run: {w}" for w in looks(scenario, root, frozenset())]
     for line, version in scenario.final.items():
-        if os.readlink(root / "data" / line / "current") != version:
-            wrong.append(f"after the second run: {line}/current is {os.readlink(root / 'data' / line / 'current')}")
+        if (found := target(root / "data" / line / "current")) != version:
+            wrong.append(f"after the second run: {line}/current is {found}")
         if not any(v.version == version for v in _installed(site, line)):
             wrong.append(f"after the second run: {line}@{version} does not count as installed")
     if any((root / "data" / "staging").iterdir()):
@@ -334,9 +338,9 @@ def judge(scenario: Scenario, root: Path, kind: type[Store] = Store) -> list[str
     return wrong
 
 
-def _installed(site: Site, line: str) -> list[object]:
+def _installed(site: Site, line: str) -> list[InstalledVersion]:
     shelf, name = line.split("/")
-    return list(site.store.installed(name, Kind.DATASET if shelf == "datasets" else Kind.MODEL))
+    return site.store.installed(name, Kind.DATASET if shelf == "datasets" else Kind.MODEL)
 
 
 def looks(scenario: Scenario, root: Path, forgiven: frozenset[str]) -> list[str]:
@@ -345,8 +349,8 @@ def looks(scenario: Scenario, root: Path, forgiven: frozenset[str]) -> list[str]
     wrong = [w for home, files in RIGHT.items() for w in _look_at_version(data, home, files, forgiven)]
     for line, versions in scenario.current.items():
         pointer = data / line / "current"
-        if os.readlink(pointer) not in versions or not pointer.is_dir():
-            wrong.append(f"{line}/current is {os.readlink(pointer)}")
+        if target(pointer) not in versions or not pointer.is_dir():
+            wrong.append(f"{line}/current is {target(pointer)}")
     for shown in (data / "models_essential").iterdir():
         right = {_digest(data_of(seed)) for files in RIGHT.values() for seed in files.values()}
         if shown.is_file() and _digest(shown.read_bytes()) not in right and not forgiven:
@@ -354,12 +358,18 @@ def looks(scenario: Scenario, root: Path, forgiven: frozenset[str]) -> list[str]
     return wrong
 
 
+def target(pointer: Path) -> str:
+    return str(pointer.readlink())
+
+
 def _look_at_version(data: Path, home: str, files: dict[str, int], forgiven: frozenset[str]) -> Iterator[str]:
     found = {str(p.relative_to(data / home)) for p in (data / home).rglob("*") if not p.is_dir()}
     for extra in found - set(files):
         yield f"{home}/{extra} is there and should not be"
     for path in found & set(files):
-        if f"{home}/{path}" not in forgiven and _digest((data / home / path).read_bytes()) != _digest(data_of(files[path])):
+        if f"{home}/{path}" not in forgiven and _digest((data / home / path).read_bytes()) != _digest(
+            data_of(files[path])
+        ):
             yield f"{home}/{path} holds other bytes"
     if found and found < set(files) and not any(f.startswith(home) for f in forgiven):
         yield f"{home} is incomplete: {sorted(found)}"
@@ -379,13 +389,8 @@ def crossed(scenario: Scenario, template: Path, kind: type[Store]) -> Counter[st
     def count(name: str) -> None:
         passed[name] += 1
 
-    original, original_here = folder.failpoint, globals()["failpoint"]
-    folder.failpoint = globals()["failpoint"] = count
-    try:
-        with copied(template) as root:
-            scenario.run(Site(root, kind))
-    finally:
-        folder.failpoint, globals()["failpoint"] = original, original_here
+    with copied(template) as root, failpoints.watched(count):
+        scenario.run(Site(root, kind))
     return passed
 
 
@@ -413,7 +418,7 @@ def kill_at(scenario: Scenario, root: Path, point: str, kind: type[Store]) -> st
         except TransportError as fault:
             print(type(fault).__name__, fault, file=sys.stderr)
             os._exit(3)
-        except BaseException as fault:  # noqa: BLE001 - whatever else it is, the parent reports it
+        except BaseException as fault:
             print(repr(fault), file=sys.stderr)
             os._exit(4)
         os._exit(0)

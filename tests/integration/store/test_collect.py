@@ -46,9 +46,7 @@ def test_slots_are_never_collected_however_old(workplace: Workplace) -> None:
 
 def test_pinned_version_and_pinned_artifact_stay(workplace: Workplace) -> None:
     contents = serve(workplace, 6)
-    pins = Pins(
-        versions=frozenset({(Line(Kind.MODEL, "hex8"), "1")}), artifacts=frozenset({contents[1].artifact})
-    )
+    pins = Pins(versions=frozenset({(Line(Kind.MODEL, "hex8"), "1")}), artifacts=frozenset({contents[1].artifact}))
     workplace.store.collect(pins)
     assert versions(workplace) == ["1", "2", "4", "5", "6"]
 

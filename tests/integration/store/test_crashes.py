@@ -74,7 +74,7 @@ class _Without(ast.NodeTransformer):
     def __init__(self, number: int) -> None:
         self._left = number
 
-    def visit_Expr(self, node: ast.Expr) -> ast.stmt:  # noqa: N802 - the name is ast's
+    def visit_Expr(self, node: ast.Expr) -> ast.stmt:
         if not _is_failpoint(node):
             return node
         self._left -= 1
@@ -108,7 +108,11 @@ def _bare_calls(tree: ast.AST) -> Any:
 
 
 def _is_failpoint(node: ast.stmt | None) -> bool:
-    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Call) and getattr(node.value.func, "id", "") == "failpoint"
+    return (
+        isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Call)
+        and getattr(node.value.func, "id", "") == "failpoint"
+    )
 
 
 def _is_step(node: ast.Call, steps: frozenset[str]) -> bool:
@@ -146,7 +150,19 @@ def test_kill_on_either_side_of_every_passage_leaves_old_or_new(scenario: str) -
 
 # -- every system call
 
-CALLS = ("write", "fsync", "rename", "renameat", "renameat2", "linkat", "symlinkat", "unlinkat", "mkdirat", "fchmod", "openat")
+CALLS = (
+    "write",
+    "fsync",
+    "rename",
+    "renameat",
+    "renameat2",
+    "linkat",
+    "symlinkat",
+    "unlinkat",
+    "mkdirat",
+    "fchmod",
+    "openat",
+)
 strace = pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
 
 
@@ -187,7 +203,17 @@ def _copy(template: Path, parent: Path) -> Path:
 def _inject(prepared: Path, parent: Path, call: str, number: int, fault: str) -> list[str]:
     """Run with one call spoiled; returns what is wrong."""
     root = _copy(prepared, parent)
-    spoil = ["strace", "-f", "-qq", "-o", os.devnull, "-e", f"trace={call}", "-e", f"inject={call}:{fault}:when={number}"]
+    spoil = [
+        "strace",
+        "-f",
+        "-qq",
+        "-o",
+        os.devnull,
+        "-e",
+        f"trace={call}",
+        "-e",
+        f"inject={call}:{fault}:when={number}",
+    ]
     done = subprocess.run(
         [*spoil, sys.executable, str(RIG), "run", "promote", str(root)], capture_output=True, text=True, check=False
     )

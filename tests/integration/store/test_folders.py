@@ -30,6 +30,11 @@ def untouched(outside: Path) -> bool:
     return found == ["canary", "sub"] and (outside / "canary").read_bytes() == b"untouched"
 
 
+def promote_and_activate(workplace: Workplace) -> None:
+    content = workplace.promote("hex8", "1", b"weights")
+    workplace.store.activate(workplace.order("hex8", 1, "1", content))
+
+
 @pytest.mark.parametrize(
     "place", ["staging", "store", "store/sha256", "artifacts", "swarm", "models", "models/hex8", "models_essential"]
 )
@@ -39,8 +44,7 @@ def test_symbolic_link_in_the_data_folder_is_never_followed(workplace: Workplace
     link.parent.mkdir(parents=True, exist_ok=True)
     link.symlink_to(outside, target_is_directory=True)
     with pytest.raises(PathRefused):
-        content = workplace.promote("hex8", "1", b"weights")
-        workplace.store.activate(workplace.order("hex8", 1, "1", content))
+        promote_and_activate(workplace)
     assert untouched(outside)
 
 
@@ -114,9 +118,12 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 8 MiB."""
     place = tmp_path / "small"
     place.mkdir()
-    mounted = os.geteuid() == 0 and not subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", place], check=False, capture_output=True
-    ).returncode
+    mounted = (
+        os.geteuid() == 0
+        and not subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", place], check=False, capture_output=True
+        ).returncode
+    )
     if not mounted:
         pytest.skip("a tmpfs can be mounted by root only")
     yield place

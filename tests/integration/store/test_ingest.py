@@ -59,7 +59,10 @@ def test_the_same_bytes_published_twice_are_kept_once(workplace: Workplace) -> N
 
 
 def test_format_is_told_by_suffix_and_first_bytes(workplace: Workplace) -> None:
-    assert workplace.store.ingest(workplace.publish("m.safetensors", b"x"), kind=Kind.MODEL).content.format == "safetensors"
+    assert (
+        workplace.store.ingest(workplace.publish("m.safetensors", b"x"), kind=Kind.MODEL).content.format
+        == "safetensors"
+    )
     assert workplace.store.ingest(workplace.publish("m.dat", b"xyz"), kind=Kind.MODEL).content.format == "opaque"
     given = workplace.store.ingest(workplace.publish("m.pt", b"xyz"), kind=Kind.MODEL, format=Format.OPAQUE)
     assert given.content.format == "opaque"
@@ -193,7 +196,9 @@ def test_name_that_not_every_node_can_have_is_refused(workplace: Workplace, name
         pytest.param(lambda p: p.open("r+b").write(b"other"), id="written"),
         pytest.param(lambda p: p.open("ab").write(b"more"), id="grown"),
         pytest.param(lambda p: os.truncate(p, 100), id="cut"),
-        pytest.param(lambda p: (p.with_name("n").write_bytes(b"x" * 200_000), p.with_name("n").rename(p)), id="replaced"),
+        pytest.param(
+            lambda p: (p.with_name("n").write_bytes(b"x" * 200_000), p.with_name("n").rename(p)), id="replaced"
+        ),
         pytest.param(lambda p: p.unlink(), id="removed"),
         pytest.param(lambda p: (p.unlink(), p.symlink_to("elsewhere")), id="made a dangling link"),
     ],
@@ -305,5 +310,3 @@ def test_blob_that_is_kept_is_what_was_hashed_not_what_lies_at_the_path_later(wo
         digest = hash_stream(kept, ingested.piece_length)
     assert (digest.sha256, digest.pieces_root) == (file.sha256, file.pieces_root)
     assert ingested.layers == {"m.bin": digest.layer}
-
-

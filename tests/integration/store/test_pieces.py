@@ -30,12 +30,16 @@ def opened(workplace: Workplace, files: dict[str, bytes], piece_length: int = 16
 
 @pytest.mark.parametrize("piece_length", [16384, 65536, 1 << 20])
 @pytest.mark.parametrize("size", [1, 16384, 16385, 65536, 100_000, 300_000, (1 << 20) + 1])
-def test_roots_and_layers_are_those_of_libtorrent(tmp_path: Path, random_bytes: Any, size: int, piece_length: int) -> None:
+def test_roots_and_layers_are_those_of_libtorrent(
+    tmp_path: Path, random_bytes: Any, size: int, piece_length: int
+) -> None:
     (tmp_path / "t").mkdir()
     (tmp_path / "t" / "f").write_bytes(random_bytes(size, size))
-    made = lt.create_torrent([lt.create_file_entry("t/f", size)], piece_size=piece_length, flags=lt.create_torrent.v2_only)
+    made = lt.create_torrent(
+        [lt.create_file_entry("t/f", size)], piece_size=piece_length, flags=lt.create_torrent.v2_only
+    )
     lt.set_piece_hashes(made, str(tmp_path))
-    generated = made.generate()
+    generated: Any = made.generate()
     node = generated[b"info"][b"file tree"]
     while b"" not in node:
         node = next(iter(node.values()))
@@ -109,7 +113,10 @@ def test_piece_that_does_not_exist_is_a_mistake_of_the_caller(workplace: Workpla
 def test_threads_prove_together_and_count_each_byte_once(workplace: Workplace, random_bytes: Any) -> None:
     verifier, _ = opened(workplace, {"a.bin": random_bytes(500_000, 1)})
     pieces = verifier.missing() * 3
-    threads = [threading.Thread(target=lambda s: [verifier.verify_piece(*p) for p in s], args=(pieces[n::4],)) for n in range(4)]
+    threads = [
+        threading.Thread(target=lambda s: [verifier.verify_piece(*p) for p in s], args=(pieces[n::4],))
+        for n in range(4)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:

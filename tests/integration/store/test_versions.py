@@ -10,13 +10,24 @@ import pytest
 
 from fleetcast.events.content import Kind
 from fleetcast.events.state import SlotEntry
-from fleetcast.transport.errors import NotInstalled, NotKept, PathRefused, StaleGeneration, VerificationFailed, VersionHeld
+from fleetcast.transport.errors import (
+    NotInstalled,
+    NotKept,
+    PathRefused,
+    StaleGeneration,
+    VerificationFailed,
+    VersionHeld,
+)
 
 Workplace = Any
 
 
 def entry(version: str, content: Any) -> SlotEntry:
     return SlotEntry(version=version, artifact=content.artifact)
+
+
+def target(pointer: Path) -> str:
+    return str(pointer.readlink())
 
 
 # -- install
@@ -116,7 +127,7 @@ def test_slot_order_moves_current_previous_and_the_flat_view(workplace: Workplac
     workplace.store.activate(workplace.order("hex8", 1, "1", one))
     moved = workplace.store.activate(workplace.order("hex8", 2, "2", two, previous=entry("1", one)))
     home = workplace.data / "models" / "hex8"
-    assert (os.readlink(home / "current"), os.readlink(home / "previous")) == ("2", "1")
+    assert (target(home / "current"), target(home / "previous")) == ("2", "1")
     assert (workplace.data / "models_essential" / "hex8.bin").read_bytes() == b"two"
     assert moved.changed
     assert moved.essential == workplace.data / "models_essential" / "hex8.bin"
@@ -146,7 +157,7 @@ def test_pointer_that_somebody_moved_is_put_right_by_the_same_order(workplace: W
     current.unlink()
     current.symlink_to("1")
     workplace.store.activate(workplace.order("hex8", 1, "2", two, previous=entry("1", one)))
-    assert os.readlink(current) == "2"
+    assert target(current) == "2"
 
 
 def test_older_order_is_refused_also_after_a_restart(workplace: Workplace) -> None:
@@ -154,7 +165,7 @@ def test_older_order_is_refused_also_after_a_restart(workplace: Workplace) -> No
     workplace.store.activate(workplace.order("hex8", 5, "2", two))
     with pytest.raises(StaleGeneration, match="is older than order 5"):
         workplace.again().activate(workplace.order("hex8", 4, "1", one))
-    assert os.readlink(workplace.data / "models/hex8/current") == "2"
+    assert target(workplace.data / "models/hex8/current") == "2"
 
 
 def test_two_orders_of_one_generation_cannot_both_hold(workplace: Workplace) -> None:
@@ -227,7 +238,9 @@ def test_flat_view_never_takes_the_name_of_another_model(workplace: Workplace) -
     assert workplace.store.applied("fraud") is None
 
 
-@pytest.mark.parametrize("template", ["../{model}", "{model}/x", ".{model}", "{nothing}", "{model!x}", "{model.x}", "{0}"])
+@pytest.mark.parametrize(
+    "template", ["../{model}", "{model}/x", ".{model}", "{nothing}", "{model!x}", "{model.x}", "{0}"]
+)
 def test_flat_view_template_that_gives_no_name_is_refused_with_the_fix(workplace: Workplace, template: str) -> None:
     workplace.again(essential_name=template)
     content = workplace.promote("hex8", "1", b"one")

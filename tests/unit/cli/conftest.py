@@ -6,10 +6,12 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
+from fleetcast.cli.running import ENDING
+
 
 @pytest.fixture(autouse=True)
 def process_as_before() -> Iterator[None]:
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: signal.getsignal(number) for number in ENDING}
     logging = structlog.get_config()
     yield
     structlog.configure(**logging)

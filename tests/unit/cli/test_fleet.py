@@ -37,7 +37,7 @@ def test_only_nodes_whose_wants_match_are_counted() -> None:
 def test_the_right_version_at_an_older_generation_does_not_count() -> None:
     progress = rollout(slot("hex8", "2", 7), seen(node("a", held("hex8", "2", 6))))
     assert not progress.complete
-    assert progress.waiting[0].reason == "serves 2 at generation 6"
+    assert progress.waiting[0].reason == "has it, and is about to serve it"
 
 
 def test_a_model_and_a_lane_of_the_same_name_are_told_apart() -> None:

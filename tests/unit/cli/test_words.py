@@ -1,5 +1,6 @@
 """Durations, sizes and fields as people type and read them."""
 
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from fleetcast.cli.demo.evidence import sha256_of
 from fleetcast.cli.doctor import check_port, check_skew, version_of
 from fleetcast.cli.emit import parse_fields
 from fleetcast.cli.problems import Problem
-from fleetcast.cli.units import duration, parse_duration, percent, rate, size
+from fleetcast.cli.units import clock, duration, parse_duration, percent, rate, size
 from fleetcast.cli.waiting import split_target
 
 
@@ -47,6 +48,12 @@ def test_sizes_and_rates_are_in_binary_units() -> None:
     assert size(512) == "512 B"
     assert size(64 * 2**20) == "64.0 MiB"
     assert rate(1.5 * 2**30) == "1.5 GiB/s"
+
+
+def test_a_clock_shows_the_date_only_when_it_is_not_today_s() -> None:
+    now = datetime(2026, 11, 21, 12, 0, 0, 250_000).astimezone()
+    assert clock(now, now) == "12:00:00.250"
+    assert clock(now - timedelta(days=1), now) == "2026-11-20 12:00:00.250"
 
 
 def test_hundred_percent_means_all_of_it() -> None:

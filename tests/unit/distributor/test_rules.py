@@ -66,9 +66,12 @@ def slot(
 def test_what_is_served_comes_first_and_what_a_rollback_needs_comes_last() -> None:
     found = goals(slot(("2", B), previous=("1", A), canary=("3", C)), [offer("4", D, 20)])
 
-    assert [
-        (g.version, g.urgency) for g in found
-    ] == [("2", Urgency.PRODUCTION), ("3", Urgency.CANARY), ("4", Urgency.OFFERED), ("1", Urgency.PREVIOUS)]
+    assert [(g.version, g.urgency) for g in found] == [
+        ("2", Urgency.PRODUCTION),
+        ("3", Urgency.CANARY),
+        ("4", Urgency.OFFERED),
+        ("1", Urgency.PREVIOUS),
+    ]
 
 
 def test_a_version_superseded_while_the_node_was_away_is_not_a_goal() -> None:

@@ -5,10 +5,12 @@ Nothing happens unless the environment variable `FLEETCAST_FAILPOINTS` names a p
 SIGKILL, `raise:NAME` raises that OSError, `sleep:SECONDS` waits; `@N` acts on the N-th passage only.
 """
 
+import contextlib
 import errno
 import os
 import signal
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 VARIABLE = "FLEETCAST_FAILPOINTS"
@@ -32,6 +34,17 @@ def _parse(text: str) -> dict[str, _Armed]:
 
 
 _ARMED = _parse(os.environ.get(VARIABLE, ""))
+_WATCHERS: list[Callable[[str], None]] = []
+
+
+@contextlib.contextmanager
+def watched(watcher: Callable[[str], None]) -> Iterator[None]:
+    """Tell *watcher* the name of every failpoint that is passed meanwhile, in any thread."""
+    _WATCHERS.append(watcher)
+    try:
+        yield
+    finally:
+        _WATCHERS.remove(watcher)
 
 
 def arm(text: str) -> None:
@@ -46,6 +59,8 @@ def failpoint(name: str) -> None:
     Raises:
         OSError: the point was armed with `raise:NAME`.
     """
+    for watcher in _WATCHERS:
+        watcher(name)
     if not _ARMED or (armed := _ARMED.get(name)) is None:
         return
     armed.passages_left -= 1

@@ -116,7 +116,7 @@ def _row(install: Mapping[str, object]) -> Sequence[object]:
     assert isinstance(count, int)
     assert isinstance(seconds, float)
     assert isinstance(checks, Mapping)
-    fetched = install["transport"] not in {"none", "local"} and seconds > 0
+    fetched = install["transport"] not in {"none", "local", "origin"} and seconds > 0
     return (
         install["node"],
         f"{install['model']}@{install['version']}",

@@ -19,7 +19,7 @@ from fleetcast.cli.local.fleet import LocalFleet, Plan, local_fleet
 from fleetcast.cli.local.layout import Layout, node_names
 from fleetcast.cli.local.processes import end_leftovers
 from fleetcast.cli.problems import Exit, Problem
-from fleetcast.cli.running import run_async
+from fleetcast.cli.running import ENDING, run_async
 from fleetcast.cli.translate import translate
 from fleetcast.cli.units import duration, size
 from fleetcast.config.settings import GIB, BusSettings, DistributorSettings
@@ -65,7 +65,7 @@ def _folder(call: Call, *, keep: bool) -> Iterator[Path]:
         yield folder
     finally:
         # From here on nothing interrupts it: first nothing runs any more, then nothing lies around.
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in ENDING:
             signal.signal(number, signal.SIG_IGN)
         end_leftovers()
         if keep:

@@ -107,14 +107,14 @@ async def local_fleet(layout: Layout, plan: Plan) -> AsyncIterator[LocalFleet]:
         ServerMissing: there is no nats-server.
     """
     adopt_orphans()
-    layout.create(plan.nodes)
+    await asyncio.to_thread(layout.create, plan.nodes)
     server = LocalServer(layout.nats, port=plan.port)
     _link_server_log(layout, server.log_path)
     try:
         await server.start_async()
         running = LocalFleet(layout, plan, server)
         try:
-            _write_settings(layout, plan, server.url)
+            await asyncio.to_thread(_write_settings, layout, plan, server.url)
             for child in running.nodes.values():
                 child.start()
             yield running

@@ -79,7 +79,7 @@ def _greeting(running: LocalFleet) -> list[str]:
     return [
         f"{len(running.nodes)} nodes are ready: {', '.join(running.nodes)}",
         "",
-        f"  export NATS_URL={running.url}",
+        f"  export NATS_URL={running.url}      (for the nats command line; fleetcast finds it by itself)",
         f"  publish from  {layout.publish}",
         f"  models        {layout.data('NODE')}/models/MODEL/current",
         f"  logs          {layout.logs}",

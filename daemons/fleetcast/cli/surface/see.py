@@ -16,7 +16,11 @@ Timeout = Annotated[str, typer.Option("--timeout", metavar="DURATION", help="How
 
 def add(app: typer.Typer) -> None:
     """Register the commands of this module."""
+    _add_pictures(app)
+    _add_history(app)
 
+
+def _add_pictures(app: typer.Typer) -> None:
     @command(app, "status", panel=PANEL)
     def status(
         call: Call,
@@ -38,6 +42,19 @@ def add(app: typer.Typer) -> None:
 
         return run(call, watch=watch, everything=everything)
 
+    @command(app, "wait", panel=PANEL)
+    def wait(
+        call: Call,
+        target: Annotated[str, typer.Argument(metavar="MODEL[@VERSION]", help="Without version: what is ordered now.")],
+        timeout: Timeout = "10m",
+    ) -> Exit:
+        """Wait until every node that wants the model serves it at the ordered generation; exit 5 when time is up."""
+        from fleetcast.cli.waiting import run
+
+        return run(call, target, timeout=timeout)
+
+
+def _add_history(app: typer.Typer) -> None:
     @command(app, "events", panel=PANEL)
     def events(
         call: Call,
@@ -63,17 +80,6 @@ def add(app: typer.Typer) -> None:
         from fleetcast.cli.why import run
 
         return run(call, what)
-
-    @command(app, "wait", panel=PANEL)
-    def wait(
-        call: Call,
-        target: Annotated[str, typer.Argument(metavar="MODEL[@VERSION]", help="Without version: what is ordered now.")],
-        timeout: Timeout = "10m",
-    ) -> Exit:
-        """Wait until every node that wants the model serves it at the ordered generation; exit 5 when time is up."""
-        from fleetcast.cli.waiting import run
-
-        return run(call, target, timeout=timeout)
 
     @command(app, "logs", panel=PANEL)
     def logs(

@@ -43,14 +43,15 @@ def _add_running(app: typer.Typer) -> None:
         """Run NATS and several nodes on this machine until Ctrl-C.
 
         While it runs, other commands of the same user find it by themselves when nothing else says which fleet is
-        meant: no --server, --context or --config, no NATS_… or FLEETCAST_… variable, no fleetcast.toml.
+        meant: no settings file (--config, FLEETCAST_CONFIG, fleetcast.toml here or in /etc/fleetcast), and no other
+        server (--server, --context, NATS_URL, a selected context of the NATS CLI). They then speak for node-1.
         """
         from fleetcast.cli.local.up import run
 
         return run(call, nodes=nodes, folder=folder, publish=tuple(publish or ()), port=port)
 
     @command(app, "run", panel=RUN)
-    def run_daemon(call: Call, daemon: Annotated[str, typer.Argument(metavar="DAEMON", help="distributor")]) -> Exit:
+    def run_daemon(call: Call, daemon: Annotated[str, typer.Argument(metavar="DAEMON", help="distributor")]) -> int:
         """Run one daemon in the foreground, as the systemd units do."""
         from fleetcast.cli.daemon import run
 

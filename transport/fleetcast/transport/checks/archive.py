@@ -3,6 +3,7 @@
 import struct
 import unicodedata
 import zipfile
+import zlib
 from typing import BinaryIO
 
 from fleetcast.transport.checks.report import RefusedFile
@@ -53,7 +54,7 @@ def check_crc(archive: zipfile.ZipFile) -> None:
             with archive.open(member) as opened:
                 while opened.read(_CHUNK):
                     pass
-        except (zipfile.BadZipFile, EOFError, OSError, zipfile.zlib.error) as damaged:  # type: ignore[attr-defined]
+        except (zipfile.BadZipFile, EOFError, OSError, zlib.error) as damaged:
             raise RefusedFile(f"member {member.filename!r} is damaged: {damaged}") from damaged
 
 

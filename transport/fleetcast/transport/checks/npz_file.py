@@ -7,6 +7,7 @@ claimed size has to be the real one, in integers that cannot overflow.
 import io
 import math
 import zipfile
+import zlib
 from collections import Counter
 
 from numpy.lib import format as npy
@@ -65,8 +66,8 @@ def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Array:
         # Version 3 differs from 2 in the encoding of field names only, which matters to no size.
         read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
         shape, _fortran, dtype = read(head)
-    except (ValueError, EOFError, zipfile.BadZipFile, zipfile.zlib.error) as damaged:  # type: ignore[attr-defined]
-        raise RefusedFile(f"array {member.filename!r} has no valid header: {str(damaged)[:200]}") from damaged
+    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as damaged:
+        raise RefusedFile(f"array {member.filename!r} cannot be read: {str(damaged)[:200]}") from damaged
     if dtype.hasobject:
         raise RefusedFile(f"array {member.filename!r} holds Python objects: loading them would run code")
     _check_size(member, shape, head.tell() + math.prod(map(int, shape)) * dtype.itemsize)

@@ -1,0 +1,103 @@
+"""What may be removed, as a rule over values."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fleetcast.events.content import Kind
+from fleetcast.events.payloads import Checks
+from fleetcast.events.state import CanaryEntry, Cause, InstalledVersion, SlotEntry, SlotState
+from fleetcast.transport.store import Line, Pins
+from fleetcast.transport.store.retention import LineView, expendable
+
+LINE = Line(Kind.MODEL, "hex8")
+
+
+def artifact(version: str) -> str:
+    return version.rjust(64, "0")
+
+
+def installed(*versions: str) -> tuple[InstalledVersion, ...]:
+    """Versions in the order of their installation."""
+    checks = Checks(size="ok", sha256="ok", format="ok")
+    return tuple(
+        InstalledVersion(
+            version=v, artifact=artifact(v), bytes=1, checks=checks, transport="t", seconds=0, installed_at=f"{n:04}"
+        )
+        for n, v in enumerate(versions)
+    )
+
+
+def slot(production: str | None, previous: str | None = None, canary: str | None = None) -> SlotState:
+    def named(version: str | None) -> SlotEntry | None:
+        return SlotEntry(version=version, artifact=artifact(version)) if version else None
+
+    return SlotState(
+        model="hex8",
+        generation=1,
+        production=named(production),
+        previous=named(previous),
+        canary=CanaryEntry(version=canary, artifact=artifact(canary), percent=10) if canary else None,
+        cause=Cause(event="e", sequence=1, by="/t", correlation="e"),
+        at="now",
+    )
+
+
+def removed(view: LineView, keep: int = 3, pins: Pins | None = None) -> list[str]:
+    return [e.version.version for e in expendable([view], keep, pins or Pins())]
+
+
+def test_nothing_goes_from_a_line_with_few_versions() -> None:
+    assert removed(LineView(LINE, installed("1", "2"), slot("2", "1"), ("2", "1"))) == []
+
+
+def test_versions_behind_the_last_in_production_go_the_oldest_first() -> None:
+    view = LineView(LINE, installed("1", "2", "3", "4", "5"), slot("5", "4"), ("5", "4", "3", "2", "1"))
+    assert removed(view) == ["1", "2"]
+
+
+def test_every_slot_pins_its_version() -> None:
+    view = LineView(LINE, installed("1", "2", "3", "4", "5", "6"), slot("1", "2", "3"), ("6", "5", "4", "3", "2", "1"))
+    assert removed(view, keep=2) == ["4"]
+
+
+def test_version_in_production_twice_counts_once() -> None:
+    view = LineView(LINE, installed("1", "2", "3", "4"), slot("1", "4"), ("1", "4", "3", "2"))
+    assert removed(view) == ["2"]
+
+
+def test_served_versions_that_are_not_here_any_more_do_not_use_up_the_count() -> None:
+    view = LineView(LINE, installed("1", "2", "3"), slot("3"), ("3", "9", "8", "7", "2", "1"))
+    assert removed(view) == []
+
+
+def test_never_served_versions_are_kept_by_age() -> None:
+    view = LineView(LINE, installed("a", "b", "c", "d"), slot(None))
+    assert removed(view, keep=2) == ["a", "b"]
+
+
+def test_line_without_a_slot_order_keeps_its_newest() -> None:
+    assert removed(LineView(LINE, installed("1", "2", "3", "4")), keep=3) == ["1"]
+
+
+def test_caller_pins_by_version_and_by_artifact() -> None:
+    view = LineView(LINE, installed("1", "2", "3", "4", "5", "6"), slot("6"), ("6", "5", "4", "3", "2", "1"))
+    pins = Pins(frozenset({(LINE, "1")}), frozenset({artifact("2")}))
+    assert removed(view, pins=pins) == ["3"]
+
+
+def test_a_pin_of_a_lane_does_not_pin_the_model_of_the_same_name() -> None:
+    view = LineView(LINE, installed("1", "2", "3", "4"), slot("4"), ("4", "3", "2", "1"))
+    assert removed(view, pins=Pins(frozenset({(Line(Kind.DATASET, "hex8"), "1")}))) == ["1"]
+
+
+VERSIONS = st.lists(st.sampled_from("123456789"), unique=True, max_size=9)
+
+
+@given(here=VERSIONS, served=VERSIONS, production=st.sampled_from("123456789"), keep=st.integers(2, 5))
+def test_whatever_happened_slots_and_the_last_in_production_stay(
+    here: list[str], served: list[str], production: str, keep: int
+) -> None:
+    gone = removed(LineView(LINE, installed(*here), slot(production), tuple(served)), keep)
+    assert production not in gone
+    assert not set(gone) & {*[v for v in served if v in here][:keep]}
+    assert set(gone) <= set(here)
