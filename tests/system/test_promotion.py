@@ -10,6 +10,8 @@ import struct
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
 import numpy as np
 import pytest
@@ -19,6 +21,7 @@ from safetensors.numpy import save as save_safetensors
 from fleetcast.bus import DeadLetter
 from fleetcast.daemons.testing import Fleet, NodeProcess, fleet
 from fleetcast.events.payloads import EventRejected, VersionInstalled
+from fleetcast.events.state import InstalledVersion, NodeStatus
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -317,3 +320,31 @@ async def test_training_data_reaches_every_node_and_keeps_apart_from_a_model_of_
     await three.until_served("lane", "1")
 
     assert all(sha256(n.data / "datasets/lane/current/export.npz") == sha256(path) for n in three.nodes.values())
+
+
+async def test_a_node_serves_what_it_holds_over_http_under_both_forms(three: Fleet) -> None:
+    data = model(30)
+    await three.promote("http", "1", three.publish("http.safetensors", data))
+    await three.until_served("http", "1")
+    status, held = await _reported(three, "node-3", "http")
+    digest = hashlib.sha256(data).hexdigest()
+    for form in (f"/c/{digest}", f"/a/{held.artifact}/{held.artifact[:16]}/http.safetensors"):
+        assert await asyncio.to_thread(_get, f"{status.endpoints.http}{form}") == data
+    with pytest.raises(HTTPError):
+        await asyncio.to_thread(_get, f"{str(status.endpoints.http).rsplit('/', 1)[0]}/{'0' * 32}/c/{digest}")
+
+
+async def _reported(f: Fleet, node: str, name: str) -> tuple[NodeStatus, InstalledVersion]:
+    """A node's heartbeat once it shows an install of the model."""
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        status = (await f.statuses())[node]
+        for held in (v for m in status.models if m.model == name for v in m.installed):
+            return status, held
+        await asyncio.sleep(0.05)
+    raise AssertionError(f"{node} does not report {name}")
+
+
+def _get(url: str) -> bytes:
+    with urlopen(url, timeout=10) as answer:
+        return bytes(answer.read())

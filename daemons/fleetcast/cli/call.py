@@ -77,7 +77,7 @@ def command(app: typer.Typer, name: str, *, panel: str | None = None, connects: 
 
 def _headline(body: Body) -> str:
     """The first clause of a docstring: what the list of commands has room for."""
-    return re.split(r"[;:.] ?", (body.__doc__ or "").strip(), maxsplit=1)[0] + "."
+    return re.split(r"[;:.](?:\s|$)", (body.__doc__ or "").strip(), maxsplit=1)[0] + "."
 
 
 def _signature(body: Body, extra: tuple[tuple[str, Any, Any], ...]) -> inspect.Signature:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from fleetcast.cli.units import duration, moment, percent
+from fleetcast.cli.units import ago, moment, percent
 from fleetcast.events.content import Kind
 from fleetcast.events.payloads import DaemonState
 from fleetcast.events.state import ModelStatus, NodeStatus, SlotState, TransferStatus
@@ -140,7 +140,7 @@ def _reason_to_wait(node: NodeView, slot: SlotState, version: str) -> str | None
     if held is not None and held.current == version and held.generation >= slot.generation:
         return None
     if not node.alive:
-        return f"{node.state}, last heard {duration(node.age_seconds)} ago"
+        return f"{node.state}, last heard {ago(node.age_seconds)}"
     if held is not None and any(each.version == version for each in held.installed):
         return "has it, and is about to serve it"
     for transfer in node.status.transfers:
@@ -155,9 +155,7 @@ def _reason_to_wait(node: NodeView, slot: SlotState, version: str) -> str | None
 def problems(nodes: Sequence[NodeView], rollouts: Sequence[Rollout], dead_letters: int) -> tuple[str, ...]:
     """What is degraded, one sentence each; empty: all is well."""
     found = [
-        f"node {node.name} is {node.state}, last heard {duration(node.age_seconds)} ago"
-        for node in nodes
-        if not node.alive
+        f"node {node.name} is {node.state}, last heard {ago(node.age_seconds)}" for node in nodes if not node.alive
     ]
     found += [
         f"node {node.name} is degraded: {node.status.status}"

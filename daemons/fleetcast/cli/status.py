@@ -1,7 +1,9 @@
 """`fleetcast status`: the fleet on one screen, and whether anything is wrong with it."""
 
+import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import NoReturn
 
 from rich.console import Group, RenderableType
 from rich.text import Text
@@ -18,8 +20,10 @@ from fleetcast.cli.running import run_async
 from fleetcast.cli.table import table
 from fleetcast.cli.transfers import ENDED, transfer_table
 from fleetcast.cli.transfers import document as transfer_document
-from fleetcast.cli.units import duration
+from fleetcast.cli.units import ago
 
+DEAD_SECONDS = 5.0
+"""Distance of looks at the dead letters while the picture is watched."""
 MATRIX_NODES = 8
 """Up to so many nodes have a column each in the table of models."""
 
@@ -34,10 +38,31 @@ def run(call: Call, *, watch: bool) -> Exit:
 
 async def _look(call: Call, aim: Target, *, watch: bool) -> Picture:
     async with connected(aim) as bus, watched(bus, aim.settings.distributor.heartbeat_seconds) as fleet:
-        dead = await dead_letters(bus)
         if watch:
-            await redraw(call.out, fleet, lambda: picture(fleet, dead))
-        return picture(fleet, dead)
+            await _watch(call, bus, fleet)
+        return picture(fleet, await dead_letters(bus))
+
+
+async def _watch(call: Call, bus: Bus, fleet: Fleet) -> NoReturn:
+    dead = DeadCount()
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(dead.follow(bus, fleet), name="dead letters")
+        await redraw(call.out, fleet, lambda: picture(fleet, dead.number))
+    raise AssertionError("redrawing ends by cancellation only")
+
+
+class DeadCount:
+    """How many dead letters there are, looked at again every few seconds."""
+
+    def __init__(self) -> None:
+        self.number = 0
+
+    async def follow(self, bus: Bus, fleet: Fleet) -> None:
+        """Keep counting until cancelled."""
+        while True:
+            self.number = await dead_letters(bus)
+            fleet.wake()
+            await asyncio.sleep(DEAD_SECONDS)
 
 
 async def dead_letters(bus: Bus) -> int:
@@ -74,8 +99,7 @@ def _node_row(node: NodeView) -> Sequence[object]:
     ends = node.status.endpoints
     # The path of the HTTP address is a capability: who knows it may read the store.
     http = "/".join(ends.http.split("/")[:3]) if ends.http else "-"
-    seen = f"{duration(node.age_seconds)} ago"
-    return (node.name, node.state, seen, ends.bt or "-", http, node.status.version, node.status.status)
+    return (node.name, node.state, ago(node.age_seconds), ends.bt or "-", http, node.status.version, node.status.status)
 
 
 def _model_table(rollouts: Sequence[Rollout], nodes: Sequence[NodeView]) -> RenderableType:

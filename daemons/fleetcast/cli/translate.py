@@ -20,6 +20,11 @@ _NO_NATS_STEP = "start one with `fleetcast up`, or name one with --server URL, -
 
 def translate(error: Exception) -> Problem:
     """What *error* means to the person at the keyboard; what nobody expected stays recognisable."""
+    if isinstance(error, ExceptionGroup):
+        # Several tasks ended together; the first one is why.
+        return translate(error.exceptions[0])
+    if isinstance(error, Problem):
+        return error
     if isinstance(error, BusError):
         return _bus_problem(error)
     if isinstance(error, EventInvalid):

@@ -39,6 +39,14 @@ def duration(seconds: float) -> str:
     return f"{whole} s"
 
 
+def ago(seconds: float) -> str:
+    """How long ago something was, as exactly as one cares: `now`, `4 s ago`, `2 h 5 m ago`."""
+    whole = round(seconds)
+    if whole < 1:
+        return "now"
+    return f"{whole} s ago" if whole < 60 else f"{duration(whole)} ago"
+
+
 def size(count: float) -> str:
     """*count* bytes: `512 B`, `64.0 MiB`."""
     for unit in _SIZES:

@@ -14,7 +14,7 @@ from fleetcast.cli.narrate import line
 from fleetcast.cli.output import Output
 from fleetcast.cli.problems import Exit, not_found, usage
 from fleetcast.cli.running import run_async
-from fleetcast.cli.units import clock, duration, moment
+from fleetcast.cli.units import ago, clock, moment
 from fleetcast.events.envelope import Event
 from fleetcast.events.state import SlotState
 
@@ -102,7 +102,7 @@ def node_facts(node: NodeView, slots: Sequence[SlotState]) -> list[str]:
     """How a node is, and what it is behind with."""
     status = node.status
     said = [
-        f"{node.name} is {node.state}, last heard {duration(node.age_seconds)} ago: {status.status}",
+        f"{node.name} is {node.state}, last heard {ago(node.age_seconds)}: {status.status}",
         f"fleetcast {status.version}, process {status.pid}, since {status.started_at}, data in {status.data}",
     ]
     for slot in slots:

@@ -88,7 +88,8 @@ class Bus:
         if state is self._state:
             return
         self._state = state
-        level = log.info if state in {BusState.READY, BusState.CLOSED} else log.warning
+        # A command that ends is not worth a line; a connection that closed for good is told by `_note_end`.
+        level = {BusState.READY: log.info, BusState.CLOSED: log.debug}.get(state, log.warning)
         level("bus.state", state=state.value, reason=reason)
         for callback in self._callbacks:
             callback(state)

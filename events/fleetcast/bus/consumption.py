@@ -1,5 +1,5 @@
-"""Consuming by the handler contract (`fleetcast.bus.consume`): no message is lost, none blocks the others, none is handled
-twice by one process at the same time."""
+"""Consuming by the handler contract of `fleetcast.bus.consume`: no message is lost, none blocks the others, none is
+handled twice by one process at the same time."""
 
 import asyncio
 import json

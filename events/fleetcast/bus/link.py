@@ -122,6 +122,8 @@ def _wrapped(error: BaseException, server: str) -> Exception:
         return OperationRefused(
             "nkeys and credentials need the package nkeys", next_step="pip install 'nats-py[nkeys]'"
         )
+    if isinstance(error, ssl.SSLError):
+        return BusUnavailable(f"no TLS with {server}: {text}", next_step="check bus.ca, bus.cert and bus.key")
     if isinstance(error, asyncio.TimeoutError | nats.errors.TimeoutError):
         text = "no answer in time"
     return BusUnavailable(f"no NATS at {server}: {text}", next_step="fleetcast doctor")
@@ -284,6 +286,21 @@ class Link:
         except (nats.errors.Error, OSError, AttributeError) as e:
             raise BusUnavailable(f"{self.server} does not answer a PING") from e
 
+    async def flush(self, timeout_seconds: float) -> None:
+        """Return when the server has everything that was handed over before.
+
+        Raises:
+            BusUnavailable: it does not say so in time.
+        """
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                with cancellation_kept():
+                    # nats-py's own flush sends its PING at once, past the messages that wait for the flusher task.
+                    await self._client._flush_pending(force_flush=True)  # noqa: SLF001
+                    await self._client.flush(cast("int", timeout_seconds))
+        except (nats.errors.Error, OSError, TimeoutError) as e:
+            raise BusUnavailable(f"{self.server} does not answer a PING") from e
+
     @property
     def version(self) -> str:
         """Version text of the server, `0.0.0` when it did not say."""
@@ -324,15 +341,16 @@ class Link:
     async def close(self, *, flush: bool) -> None:
         """End the connection; with *flush*, what was handed over is sent first. Never raises; takes seconds at most."""
         if flush and not self.lost.done():
-            with contextlib.suppress(nats.errors.Error, OSError, asyncio.TimeoutError):
-                await self._client.flush(cast("int", CLOSE_TIMEOUT_SECONDS))
+            with contextlib.suppress(BusUnavailable):
+                await self.flush(CLOSE_TIMEOUT_SECONDS)
         self.abort()
-        self._dialing = False
-        # nats-py would write what is pending to the dead socket, fail there, and leave all of its tasks running. Where
-        # the dial failed early, it asserts that it was ever connected.
+        if self._dialing:
+            # Nothing to take leave of, and nats-py would wait for a half-made TLS connection to end well.
+            return
+        # nats-py would write what is pending to the dead socket, fail there, and leave all of its tasks running.
         self._client._pending_data_size = 0  # noqa: SLF001
         tasks = self._tasks()
-        with contextlib.suppress(nats.errors.Error, OSError, asyncio.TimeoutError, AssertionError):
+        with contextlib.suppress(nats.errors.Error, OSError, asyncio.TimeoutError):
             async with asyncio.timeout(CLOSE_TIMEOUT_SECONDS):
                 await self._client.close()
         for task in tasks:

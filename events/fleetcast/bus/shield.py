@@ -25,10 +25,15 @@ def cancellation_kept() -> Iterator[None]:
     """Raise the cancellation that foreign code inside swallowed.
 
     nats-py drops one that arrives while it waits for its flusher; `asyncio.wait_for`, which it uses, drops one that
-    arrives together with the result (up to Python 3.11). The task would then run on for ever.
+    arrives together with the result or the failure (up to Python 3.11). The task would then run on for ever.
     """
     task = asyncio.current_task()
     before = task.cancelling() if task else 0
-    yield
+    try:
+        yield
+    except Exception as e:
+        if task and task.cancelling() > before:
+            raise asyncio.CancelledError from e
+        raise
     if task and task.cancelling() > before:
         raise asyncio.CancelledError

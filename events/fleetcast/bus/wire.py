@@ -402,6 +402,14 @@ class Wire:
         """
         return await self.link.rtt(timeout_seconds)
 
+    async def flush(self, timeout_seconds: float) -> None:
+        """Return when the server has everything that was sent before.
+
+        Raises:
+            BusUnavailable: it does not say so in time.
+        """
+        await self.link.flush(timeout_seconds)
+
     @property
     def server_info(self) -> Mapping[str, Any]:
         return self.link.server_info

@@ -1,8 +1,10 @@
 """Finding, losing and replacing the connection."""
 
 import asyncio
+import shutil
 import signal
 import socket
+import subprocess
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -128,6 +130,40 @@ async def test_files_for_credentials_that_cannot_be_read_are_named(server: Local
     with pytest.raises(OperationRefused, match=r"absent\.creds"):
         async with connect(settings, node="n1", daemon="test"):
             pass
+
+
+def openssl(folder: Path, *arguments: str) -> None:
+    subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
+
+
+def certificates(folder: Path) -> Path:
+    """A folder with an authority (ca.pem) and a certificate of it for `localhost` (s.pem, s.key)."""
+    folder.mkdir()
+    new = ("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
+    openssl(folder, *new, "-x509", "-days", "2", "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=test")
+    openssl(folder, *new, "-keyout", "s.key", "-out", "s.csr", "-subj", "/CN=localhost")
+    (folder / "names").write_text("subjectAltName=DNS:localhost\n")
+    signing = ("x509", "-req", "-in", "s.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial")
+    openssl(folder, *signing, "-days", "2", "-extfile", "names", "-out", "s.pem")
+    return folder
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificates")
+async def test_a_connection_is_encrypted_and_both_ends_are_checked(tmp_path: Path) -> None:
+    made = await asyncio.to_thread(certificates, tmp_path / "tls")
+    files = f'cert_file: "{made}/s.pem", key_file: "{made}/s.key", ca_file: "{made}/ca.pem"'
+    async with nats_server(tmp_path / "nats", extra=f"tls {{ {files}, verify: true }}\n") as server:
+        url = f"tls://localhost:{server.port}"
+        whole = fast_settings(url, ca=made / "ca.pem", cert=made / "s.pem", key=made / "s.key")
+        async with connect(whole, node="n1", daemon="test") as bus:
+            bus.wire.replace("test")
+            await reaches(bus, BusState.READY)
+
+        for incomplete in (fast_settings(url), fast_settings(url, ca=made / "ca.pem")):
+            with pytest.raises(BusUnavailable, match="no TLS with") as refused:
+                async with connect(incomplete, node="n1", daemon="test", wait=False):
+                    pass
+            assert "bus.ca" in (refused.value.next_step or "")
 
 
 async def test_the_address_of_this_machine_is_the_one_used_to_reach_the_server(bus: Bus) -> None:

@@ -148,6 +148,44 @@ def test_kill_on_either_side_of_every_passage_leaves_old_or_new(scenario: str) -
     assert run_rig("matrix", scenario, "all")["failures"] == {}
 
 
+# -- power cuts
+
+
+@pytest.fixture(scope="module")
+def loop_disk(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Skips where no file system can be mounted from a file."""
+    image = tmp_path_factory.mktemp("loop") / "image"
+    if os.geteuid() != 0 or shutil.which("mkfs.ext4") is None:
+        pytest.skip("power cuts need root and mkfs.ext4")
+    image.write_bytes(bytes(2**20))
+    subprocess.run(["mkfs.ext4", "-q", "-F", image], check=True)
+    if subprocess.run(["mount", "-o", "loop", image, image.parent], check=False, capture_output=True).returncode:
+        pytest.skip("power cuts need loop devices")
+    subprocess.run(["umount", image.parent], check=True)
+
+
+@pytest.mark.usefixtures("loop_disk")
+def test_power_cut_leaves_old_or_new_and_loses_nothing_that_had_returned() -> None:
+    assert run_rig("power", "promote", "install.publish.after,slot.intend.after,pointer.flip.between,end") == {}
+
+
+@pytest.mark.usefixtures("loop_disk")
+def test_a_store_that_does_not_sync_is_caught_by_the_power_cut() -> None:
+    assert "everything had returned" in run_rig("power", "promote", "end", "unsynced")["end"][0]
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(900)
+@pytest.mark.usefixtures("loop_disk")
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_power_cut_on_either_side_of_every_durable_step_leaves_old_or_new(
+    rig: ModuleType, tmp_path: Path, scenario: str
+) -> None:
+    rig.SCENARIOS[scenario].prepare(rig.Site(tmp_path))
+    passed = sorted(rig.crossed(rig.SCENARIOS[scenario], tmp_path, rig.Store))
+    assert run_rig("power", scenario, ",".join(passed)) == {}
+
+
 # -- every system call
 
 CALLS = (

@@ -116,13 +116,16 @@ async def test_a_cancellation_does_not_cut_an_acknowledgement_off() -> None:
 
 
 @pytest.mark.asyncio
-async def test_a_cancellation_that_foreign_code_swallows_is_raised_all_the_same() -> None:
+@pytest.mark.parametrize("failure", [None, OSError("connection refused")])
+async def test_a_cancellation_that_foreign_code_swallows_is_raised_all_the_same(failure: OSError | None) -> None:
     inside = asyncio.Event()
 
     async def foreign() -> None:
         inside.set()
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.Event().wait()
+        if failure:
+            raise failure
 
     async def work() -> None:
         with cancellation_kept():

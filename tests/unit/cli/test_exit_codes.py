@@ -99,6 +99,7 @@ def test_ctrl_c_ends_a_command_with_130(monkeypatch: pytest.MonkeyPatch) -> None
         (ConfigError((Mistake("f.toml", "wrong"),)), "config", Exit.USAGE),
         (FileNotFoundError(2, "No such file", "x"), "file", Exit.FAILED),
         (RuntimeError("?"), "internal", Exit.FAILED),
+        (ExceptionGroup("tasks", [ExceptionGroup("inner", [BusUnavailable()])]), "no_nats", Exit.NO_NATS),
     ],
 )
 def test_every_family_of_errors_has_its_code_and_exit(error: Exception, code: str, exit_code: Exit) -> None:

@@ -2,7 +2,7 @@
 
 Nothing happens unless the environment variable `FLEETCAST_FAILPOINTS` names a point, as in
 `FLEETCAST_FAILPOINTS="install.publish.before=kill;slot.apply.after=raise:ENOSPC@2"`: `kill` ends the process with
-SIGKILL, `raise:NAME` raises that OSError, `sleep:SECONDS` waits; `@N` acts on the N-th passage only.
+SIGKILL, `stop` halts it, `raise:NAME` raises that OSError, `sleep:SECONDS` waits; `@N` acts on the N-th passage only.
 """
 
 import contextlib
@@ -71,6 +71,8 @@ def failpoint(name: str) -> None:
 def _act(armed: _Armed, name: str) -> None:
     if armed.action == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
+    elif armed.action == "stop":
+        os.kill(os.getpid(), signal.SIGSTOP)
     elif armed.action == "sleep":
         time.sleep(float(armed.argument))
     elif armed.action == "raise":

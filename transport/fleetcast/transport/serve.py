@@ -93,6 +93,11 @@ def _digits(text: str) -> bool:
     return not text or (text.isascii() and text.isdigit() and len(text) <= 18)
 
 
+def new_capability() -> str:
+    """A path segment that nobody can guess: 128 random bits, 32 hexadecimal digits."""
+    return secrets.token_hex(16)
+
+
 class StoreServer:
     """The file server of a node.
 
@@ -101,6 +106,7 @@ class StoreServer:
         advertise: address by which others reach this node; part of `endpoint`.
         find: where the file with a SHA-256 lies; None when it is not here.
         content_of: the content of an artifact; None when it is not here. Without it only `/c/` is served.
+        capability: the secret first part of every path, from `new_capability`; None: a fresh one.
     """
 
     def __init__(
@@ -111,11 +117,12 @@ class StoreServer:
         advertise: str,
         find: Callable[[str], Path | None],
         content_of: Callable[[str], Content | None] | None = None,
+        capability: str | None = None,
     ) -> None:
         self._settings, self._bind = settings, bind
         self._host = f"[{advertise}]" if ":" in advertise else advertise
         self._find, self._content_of = find, content_of
-        self._capability = secrets.token_hex(16)
+        self._capability = capability or new_capability()
         self._listener: socket.socket | None = None
         self._accepting: asyncio.Task[None] | None = None
         self._connections: set[asyncio.Task[None]] = set()

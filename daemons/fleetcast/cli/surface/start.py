@@ -12,14 +12,9 @@ RUN = "Run"
 SET_UP = "Set up"
 
 
-def add(app: typer.Typer) -> None:
-    """Register the commands of this module."""
-    _add_running(app)
-    _add_setting_up(app)
-    _add_configuration(app)
+def add_running(app: typer.Typer) -> None:
+    """Register the commands that start something."""
 
-
-def _add_running(app: typer.Typer) -> None:
     @command(app, "demo", panel=RUN, connects=False)
     def demo(
         call: Call,
@@ -69,7 +64,10 @@ def _add_running(app: typer.Typer) -> None:
         return run(call, name, tuple(options or ()))
 
 
-def _add_setting_up(app: typer.Typer) -> None:
+def add_setting_up(app: typer.Typer) -> None:
+    """Register the commands that set this machine up."""
+    _add_configuration(app)
+
     @command(app, "doctor", panel=SET_UP)
     def doctor(call: Call) -> Exit:
         """Check everything that fleetcast needs here, and say how to get what is missing."""

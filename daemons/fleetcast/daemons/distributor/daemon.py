@@ -16,6 +16,7 @@ from fleetcast.config.settings import Settings
 from fleetcast.daemons.distributor import heartbeat
 from fleetcast.daemons.distributor.acquire import Acquisition
 from fleetcast.daemons.distributor.board import Board
+from fleetcast.daemons.distributor.capability import kept_capability
 from fleetcast.daemons.distributor.forwarder import forward
 from fleetcast.daemons.distributor.inspection import Inspector
 from fleetcast.daemons.distributor.intake import IntakeDesk, consume_intake, consume_submissions
@@ -28,9 +29,11 @@ from fleetcast.daemons.distributor.swarm import SwarmBook
 from fleetcast.daemons.distributor.transfers import Transfers
 from fleetcast.daemons.distributor.voice import Voice
 from fleetcast.daemons.runtime import Daemon, Grace, Stage, run_daemon
+from fleetcast.events.content import Content
 from fleetcast.events.payloads import DaemonState, Endpoints
 from fleetcast.registry import Registry
 from fleetcast.transport.bittorrent import BittorrentTransport
+from fleetcast.transport.errors import NotKept
 from fleetcast.transport.serve import StoreServer
 from fleetcast.transport.store import Store
 
@@ -70,7 +73,14 @@ async def _parts(daemon: Daemon, bus: Bus, store: Store) -> AsyncIterator[Parts]
         advertise=address,
         on_seed_lost=lambda artifact, _reason: lost_seeds.put_nowait(artifact),
     )
-    server = StoreServer(settings.http, bind=settings.network.bind, advertise=address, find=store.find)
+    server = StoreServer(
+        settings.http,
+        bind=settings.network.bind,
+        advertise=address,
+        find=store.find,
+        content_of=lambda artifact: _content_of(store, artifact),
+        capability=await kept_capability(settings.store.data),
+    )
     idle = ThreadPoolExecutor(1, "idle", initializer=_lower_priority)
     async with contextlib.AsyncExitStack() as stack:
         stack.callback(idle.shutdown, wait=False, cancel_futures=True)
@@ -92,6 +102,13 @@ async def _parts(daemon: Daemon, bus: Bus, store: Store) -> AsyncIterator[Parts]
             idle=idle,
             lost_seeds=lost_seeds,
         )
+
+
+def _content_of(store: Store, artifact: str) -> Content | None:
+    try:
+        return store.read_record(artifact).content
+    except NotKept:
+        return None
 
 
 async def _live(daemon: Daemon, parts: Parts) -> None:
