@@ -1,11 +1,10 @@
 """`fleetcast verify`: nodes read and hash what they have installed; what differs is named and fetched from peers."""
 
 import asyncio
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from fleetcast.bus import Bus
 from fleetcast.cli.call import Call
@@ -16,36 +15,10 @@ from fleetcast.cli.running import run_async
 from fleetcast.cli.table import table
 from fleetcast.cli.units import parse_duration
 from fleetcast.cli.waiting import split_target
+from fleetcast.daemons.distributor.report import VERIFY_SUBJECT, FileVerdict, InspectionReport, InspectionRequest
 
-SUBJECT = "fc.svc.distributor.verify"
 AGAIN_SECONDS = 1.0
 """Distance of looks at a repair: one look hashes everything that was asked for."""
-
-
-class FileReport(BaseModel):
-    """One file on one node; fields that a newer node adds are left aside."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-    kind: str
-    model: str
-    version: str
-    path: str
-    file: str
-    ok: bool
-    expected: str
-    actual: str | None = None
-
-
-class NodeReport(BaseModel):
-    """What one node found."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-    node: str
-    checked: tuple[FileReport, ...] = ()
-    repairing: tuple[dict[str, str], ...] = ()
-    seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -58,8 +31,8 @@ class Wanted:
 
     def request(self) -> bytes:
         """The body of the service request."""
-        body = {"model": self.model, "version": self.version, "nodes": list(self.nodes) or None}
-        return json.dumps(body).encode()
+        request = InspectionRequest(model=self.model, version=self.version, nodes=self.nodes or None)
+        return request.model_dump_json().encode()
 
 
 @dataclass(frozen=True)
@@ -70,11 +43,11 @@ class Verification:
         silent: nodes that should have answered and did not.
     """
 
-    reports: tuple[NodeReport, ...]
+    reports: tuple[InspectionReport, ...]
     silent: tuple[str, ...]
 
     @property
-    def damaged(self) -> tuple[tuple[str, FileReport], ...]:
+    def damaged(self) -> tuple[tuple[str, FileVerdict], ...]:
         """Node and file of everything that differs."""
         return tuple((report.node, file) for report in self.reports for file in report.checked if not file.ok)
 
@@ -98,7 +71,9 @@ class Verification:
                 for report in self.reports
                 for file in report.checked
             ],
-            "repairing": [{"node": report.node} | each for report in self.reports for each in report.repairing],
+            "repairing": [
+                {"node": report.node} | each.model_dump() for report in self.reports for each in report.repairing
+            ],
             "silent": list(self.silent),
         }
 
@@ -141,7 +116,7 @@ async def ask(bus: Bus, fleet: Fleet, wanted: Wanted, *, timeout_seconds: float)
         raise Problem("no_daemon", "no node is running that could verify", next_step="fleetcast status")
     answers = await bus.request_many(
         # Nodes hash for as long as they have bytes: the first answer says nothing about when the last one comes.
-        SUBJECT,
+        VERIFY_SUBJECT,
         wanted.request(),
         timeout_seconds=timeout_seconds,
         expect=len(alive),
@@ -173,9 +148,9 @@ async def until_repaired(
         raise timed_out(f"not repaired after {timeout_seconds:g} s", why=why, next_step="fleetcast transfers") from None
 
 
-def _report(answer: bytes) -> NodeReport:
+def _report(answer: bytes) -> InspectionReport:
     try:
-        return NodeReport.model_validate_json(answer)
+        return InspectionReport.model_validate_json(answer)
     except ValidationError as error:
         raise Problem("bad_answer", "a node answered something that is no report", why=str(error)) from error
 

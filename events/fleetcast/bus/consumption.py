@@ -37,13 +37,18 @@ class Ledger:
         self._replies: dict[int, str] = {}
         self._failures: OrderedDict[int, int] = OrderedDict()
         self._done: OrderedDict[int, None] = OrderedDict()
-        self._newest = 0
+        self._newest: int | None = None
+
+    def stand_at(self, sequence: int) -> None:
+        """Everything up to *sequence* is none of this consumer's business (where a new consumer stands)."""
+        if self._newest is None:
+            self._newest = sequence
 
     def begin(self, sequence: int, reply: str) -> bool:
         """Take note of a delivery; False while the message is being handled (the new reply replaces the old)."""
         known = sequence in self._replies
         self._replies[sequence] = reply
-        self._newest = max(self._newest, sequence)
+        self._newest = max(self._newest or 0, sequence)
         return not known
 
     def reply(self, sequence: int) -> str:
@@ -74,9 +79,12 @@ class Ledger:
         return sequence in self._done
 
     @property
-    def floor(self) -> int:
-        """Lowest sequence not finished, from which a new consumer has to start; 0 when nothing was seen."""
-        return min([*self._replies, *self._failures], default=self._newest + 1 if self._newest else 0)
+    def floor(self) -> int | None:
+        """Lowest sequence not finished, from which a new consumer has to start; None before the first consumer."""
+        unfinished = [*self._replies, *self._failures]
+        if unfinished:
+            return min(unfinished)
+        return None if self._newest is None else self._newest + 1
 
 
 class Slots:
@@ -181,14 +189,17 @@ class Consumption:
         name = f"{spec.group}-{new_ulid().lower()}"
         config = {**spec.config(), **self._start(), "name": name}
         config["inactive_threshold"] = int(INACTIVE_SECONDS * NANOSECONDS)
-        await create_ephemeral(self._js, spec.stream, config)
+        info = await create_ephemeral(self._js, spec.stream, config)
+        # Where it begins, even if it never delivers: what is stored before it is made anew must not be passed over.
+        self._ledger.stand_at(int(info.get("delivered", {}).get("stream_seq", 0)))
         return name
 
     def _start(self) -> dict[str, Any]:
         """Where the consumer begins: an ephemeral one that was lost goes on where its handlers are."""
         spec = self._spec
-        if spec.durable is None and spec.start != "last_per_subject" and self._ledger.floor:
-            return {"deliver_policy": "by_start_sequence", "opt_start_seq": self._ledger.floor}
+        floor = self._ledger.floor
+        if spec.durable is None and spec.start != "last_per_subject" and floor is not None:
+            return {"deliver_policy": "by_start_sequence", "opt_start_seq": max(floor, 1)}
         if spec.start_sequence is not None:
             return {"deliver_policy": "by_start_sequence", "opt_start_seq": spec.start_sequence}
         return {"deliver_policy": spec.start}

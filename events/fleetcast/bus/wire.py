@@ -222,12 +222,8 @@ class Wire:
 
     def when_lost(self, hook: Callable[[], None]) -> Callable[[], None]:
         """Call *hook* (synchronous) each time a connection ends; the result takes it back."""
-
-        def once() -> None:
-            hook()
-
-        self._loss_hooks.add(once)
-        return lambda: self._loss_hooks.discard(once)
+        self._loss_hooks.add(hook)
+        return lambda: self._loss_hooks.discard(hook)
 
     def _fail_waiting(self) -> None:
         # nats-py leaves requests in flight hanging until their timeout; here they learn at once.
@@ -253,6 +249,8 @@ class Wire:
     async def close(self) -> None:
         """Send what is buffered and end."""
         link = self._link
+        # Cleared first: whoever waits for a connection from now on must not be told that there is one.
+        self._connected.clear()
         if link is not None:
             link.on_lost = lambda: None
             await link.close(flush=True)

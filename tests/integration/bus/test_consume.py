@@ -14,7 +14,7 @@ from fleetcast.bus.consumption import Consumption
 from fleetcast.bus.errors import DeclarationRefused
 from fleetcast.bus.retry import Backoff
 from fleetcast.bus.server import LocalServer
-from fleetcast.bus.testing import nats_server
+from fleetcast.bus.testing import Proxy, nats_server
 from fleetcast.events.envelope import Event, new_event, parse
 from fleetcast.events.payloads import EventRejected, ModelPromoted
 
@@ -362,6 +362,27 @@ async def test_only_what_comes_is_delivered_to_a_new_consumer_that_asks_for_it(b
         await recorder.until_handled(1)
 
     assert recorder.sequences == [4]
+
+
+@pytest.mark.parametrize("before", [0, 2])
+async def test_what_comes_while_a_consumer_is_away_is_not_passed_over(
+    bus: Bus, open_bus: OpenBus, server: LocalServer, before: int
+) -> None:
+    recorder = Recorder()
+    await put(bus, before)
+    async with Proxy(server.port) as proxy:
+        away = await open_bus("n2", url=proxy.url)
+        async with consuming(away, spec(None, start="new"), recorder):
+            await until_consumed(bus)
+            proxy.go_silent()
+            proxy.cut()
+            [name] = (await bus.js.api("CONSUMER.NAMES.FC_EVENTS"))["consumers"]
+            await bus.js.api(f"CONSUMER.DELETE.FC_EVENTS.{name}")
+            await put(bus, 3)
+            proxy.recover()
+            await recorder.until_handled(3)
+
+    assert [before + 1, before + 2, before + 3] == sorted(recorder.sequences)
 
 
 async def test_only_the_newest_of_every_subject_is_delivered_to_who_asks_for_it(bus: Bus) -> None:

@@ -125,7 +125,9 @@ class Site:
         )
         self.store = self.kind(settings)
 
-    def promote(self, version: str, files: dict[str, int], generation: int, *, handover: bool = False) -> None:
+    def promote(
+        self, version: str, files: dict[str, int], generation: int, *, handover: bool = False, model: str = "m"
+    ) -> None:
         """The origin's way: publish, install, activate."""
         ((name, seed),) = files.items()
         path = (self.root / "handover" if handover else self.published) / name
@@ -133,8 +135,8 @@ class Site:
             path.unlink(missing_ok=True)
             path.write_bytes(data_of(seed))
         content = self.store.ingest(path, kind=Kind.MODEL).content
-        self._install(content, "m", version)
-        self._order("m", Kind.MODEL, version, content, generation, alone=handover)
+        self._install(content, model, version)
+        self._order(model, Kind.MODEL, version, content, generation, alone=handover)
 
     def receive(self, version: str, files: dict[str, int], generation: int) -> None:
         """The receiver's way: bytes in the swarm folder, admit, install, activate."""
@@ -198,6 +200,8 @@ def prepare_repair(site: Site) -> None:
     site.promote("1", OLD, 1)
     site.receive("1", LANE_OLD, 1)
     damage(site.store.version_folder(Kind.DATASET, "lane", "1") / "deep" / "b.npz")
+    site.promote("1", {"model.bin": 10}, 1, model="n")
+    damage(site.store.version_folder(Kind.MODEL, "n", "1") / "model.bin")
     for copied in (site.store.version_folder(Kind.MODEL, "m", "1") / "model.bin", swarm_file(site, OLD, Kind.MODEL)):
         copied.unlink()
         copied.write_bytes(b"somebody's own copy")
@@ -218,10 +222,11 @@ def stray(site: Site) -> None:
 
 
 def run_repair(site: Site) -> None:
-    """Two kinds of damage: in the store itself, and at a version's own name; and bytes for the quarantine."""
+    """Damage in the store, published again and fetched again, and at a version's own name; bytes for quarantine."""
     for seed in (7, 8, 9):
         if (site.data / f"stray-{seed}").exists():
             site.store.quarantine(site.data / f"stray-{seed}", "left over")
+    site.promote("1", {"model.bin": 10}, 1, model="n")
     lane, model = content_of(LANE_OLD, Kind.DATASET), content_of(OLD, Kind.MODEL)
     for content, name in ((lane, "lane"), (model, "m")):
         home = site.store.version_folder(content.kind, name, "1")
@@ -296,7 +301,7 @@ SCENARIOS = {
         run_repair,
         {"models/m": {"1"}, "datasets/lane": {"1"}},
         {"models/m": "1", "datasets/lane": "1"},
-        frozenset({"datasets/lane/1/deep/b.npz", "models/m/1/model.bin"}),
+        frozenset({"datasets/lane/1/deep/b.npz", "models/m/1/model.bin", "models/n/1/model.bin"}),
     ),
     "reopen": Scenario(
         prepare_reopen,
@@ -310,6 +315,7 @@ RIGHT = {
     "models/m/1": OLD,
     "models/m/2": NEW,
     "models/m/3": {"model.bin": 6},
+    "models/n/1": {"model.bin": 10},
     "datasets/lane/1": LANE_OLD,
     "datasets/lane/2": LANE_NEW,
 }

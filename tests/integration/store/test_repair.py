@@ -97,6 +97,15 @@ def test_pointer_to_a_withdrawn_version_stays_and_works_again_after_the_repair(w
     assert (workplace.data / "models_essential/hex8.bin").read_bytes() == b"weights"
 
 
+def test_publishing_the_same_bytes_again_mends_what_was_damaged_meanwhile(workplace: Workplace) -> None:
+    workplace.promote("hex8", "1", b"weights")
+    flip(workplace.data / "models/hex8/1/model.bin")
+    content = workplace.store.ingest(workplace.publish("model.bin", b"weights"), kind=Kind.MODEL).content
+    assert workplace.store.verify(content) == []
+    assert (workplace.data / "models/hex8/1/model.bin").read_bytes() == b"weights"
+    assert len(workplace.store.installed("hex8")) == 1
+
+
 def test_good_bytes_whose_blob_was_lost_are_adopted_at_the_start(workplace: Workplace) -> None:
     content = workplace.promote("hex8", "1", b"weights")
     workplace.store.blob(content.files[0].sha256).unlink()

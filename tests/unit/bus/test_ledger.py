@@ -49,8 +49,23 @@ def test_a_new_consumer_starts_at_the_first_message_that_is_not_finished() -> No
     assert ledger.floor == 7
 
 
-def test_nothing_seen_has_no_floor() -> None:
-    assert Ledger().floor == 0
+def test_before_the_first_consumer_there_is_no_floor() -> None:
+    assert Ledger().floor is None
+
+
+def test_a_consumer_that_never_delivered_is_made_anew_where_it_stood() -> None:
+    ledger = Ledger()
+    ledger.stand_at(41)
+
+    assert ledger.floor == 42
+
+
+def test_a_consumer_made_anew_stands_no_further_than_the_first() -> None:
+    ledger = Ledger()
+    ledger.stand_at(0)
+    ledger.stand_at(41)
+
+    assert ledger.floor == 1
 
 
 @given(st.lists(st.tuples(st.integers(1, 40), st.booleans()), max_size=80))
@@ -70,7 +85,7 @@ def test_the_floor_never_passes_over_an_unfinished_message(steps: list[tuple[int
             ledger.failed(sequence)
     unfinished = seen - finished
 
-    assert all(ledger.floor <= sequence for sequence in unfinished)
+    assert all((ledger.floor or 0) <= sequence for sequence in unfinished)
 
 
 def test_memory_is_bounded() -> None:

@@ -24,6 +24,7 @@ from fleetcast.daemons.distributor.neighbours import Neighbours
 from fleetcast.daemons.distributor.origin import OriginDesk
 from fleetcast.daemons.distributor.parts import Parts
 from fleetcast.daemons.distributor.reconcile import Reconciler
+from fleetcast.daemons.distributor.report import STATUS_SUBJECT, VERIFY_SUBJECT
 from fleetcast.daemons.distributor.shelf import Shelf
 from fleetcast.daemons.distributor.swarm import SwarmBook
 from fleetcast.daemons.distributor.transfers import Transfers
@@ -177,8 +178,8 @@ def _service(parts: Parts, inspector: Inspector) -> Service:
         description="brings content onto this node and serves it to others",
         metadata={"node": parts.node, "daemon": "distributor", "pid": str(os.getpid()), "started_at": parts.started_at},
         endpoints={
-            "status": ("fc.svc.distributor.status", status),
-            "verify": ("fc.svc.distributor.verify", inspector.answer),
+            "status": (STATUS_SUBJECT, status),
+            "verify": (VERIFY_SUBJECT, inspector.answer),
         },
     )
 

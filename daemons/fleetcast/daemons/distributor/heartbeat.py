@@ -54,7 +54,7 @@ async def beat(parts: Parts, daemon: Daemon) -> None:
     daemon.progress("heartbeat", alive)
     while True:
         parts.board.changed.clear()
-        await _put(parts)
+        await _put(parts, parts.settings.bus.request_timeout_seconds)
         alive.made()
         daemon.status(parts.board.sentence)
         try:
@@ -65,15 +65,10 @@ async def beat(parts: Parts, daemon: Daemon) -> None:
             continue
 
 
-async def _put(parts: Parts) -> None:
+async def _put(parts: Parts, deadline_seconds: float) -> None:
     try:
         document = status(parts).model_dump_json().encode()
-        await parts.bus.kv_put(
-            "fc_nodes",
-            f"{parts.node}.distributor",
-            document,
-            deadline_seconds=parts.settings.bus.request_timeout_seconds,
-        )
+        await parts.bus.kv_put("fc_nodes", f"{parts.node}.distributor", document, deadline_seconds=deadline_seconds)
     except BusError as away:
         log.debug("heartbeat.missed", reason=str(away))
 
@@ -93,6 +88,6 @@ def started(parts: Parts) -> NodeStarted:
 async def say_stopped(parts: Parts) -> None:
     """Last words of an orderly end: the heartbeat says `stopped`, so that nobody waits for this node."""
     parts.board.set_state(DaemonState.STOPPED)
-    await _put(parts)
+    await _put(parts, LAST_WORDS_SECONDS)
     stopped = new_event(NodeStopped(**started(parts).model_dump()), source=parts.source)
     await parts.voice.now(stopped, deadline_seconds=LAST_WORDS_SECONDS)

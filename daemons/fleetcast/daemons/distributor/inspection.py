@@ -4,56 +4,20 @@ import asyncio
 import time
 
 import structlog
-from pydantic import Field, ValidationError
+from pydantic import ValidationError
 
 from fleetcast.bus import ServiceError
 from fleetcast.daemons.distributor.neighbours import Neighbours
 from fleetcast.daemons.distributor.parts import Parts
 from fleetcast.daemons.distributor.reconcile import Reconciler
+from fleetcast.daemons.distributor.report import FileVerdict, InspectionReport, InspectionRequest, VersionName
 from fleetcast.daemons.distributor.shelf import Shelf
 from fleetcast.daemons.distributor.transfers import Transfers
-from fleetcast.events.content import Kind, Value
+from fleetcast.events.content import Kind
 from fleetcast.events.payloads import IntegrityFailed
 from fleetcast.events.state import InstalledVersion
 
 log = structlog.get_logger("fleetcast.distributor.inspection")
-
-
-class InspectionRequest(Value):
-    """What to prove again; None: all."""
-
-    model: str | None = None
-    version: str | None = None
-    nodes: tuple[str, ...] | None = None
-
-
-class FileVerdict(Value):
-    """One file: `actual` is the SHA-256 found, or why none was."""
-
-    kind: Kind
-    model: str
-    version: str
-    path: str
-    file: str
-    ok: bool
-    expected: str
-    actual: str
-
-
-class VersionName(Value):
-    """A version in a report."""
-
-    model: str
-    version: str
-
-
-class InspectionReport(Value):
-    """What one node found."""
-
-    node: str
-    checked: tuple[FileVerdict, ...] = ()
-    repairing: tuple[VersionName, ...] = ()
-    seconds: float = Field(default=0.0, ge=0)
 
 
 class Inspector:
@@ -157,6 +121,6 @@ class Inspector:
                 artifact=installed.artifact,
                 path=verdict.path,
                 expected=verdict.expected,
-                actual=verdict.actual,
+                actual=verdict.actual or "unreadable",
             )
             parts.say_first(fact)

@@ -45,7 +45,7 @@ class IntakeDesk:
 
 async def consume_intake(parts: Parts, desk: IntakeDesk) -> None:
     """Share the look at all events with the other distributors, until cancelled."""
-    spec = ConsumerSpec(stream="FC_EVENTS", subjects=("fc.ev.>",), durable="intake", start="new", concurrency=16)
+    spec = ConsumerSpec(stream="FC_EVENTS", subjects=("fc.ev.>",), durable="intake", start="all", concurrency=16)
     await parts.bus.consume_events(spec, desk.handle, reject_source=parts.source, report_invalid=True)
 
 
@@ -55,7 +55,7 @@ async def consume_submissions(parts: Parts, desk: OriginDesk) -> None:
         stream="FC_EVENTS",
         subjects=submission_subjects(),
         durable=f"origin-{parts.node}",
-        start="new",
+        start="all",
         concurrency=2,
         double_ack=True,
     )

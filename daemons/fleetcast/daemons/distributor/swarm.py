@@ -1,4 +1,4 @@
-"""Who is in which swarm: members learned from notices, heartbeats and offers. Pure state, owned by the daemon's loop."""
+"""Who is in which swarm: members learned from notices, heartbeats and offers. Pure; owned by the daemon's loop."""
 
 from collections.abc import Iterable
 

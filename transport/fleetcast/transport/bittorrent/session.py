@@ -18,6 +18,8 @@ import libtorrent as lt
 from fleetcast.transport.bittorrent.wire import Start, Status, peer_tag
 
 MIB = 2**20
+BLOCK = 16 * 1024
+"""Bytes of one disk buffer."""
 ALERT_QUEUE = 10_000
 """Alerts kept for us; 4,096 pieces finish in one check, and a dropped alert costs a full comparison."""
 MAX_RATE = 2**31 - 1
@@ -128,6 +130,13 @@ class TorrentFaulted:
 
 
 @dataclass(frozen=True, slots=True)
+class DiskLoad:
+    """Bytes that were received and are not written yet."""
+
+    waiting_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class AlertsDropped:
     """The queue ran over; what is known about every torrent must be asked again."""
 
@@ -144,6 +153,7 @@ Note = (
     | TorrentStates
     | PeerBanned
     | TorrentFaulted
+    | DiskLoad
     | AlertsDropped
 )
 
@@ -219,6 +229,7 @@ _TRANSLATIONS: dict[type[Any], Callable[[Any], Note | None]] = {
     lt.peer_ban_alert: lambda a: PeerBanned(_key(a), _address(a.endpoint)),
     lt.file_error_alert: _fault,
     lt.torrent_error_alert: _fault,
+    lt.session_stats_alert: lambda a: DiskLoad(int(a.values["disk.disk_blocks_in_use"]) * BLOCK),
     lt.alerts_dropped_alert: lambda _: AlertsDropped(),
 }
 
@@ -314,6 +325,15 @@ class Session:
     def ask_states(self) -> None:
         """Ask for the states that changed, without pieces; `TorrentStates` follows."""
         self._session.post_torrent_updates(0)
+
+    def ask_load(self) -> None:
+        """Ask how much waits for the disk; `DiskLoad` follows."""
+        self._session.post_session_stats()
+
+    def brake(self, key: str, bytes_per_second: int) -> None:
+        """Let one torrent receive so much at most; 0: as much as the session may."""
+        if handle := self._handles.get(key):
+            handle.set_download_limit(bytes_per_second)
 
     def ask_pieces(self, key: str) -> None:
         """Ask for state and pieces of one torrent; `TorrentStates` follows."""

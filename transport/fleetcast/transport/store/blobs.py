@@ -55,8 +55,11 @@ class Blobs:
         found = self.stat(file.sha256)
         return found is not None and found.st_size == file.size
 
-    def take(self, published: PublishedFile, piece_length: int) -> FileDigest:
+    def take(self, published: PublishedFile, piece_length: int) -> tuple[FileDigest, bool]:
         """Bring a published file in; what is hashed is what is kept.
+
+        Returns:
+            Its digest, and whether it took the place of a damaged blob, whose other links are still to be mended.
 
         Raises:
             ContentRefused: it changed while it was read.
@@ -66,10 +69,10 @@ class Blobs:
         with Folder.open(self._data, layout.STAGING, create=True) as staging:
             try:
                 digest = self._staged(published, staging, name, piece_length)
-                self._keep(staging, name, digest.sha256)
+                replaced = self._keep(staging, name, digest.sha256)
             finally:
                 staging.remove(name, point="ingest.unstage")
-        return digest
+        return digest, replaced
 
     def _staged(self, published: PublishedFile, staging: Folder, name: str, piece_length: int) -> FileDigest:
         if published.handover and (digest := _handed_over(published, staging, name, piece_length)):
@@ -84,12 +87,20 @@ class Blobs:
             os.close(fd)
         return digest
 
-    def _keep(self, source: Folder, name: str, sha256: str) -> None:
-        """Let a synced, read-only file be the blob. A blob that is there already stays: its links must not part."""
+    def _keep(self, source: Folder, name: str, sha256: str) -> bool:
+        """Let a synced, read-only file be the blob; True when it took the place of a damaged one.
+
+        A blob that is there already and intact stays: its links must not part.
+        """
+        damaged = False
         with self.folder(sha256, create=True) as shelf:
-            with contextlib.suppress(FileExistsError):
+            try:
                 source.link(name, shelf, sha256, point="blob.link")
+            except FileExistsError:
+                if damaged := digest_of(shelf, sha256) != sha256:
+                    shelf.replace_by_link(source, name, sha256, point="blob.replace")
             shelf.sync(point="blob.sync")
+        return damaged
 
     def admit(self, artifact: str, content: Content) -> None:
         """Let the proven files of a swarm folder be blobs.
@@ -181,15 +192,20 @@ class Blobs:
             return Mismatch(file.path, file.sha256, "missing")
 
 
-def mismatch(folder: Folder, name: str, file: ContentFile) -> Mismatch | None:
-    """Read a file and compare it; None when it is what it should be."""
+def digest_of(folder: Folder, name: str) -> str:
+    """The SHA-256 of a file, or why it has none."""
     try:
         with os.fdopen(folder.open_file(name), "rb", buffering=0) as opened:
-            actual = sha256_stream(opened)
+            return sha256_stream(opened)
     except FileNotFoundError:
-        actual = "missing"
+        return "missing"
     except OSError as fault:
-        actual = f"unreadable: {fault.strerror}"
+        return f"unreadable: {fault.strerror}"
+
+
+def mismatch(folder: Folder, name: str, file: ContentFile) -> Mismatch | None:
+    """Read a file and compare it; None when it is what it should be."""
+    actual = digest_of(folder, name)
     return None if actual == file.sha256 else Mismatch(file.path, file.sha256, actual)
 
 

@@ -110,11 +110,13 @@ class Store:
             if not opened.handover:
                 self._need(size, f"{opened.path}")
             length = piece_length(size)
-            digest = self._blobs.take(opened, length)
+            digest, replaced = self._blobs.take(opened, length)
             file = ContentFile(path=name, size=digest.size, sha256=digest.sha256, pieces_root=digest.pieces_root)
             known = format or detect_format(self.blob(digest.sha256), name=name)
             content = Content(kind=kind, format=known, files=(file,))
             self._blobs.link_swarm(content.artifact, content)
+            if replaced:
+                self._mend(content)
         return Ingested(content, {name: digest.layer}, length)
 
     def has(self, content: Content) -> bool:
@@ -141,7 +143,7 @@ class Store:
         """
         with self._changing, store_errors(f"cannot admit artifact {content.artifact[:16]}"):
             self._blobs.admit(content.artifact, content)
-            self._versions.mend_all(content.files)
+            self._mend(content)
 
     def link_swarm(self, content: Content) -> Path:
         """Let the swarm folder hold the files of the store, to be served; returns the save path.
@@ -307,11 +309,15 @@ class Store:
 
     # -- inside
 
+    def _mend(self, content: Content) -> None:
+        with self._changing:
+            self._versions.mend_all(content.files)
+
     def _need(self, size: int, what: str) -> None:
         free = self.free_bytes()
         if size + self._settings.reserve_bytes > free:
             raise StoreFull(
-                f"no room for {what}: {size} bytes and a reserve of {self._settings.reserve_bytes}, but {free} are free",
+                f"no room for {what}: {size} bytes and {self._settings.reserve_bytes} in reserve, but {free} are free",
                 next_step=f"free space below {self._data}, or lower store.reserve_bytes in fleetcast.toml",
             )
 
