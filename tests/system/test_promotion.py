@@ -108,6 +108,8 @@ async def test_the_next_version_flips_pointers_and_keeps_the_last_one(three: Fle
     await three.promote("flip", "2", second, "node-3")
     await three.until_served("flip", "2")
 
+    # One activation flips several names, one rename each; its end is logged.
+    await three.until("activated", lambda: all(_generation(n, "flip") == 2 for n in three.nodes.values()))
     for node in three.nodes.values():
         folder = node.data / "models/flip"
         assert (folder / "previous").readlink().name == "1"
@@ -121,11 +123,11 @@ async def test_an_older_version_promoted_again_is_a_new_generation(three: Fleet)
         await three.promote("again", version, paths[version])
         await three.until_served("again", version)
 
-    await three.until("every node logs it", lambda: all(_generation(n) == 3 for n in three.nodes.values()))
+    await three.until("every node logs it", lambda: all(_generation(n, "again") == 3 for n in three.nodes.values()))
 
 
-def _generation(node: NodeProcess) -> object:
-    moves = [e for e in node.logged("version.activated") if e.get("model") == "again"]
+def _generation(node: NodeProcess, name: str) -> object:
+    moves = [e for e in node.logged("version.activated") if e.get("model") == name]
     return moves[-1]["generation"] if moves else None
 
 

@@ -21,23 +21,12 @@ from pathlib import Path
 from fleetcast.bus import Bus, Entry, connect
 from fleetcast.bus.server import LocalServer
 from fleetcast.bus.testing import nats_server
-from fleetcast.config.settings import (
-    BittorrentSettings,
-    BusSettings,
-    DistributorSettings,
-    Group,
-    HttpSettings,
-    LogSettings,
-    NetworkSettings,
-    NodeSettings,
-    Settings,
-    StoreSettings,
-)
+from fleetcast.config.local import loopback_settings
+from fleetcast.config.settings import BusSettings, DistributorSettings, LogSettings, Settings
 from fleetcast.config.template import render
 from fleetcast.events.envelope import Event, EventInvalid, parse
 from fleetcast.events.state import NodeStatus
 
-LOOPBACK = "127.0.0.1"
 START_SECONDS = 20.0
 STOP_SECONDS = 15.0
 
@@ -235,19 +224,13 @@ def _event(entry: Entry) -> Event:
     )
 
 
-def node_settings(folder: Path, name: str, url: str, **groups: Group) -> Settings:
-    """Settings of a node on loopback with free ports; *groups* replace whole groups."""
-    given: dict[str, Group] = {
-        "node": NodeSettings(id=name),
-        "bus": BusSettings(url=url),
-        "network": NetworkSettings(address=LOOPBACK, bind=LOOPBACK),
-        "store": StoreSettings(data=folder / name / "data", publish_roots=(folder / "publish",), reserve_bytes=0),
-        "bittorrent": BittorrentSettings(port=0),
-        "http": HttpSettings(port=0),
-        "distributor": DistributorSettings(heartbeat_seconds=1.0, resync_seconds=2.0),
-        "log": LogSettings(format="json", level="debug"),
-    }
-    return Settings.model_validate({**given, **groups})
+def node_settings(folder: Path, name: str, url: str) -> Settings:
+    """Settings of a node that notices things sooner than a real one needs to, and logs all of them."""
+    base = loopback_settings(
+        name, url, data=folder / name / "data", publish_roots=(folder / "publish",), reserve_bytes=0
+    )
+    quick = DistributorSettings(heartbeat_seconds=1.0, resync_seconds=2.0)
+    return base.model_copy(update={"distributor": quick, "log": LogSettings(format="json", level="debug")})
 
 
 @contextlib.asynccontextmanager

@@ -3,20 +3,10 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from fleetcast.config.settings import (
-    MIB,
-    BittorrentSettings,
-    BusSettings,
-    HttpSettings,
-    LogSettings,
-    NetworkSettings,
-    NodeSettings,
-    Settings,
-    StoreSettings,
-)
+from fleetcast.config.local import loopback_settings
+from fleetcast.config.settings import MIB, Settings
 from fleetcast.config.template import render
 
-LOOPBACK = "127.0.0.1"
 RESERVE_BYTES = 256 * MIB
 """Free space that nodes of a local fleet leave: they share a disk with a person's other work."""
 
@@ -88,16 +78,13 @@ def node_settings(
         publish: further folders to publish from.
         download_limit: bytes per second that the node receives at most; 0: no limit.
     """
-    return Settings(
-        node=NodeSettings(id=name),
-        bus=BusSettings(url=url),
-        network=NetworkSettings(address=LOOPBACK, bind=LOOPBACK),
-        store=StoreSettings(
-            data=layout.data(name), publish_roots=(layout.publish, *publish), reserve_bytes=RESERVE_BYTES
-        ),
-        bittorrent=BittorrentSettings(port=0, download_limit_bytes_per_second=download_limit),
-        http=HttpSettings(port=0),
-        log=LogSettings(format="json"),
+    return loopback_settings(
+        name,
+        url,
+        data=layout.data(name),
+        publish_roots=(layout.publish, *publish),
+        reserve_bytes=RESERVE_BYTES,
+        download_limit=download_limit,
     )
 
 
