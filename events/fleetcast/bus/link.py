@@ -114,7 +114,7 @@ def _is_address(host: str | None) -> bool:
     return True
 
 
-def _wrapped(error: BaseException, server: str) -> Exception:
+def _wrapped(error: BaseException, server: str, *, tls: bool = False) -> Exception:
     text = str(error).removeprefix("nats: ").strip("'\" ") or type(error).__name__
     if "authorization" in text.lower() or "authentication" in text.lower():
         return AccessDenied(f"{server} refuses these credentials", next_step="check bus.creds, bus.nkey or bus.user")
@@ -122,7 +122,8 @@ def _wrapped(error: BaseException, server: str) -> Exception:
         return OperationRefused(
             "nkeys and credentials need the package nkeys", next_step="pip install 'nats-py[nkeys]'"
         )
-    if isinstance(error, ssl.SSLError):
+    # A server that misses the client's certificate says so only after the handshake (TLS 1.3), or just hangs up.
+    if isinstance(error, ssl.SSLError) or (tls and isinstance(error, ConnectionResetError)):
         return BusUnavailable(f"no TLS with {server}: {text}", next_step="check bus.ca, bus.cert and bus.key")
     if isinstance(error, asyncio.TimeoutError | nats.errors.TimeoutError):
         text = "no answer in time"
@@ -165,7 +166,8 @@ class Link:
             if isinstance(e, OperationRefused) or not isinstance(e, Exception):
                 raise
             cause = e.args[0] if isinstance(e, _DialFailed) else e
-            raise _wrapped(cause, server) from cause
+            tls = server.startswith("tls") or bool(settings.ca or settings.cert)
+            raise _wrapped(cause, server, tls=tls) from cause
         link._watch()
         return link
 

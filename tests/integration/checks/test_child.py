@@ -143,7 +143,7 @@ def test_opaque_file_is_not_tested_and_starts_nothing(check: Check) -> None:
 
 @pytest.fixture(scope="module")
 def bombs() -> dict[str, tuple[Format, bytes]]:
-    zeros = bytes(128 * MIB)
+    zeros = bytes(80 * MIB)
     header = b"\x93NUMPY\x01\x00" + struct.pack("<H", 118)
     lying = header + b"{'descr': '<f8', 'fortran_order': False, 'shape': (999999999999,), }".ljust(117) + b"\n"
     deep = b"[" * 5_000_000

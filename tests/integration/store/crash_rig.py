@@ -1,7 +1,7 @@
 """The crash rig: kills a store in the middle of its work, opens it again, and looks at every name a reader may open.
 
 A program of its own, so that it forks from a process without threads:
-`python crash_rig.py matrix SCENARIO all|before [broken] [ACTION]` kills (or acts otherwise) at every failpoint;
+`python crash_rig.py matrix SCENARIO all|before|POINT [broken] [ACTION]` kills (or acts otherwise) at every failpoint;
 `python crash_rig.py power SCENARIO POINT,POINT [unsynced]` cuts the power there, on a disk of its own;
 `python crash_rig.py run SCENARIO FOLDER [broken]` runs a scenario once, to be killed from outside;
 `python crash_rig.py judge SCENARIO FOLDER` opens the store again and says what is wrong with it.
@@ -442,8 +442,8 @@ def matrix(name: str, which: str, kind: type[Store], action: str = "kill") -> di
         scenario.prepare(Site(template, kind))
         passed = crossed(scenario, template, kind)
         for point, count in sorted(passed.items()):
-            if which == "before" and point.endswith(".after"):
-                continue  # what lies between the end of one step and the beginning of the next is not durable
+            if not _is_wanted(point, which):
+                continue
             for passage in range(1, (count if which == "all" else 1) + 1):
                 cases += 1
                 with copied(template) as root:
@@ -524,6 +524,11 @@ def _no_sync(fd: object) -> None:
 def _not_final(scenario: Scenario, root: Path) -> list[str]:
     found = {line: target(root / "data" / line / "current") for line in scenario.final}
     return [] if found == scenario.final else [f"everything had returned, and the pointers are {found}"]
+
+
+def _is_wanted(point: str, which: str) -> bool:
+    """What lies between the end of one step and the beginning of the next is not durable: `before` leaves it out."""
+    return which in {"all", point} or (which == "before" and not point.endswith(".after"))
 
 
 def main(arguments: list[str]) -> int:

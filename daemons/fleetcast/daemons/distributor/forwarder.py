@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+from pathlib import Path
 
 import structlog
 
@@ -16,6 +17,7 @@ log = structlog.get_logger("fleetcast.distributor.forwarder")
 
 IDLE_SECONDS = 0.5
 """Distance of looks at an empty spool: a promotion written by a job waits this long at most."""
+SPOOL_MODE = 0o3770
 SLICE = 256
 """Records held in memory at once; a full spool has hundreds of MiB."""
 
@@ -28,11 +30,20 @@ async def forward(parts: Parts) -> None:
                 await asyncio.sleep(IDLE_SECONDS)
 
 
+def _open_to_jobs(folder: Path) -> None:
+    """Make the spool, open to the jobs of this node: whoever is in the daemon's group may add, nobody may remove."""
+    if not folder.is_dir():
+        folder.mkdir(parents=True)
+        folder.chmod(SPOOL_MODE)
+
+
 async def _reader(parts: Parts) -> SpoolReader:
     said = False
+    folder = parts.settings.store.data / "spool"
+    await asyncio.to_thread(_open_to_jobs, folder)
     while True:
         try:
-            return await asyncio.to_thread(SpoolReader, parts.settings.store.data / "spool", on_damaged=_say_damaged)
+            return await asyncio.to_thread(SpoolReader, folder, on_damaged=_say_damaged)
         except SpoolBusy as busy:
             # The daemon before this one may still be ending.
             if not said:

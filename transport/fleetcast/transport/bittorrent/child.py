@@ -32,8 +32,8 @@ PEERS_SECONDS = 1.0
 """Distance of questions about who sent how much, while something is fetched."""
 LOAD_SECONDS = 0.05
 """Distance of looks at what waits for the disk, while something is fetched."""
-LOAD_HIGH_BYTES = 48 * 2**20
-LOAD_LOW_BYTES = 24 * 2**20
+LOAD_HIGH_BYTES = 32 * 2**20
+LOAD_LOW_BYTES = 16 * 2**20
 BRAKED_BYTES_PER_SECOND = 2**20
 """When more than HIGH waits, torrents receive this little until less than LOW waits. libtorrent 2.1.1 does not count
 blocks that are being hashed or written towards its own limit: without the brake 346 MiB waited on a busy machine."""

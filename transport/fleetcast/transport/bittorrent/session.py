@@ -488,5 +488,5 @@ _BUFFERS: dict[str, Any] = {
     "send_buffer_low_watermark": 1 * MIB,
     "send_buffer_watermark_factor": 150,
     "send_not_sent_low_watermark": 512 * 1024,
-    "max_peer_recv_buffer_size": 5 * MIB,
+    "max_peer_recv_buffer_size": 2 * MIB,
 }
