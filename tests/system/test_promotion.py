@@ -171,6 +171,7 @@ async def test_a_version_promoted_with_other_bytes_is_refused_and_told_who_won(t
     assert said.winner is not None
     assert "node-1" in said.winner
     assert "immutable" in said.next_step
+    assert len(await three.events("fc.ev.event.rejected.fixed")) == 1
     assert all((n.data / "models/fixed/1/fixed.bin").read_bytes() == b"first" for n in three.nodes.values())
 
 

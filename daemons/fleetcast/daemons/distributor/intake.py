@@ -29,7 +29,7 @@ class IntakeDesk:
 
         Raises:
             Retry: the node may be about to start.
-            Reject: it is not; said as `event.rejected`.
+            Reject: it is not.
         """
         if event.type.name not in SUBMISSIONS:
             return
@@ -39,7 +39,6 @@ class IntakeDesk:
             return
         if delivery.attempt < PATIENCE:
             raise Retry(PATIENCE_SECONDS)
-        await self._parts.reject(event, unknown.reason, field="node", next_step=unknown.next_step)
         raise Reject(unknown.reason, field="node", next_step=unknown.next_step)
 
 

@@ -95,7 +95,7 @@ class OriginDesk:
         """Take one submission.
 
         Raises:
-            Reject: the file or the version cannot be taken; the reason was published as `event.rejected`.
+            Reject: the file or the version cannot be taken.
         """
         asked = submission(event)
         if asked is None or getattr(event.payload, "node", None) != self._parts.node:
@@ -105,7 +105,7 @@ class OriginDesk:
         try:
             offer = await self._offer(event, asked, delivery.sequence)
         except (BadData, VersionTaken) as refused:
-            raise await self._refusal(event, refused) from refused
+            raise _refusal(refused) from refused
         await self._announce(event, offer)
         served = await self._order(event, asked, offer, delivery.sequence)
         log.info(
@@ -116,18 +116,6 @@ class OriginDesk:
             slot=served,
             seconds=round(time.monotonic() - began, 3),
         )
-
-    async def _refusal(self, event: Event, refused: Exception) -> Reject:
-        reason = str(refused)
-        field = getattr(refused, "field", None)
-        next_step = getattr(refused, "next_step", None)
-        winner = None
-        if isinstance(refused, VersionTaken):
-            state = refused.winner
-            winner = f"{state.model}@{state.version} = {state.artifact} from {state.origin.node}"
-            field, next_step = "version", "versions are immutable: publish the new bytes under a new version"
-        await self._parts.reject(event, reason, field=field, winner=winner, next_step=next_step)
-        return Reject(reason, field=field, next_step=next_step or "", winner=winner)
 
     async def _offer(self, event: Event, asked: Submission, sequence: int) -> Offer:
         known = await self._reserved_by(event, asked)
@@ -225,3 +213,19 @@ class OriginDesk:
 
 def _cause(event: Event, sequence: int) -> Cause:
     return Cause(event=event.id, sequence=sequence, by=event.source, correlation=event.correlationid)
+
+
+def _refusal(refused: Exception) -> Reject:
+    """What whoever published the event is told; the bus publishes it as `event.rejected`."""
+    if isinstance(refused, VersionTaken):
+        state = refused.winner
+        return Reject(
+            str(refused),
+            field="version",
+            next_step="versions are immutable: publish the new bytes under a new version",
+            winner=f"{state.model}@{state.version} = {state.artifact} from {state.origin.node}",
+        )
+    log.warning("submission.refused", reason=str(refused))
+    return Reject(
+        str(refused), field=getattr(refused, "field", None), next_step=getattr(refused, "next_step", "") or ""
+    )
