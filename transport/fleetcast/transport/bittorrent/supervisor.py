@@ -193,7 +193,7 @@ class Supervisor:
 
 async def _spawn(descriptor: int) -> Process:
     # Fewer malloc arenas keep the child small: its threads free what others allocated.
-    environment = {**os.environ, "MALLOC_ARENA_MAX": "4"}
+    environment = {**os.environ, "MALLOC_ARENA_MAX": "2"}
     return await asyncio.create_subprocess_exec(
         sys.executable,
         "-P",  # the working directory is no place for modules
