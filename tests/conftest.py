@@ -9,11 +9,16 @@ from types import ModuleType
 import pytest
 import pytest_asyncio
 from blockbuster import blockbuster_ctx
+from hypothesis import settings
 
 PACKAGES = ("config", "events", "client", "bus", "transport", "registry", "daemons", "cli")
 HARNESSES = ("fleetcast.daemons.testing", "fleetcast.transport.testing")
 """What starts fleets for tests may wait for files: nothing else runs on its loop."""
 STANDARD_STREAMS = "daemons/runtime/logs.py"
+
+# Machines that run this suite are small and busy: how long one example takes says nothing about the code.
+settings.register_profile("fleetcast", deadline=None)
+settings.load_profile("fleetcast")
 
 # Up to Python 3.13, pytest-asyncio asks for the current loop before its first test; with none set, asyncio makes one
 # that nobody closes, which is a ResourceWarning at the end of the run. With None set, there is nothing to make.

@@ -24,9 +24,9 @@ from fleetcast.events.state import TransferStatus
 SOURCE = "/fleet/node-1/demo"
 ORIGIN, HEALTHY, SLOW = "node-1", "node-2", "node-3"
 """Node 1 holds what is published; node 3 sits behind a thin line, so that there is a middle to be killed in."""
-SLOW_BYTES_PER_SECOND = 40_000_000
+SLOW_BYTES_PER_SECOND = 25_000_000
 STEP_SECONDS = 60.0
-MIDDLE = range(5, 91)
+MIDDLE = range(1, 96)
 """Percent of a transfer that count as its middle."""
 
 

@@ -136,7 +136,10 @@ class Child:
         loop, peers_due = asyncio.get_running_loop(), 0.0
         while True:
             await self._busy.wait()
-            await asyncio.sleep(EAGER_SECONDS if self._eager(loop.time()) else STATUS_SECONDS)
+            fresh = self._fresh(loop.time())
+            await asyncio.sleep(EAGER_SECONDS if fresh else STATUS_SECONDS)
+            for torrent in fresh:
+                self._session.ask_state(torrent.key)
             self._session.ask_states()
             for key in self._tracker.unasked:
                 self._session.announce(key)
@@ -163,8 +166,9 @@ class Child:
         for torrent in self._torrents.values():
             self._session.brake(torrent.key, BRAKED_BYTES_PER_SECOND if self._braking else 0)
 
-    def _eager(self, now: float) -> bool:
-        return any(t.fetching and not t.begun and now - t.born < EAGER_FOR_SECONDS for t in self._torrents.values())
+    def _fresh(self, now: float) -> list[Torrent]:
+        """Torrents whose first byte is waited for."""
+        return [t for t in self._torrents.values() if t.fetching and not t.begun and now - t.born < EAGER_FOR_SECONDS]
 
     def _ask_all_peers(self) -> None:
         for torrent in self._torrents.values():
@@ -187,6 +191,8 @@ class Child:
     # Orders
 
     def _add(self, order: wire.Add) -> None:
+        import time
+        lt.TRACE.clear(); lt.TRACE.append((time.time(),'ADD',''))
         self._torrents[order.key] = Torrent(order.key, order.verified, asyncio.get_running_loop().time())
         self._tracker.set_peers(order.key, order.peers)
         try:
@@ -317,6 +323,10 @@ class Child:
             torrent = self._torrents.get(state.status.key)
             if torrent is None:
                 continue
+            import time
+            if not torrent.begun and state.status.payload > 0:
+                t0=lt.TRACE[0][0]
+                if time.time()-t0>0.1: print('TR '+' | '.join(f'{(a-t0)*1000:.0f} {b} {c}' for a,b,c in lt.TRACE), file=sys.stderr)
             torrent.begun = torrent.begun or state.status.payload > 0
             self._report(state.status)
             if state.pieces is not None and not state.checking:

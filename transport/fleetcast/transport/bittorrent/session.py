@@ -234,6 +234,7 @@ _TRANSLATIONS: dict[type[Any], Callable[[Any], Note | None]] = {
 }
 
 
+TRACE=[]
 class Session:
     """A libtorrent session for a private, friendly network: no discovery, no choking, no encryption, TCP only.
 
@@ -335,6 +336,14 @@ class Session:
         if handle := self._handles.get(key):
             handle.set_download_limit(bytes_per_second)
 
+    def ask_state(self, key: str) -> None:
+        """Ask for the state of one torrent, changed or not; `TorrentStates` follows.
+
+        libtorrent takes a torrent for changed when a piece is finished or a second is over, not when bytes arrive.
+        """
+        if handle := self._handles.get(key):
+            handle.post_status(0)
+
     def ask_pieces(self, key: str) -> None:
         """Ask for state and pieces of one torrent; `TorrentStates` follows."""
         if handle := self._handles.get(key):
@@ -357,6 +366,11 @@ class Session:
     def _translated(self, alert: Any) -> Note | None:
         """One alert that cannot be read must not lose the others of its batch; each kind is reported once."""
         try:
+            import time, sys
+            n=type(alert).__name__
+            if n not in ('session_stats_alert','block_downloading_alert','piece_finished_alert') and not (n=='state_update_alert'): TRACE.append((time.time(), n, alert.message()[:60].replace('\n',' ')))
+            if n=='piece_finished_alert' and len(TRACE)<60: TRACE.append((time.time(),n,''))
+            if n=='state_update_alert': TRACE.append((time.time(),n,str([(int(x.total_payload_download),int(x.total_wanted_done)) for x in alert.status])))
             return translate(alert)
         except Exception:
             if type(alert) not in self._untranslatable:
@@ -423,7 +437,7 @@ def _settings(start: Start, port: int) -> dict[str, Any]:
             lt.alert_category.error
             | lt.alert_category.status
             | lt.alert_category.storage
-            | lt.alert_category.piece_progress
+            | lt.alert_category.piece_progress|lt.alert_category.connect|lt.alert_category.tracker|lt.alert_category.peer
             | lt.alert_category.peer
         ),
     }
@@ -471,7 +485,7 @@ _SWARM: dict[str, Any] = {
     "close_redundant_connections": False,
     "strict_end_game_mode": False,
     "piece_extent_affinity": True,
-    "max_out_request_queue": 2000,
+    "max_out_request_queue": 500,
     "max_allowed_in_request_queue": 4000,
     "request_queue_time": 3,
     "active_downloads": -1,
