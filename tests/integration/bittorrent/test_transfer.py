@@ -84,13 +84,13 @@ async def test_several_artifacts_are_fetched_at_once(swarm: Swarm) -> None:
     assert all(thing.lies_in(node.folder) for thing in things)
 
 
-@pytest.mark.parametrize("size", [1, 16 * 1024, 16 * 1024 + 1])
-async def test_files_around_one_block_arrive(swarm: Swarm, size: int) -> None:
-    tiny = thing_of({"tiny.bin": os.urandom(size)})
+async def test_files_around_one_block_arrive(swarm: Swarm) -> None:
     origin, node = await swarm.node(), await swarm.node()
-    await origin.seed(tiny)
-    await node.fetch(tiny, origin.source)
-    assert tiny.lies_in(node.folder)
+    for size in (1, 16 * 1024, 16 * 1024 + 1):
+        tiny = thing_of({"tiny.bin": os.urandom(size)})
+        await origin.seed(tiny)
+        await node.fetch(tiny, origin.source)
+        assert tiny.lies_in(node.folder)
 
 
 async def test_bytes_that_are_there_already_are_proven_and_not_fetched(swarm: Swarm, model: Thing) -> None:

@@ -204,7 +204,6 @@ CALLS = (
     "unlinkat",
     "mkdirat",
     "fchmod",
-    "openat",
 )
 strace = pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
 

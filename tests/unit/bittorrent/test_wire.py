@@ -45,6 +45,6 @@ heavy = sorted(sys.modules.keys() & {"pydantic", "structlog", "numpy", "nats", "
 print(ours, heavy)
 """
     said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
-    names = ("child", "ledger", "session", "tracker", "wire")
+    names = ("child", "ledger", "notes", "session", "tracker", "wire")
     ours = ["fleetcast.transport", "fleetcast.transport.bittorrent"]
     assert said == f"{ours + [f'{ours[1]}.{name}' for name in names]} []\n"

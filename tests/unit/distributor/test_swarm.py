@@ -59,7 +59,7 @@ def test_a_node_is_no_member_of_its_own_book() -> None:
 
 
 def test_complete_members_are_named_first() -> None:
-    book = SwarmBook("me")
+    book = SwarmBook("n3")
     book.take_notice(notice("n1"))
     book.take_notice(notice("n2", complete=True))
 
@@ -92,3 +92,19 @@ def test_a_node_that_is_gone_is_a_member_of_nothing() -> None:
     book.forget_node("n1")
 
     assert book.members(A) == 0
+
+
+def test_of_two_that_fetch_exactly_one_dials_the_other() -> None:
+    one, two = SwarmBook("n1"), SwarmBook("n2")
+    one.take_notice(notice("n2"))
+    two.take_notice(notice("n1"))
+
+    assert [s.node for s in one.sources(A)] == []
+    assert [s.node for s in two.sources(A)] == ["n1"]
+
+
+def test_who_fetches_dials_whoever_holds_it_all() -> None:
+    book = SwarmBook("n1")
+    book.take_notice(notice("n2", complete=True))
+
+    assert [s.node for s in book.sources(A)] == ["n2"]

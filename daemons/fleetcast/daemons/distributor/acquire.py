@@ -16,7 +16,6 @@ from fleetcast.daemons.distributor.parts import Parts
 from fleetcast.daemons.distributor.progress import TransferProgress
 from fleetcast.daemons.distributor.rules import Offer
 from fleetcast.daemons.distributor.shelf import Shelf
-from fleetcast.daemons.distributor.swarm import without
 from fleetcast.events.content import Content
 from fleetcast.events.ids import new_ulid
 from fleetcast.events.payloads import (
@@ -118,7 +117,7 @@ class Acquisition:
                     content=content,
                     metainfo=blob,
                     folder=folder,
-                    sources=without(parts.swarm.sources(offer.artifact), parts.node),
+                    sources=parts.swarm.sources(offer.artifact),
                 ),
                 progress,
             )

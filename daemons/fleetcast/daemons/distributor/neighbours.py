@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from fleetcast.bus import Entry, Message
 from fleetcast.daemons.distributor.parts import Parts
-from fleetcast.daemons.distributor.rules import answers
+from fleetcast.daemons.distributor.rules import answers, dials
 from fleetcast.daemons.distributor.swarm import source
 from fleetcast.events.state import NodeStatus, PeerNotice, peer_subject
 
@@ -80,11 +80,19 @@ class Neighbours:
             return
         is_new = self._parts.swarm.take_notice(notice)
         complete = self._joined.get(notice.artifact)
-        if complete is None:
+        if complete is None or notice.left:
             return
-        if is_new:
+        if not complete and self._dials(notice) and (is_new or notice.answer):
             await self._parts.bittorrent.add_sources(notice.artifact, (source(notice.node, notice.endpoints),))
-        if not notice.answer and not notice.left and answers(self._parts.swarm.members(notice.artifact), _draw()):
+        elif not notice.answer and not notice.complete:
+            await self._answer(notice, complete)
+
+    def _dials(self, notice: PeerNotice) -> bool:
+        """Whether this node, which fetches, opens the connection; who answers waits to be dialled."""
+        return notice.answer or dials(self._parts.node, notice.node, other_complete=notice.complete)
+
+    async def _answer(self, notice: PeerNotice, complete: bool) -> None:
+        if answers(self._parts.swarm.members(notice.artifact), _draw()):
             reply = self._notice(notice.artifact, complete, answer=True)
             await self._parts.bus.send(f"{peer_subject(notice.artifact)}.{notice.node}", reply)
 

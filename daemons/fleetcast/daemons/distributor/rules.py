@@ -158,6 +158,15 @@ def answers(members: int, draw: float) -> bool:
     return members <= FULL_MESH_NODES or draw < FULL_MESH_NODES / members
 
 
+def dials(me: str, other: str, *, other_complete: bool) -> bool:
+    """Whether *me*, which fetches, opens the connection to another member of the swarm.
+
+    One side of every pair dials: when both do, each side drops the other's connection, and BitTorrent tries again only
+    at a tick up to a second later. Who fetches dials who holds it all; of two that fetch, the later name dials.
+    """
+    return other_complete or me > other
+
+
 def wanting(statuses: Iterable[NodeStatus], kind: Kind, name: str) -> tuple[str, ...]:
     """Nodes whose wants match, in order: the M of "N of M"."""
     return tuple(sorted(s.node for s in statuses if wants(s.wants, kind, name)))

@@ -1,7 +1,6 @@
 """Who is in which swarm: members learned from notices, heartbeats and offers. Pure; owned by the daemon's loop."""
 
-from collections.abc import Iterable
-
+from fleetcast.daemons.distributor.rules import dials
 from fleetcast.events.payloads import Endpoints
 from fleetcast.events.state import NodeStatus, PeerNotice
 from fleetcast.transport.protocol import Source
@@ -62,15 +61,15 @@ class SwarmBook:
         return frozenset(self._complete.get(artifact, ()))
 
     def sources(self, artifact: str) -> tuple[Source, ...]:
-        """Members as a transport takes them: complete ones first."""
+        """Members that this node dials, as a transport takes them: complete ones first."""
         complete = self._complete.get(artifact, set())
         members = sorted(self._members.get(artifact, {}).items(), key=lambda m: (m[0] not in complete, m[0]))
-        return tuple(source(node, endpoints) for node, endpoints in members)
+        return tuple(
+            source(node, endpoints)
+            for node, endpoints in members
+            if dials(self._node, node, other_complete=node in complete)
+        )
 
 
 def source(node: str, endpoints: Endpoints) -> Source:
     return Source(node=node, bt=endpoints.bt, http=endpoints.http)
-
-
-def without(sources: Iterable[Source], node: str) -> tuple[Source, ...]:
-    return tuple(s for s in sources if s.node != node)

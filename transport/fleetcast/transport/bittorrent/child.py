@@ -16,9 +16,9 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from fleetcast.transport.bittorrent import session as lt
-from fleetcast.transport.bittorrent import wire
+from fleetcast.transport.bittorrent import notes, wire
 from fleetcast.transport.bittorrent.ledger import Ledger
+from fleetcast.transport.bittorrent.session import Session, free_port
 from fleetcast.transport.bittorrent.tracker import LoopbackTracker
 
 FLUSH_SECONDS = 0.1
@@ -91,7 +91,7 @@ class Torrent:
 class Child:
     """Carries out orders on a session and reports what comes of them."""
 
-    def __init__(self, session: lt.Session, tracker: LoopbackTracker, report: Callable[[wire.Report], None]) -> None:
+    def __init__(self, session: Session, tracker: LoopbackTracker, report: Callable[[wire.Report], None]) -> None:
         self._session = session
         self._tracker = tracker
         self._report = report
@@ -106,20 +106,20 @@ class Child:
             wire.Flush: self._flush_for,
             wire.Remove: self._remove,
         }
-        self._notes: dict[type[lt.Note], Callable[..., None]] = {
-            lt.ListenSucceeded: lambda n: self._report(wire.Listening(n.port)),
-            lt.ListenFailed: lambda n: self._report(wire.NotListening(n.port, n.reason)),
-            lt.TorrentAdded: self._on_added,
-            lt.TorrentRemoved: self._on_removed,
-            lt.PieceFinished: self._on_piece,
-            lt.TorrentChecked: self._on_checked,
-            lt.TorrentFinished: self._on_finished,
-            lt.CacheFlushed: self._on_flushed,
-            lt.TorrentStates: self._on_states,
-            lt.PeerBanned: lambda n: self._report(wire.Banned(n.key, n.address)),
-            lt.TorrentFaulted: lambda n: self._report(wire.Faulted(n.key, n.reason)),
-            lt.DiskLoad: self._on_load,
-            lt.AlertsDropped: self._on_dropped,
+        self._notes: dict[type[notes.Note], Callable[..., None]] = {
+            notes.ListenSucceeded: lambda n: self._report(wire.Listening(n.port)),
+            notes.ListenFailed: lambda n: self._report(wire.NotListening(n.port, n.reason)),
+            notes.TorrentAdded: self._on_added,
+            notes.TorrentRemoved: self._on_removed,
+            notes.PieceFinished: self._on_piece,
+            notes.TorrentChecked: self._on_checked,
+            notes.TorrentFinished: self._on_finished,
+            notes.CacheFlushed: self._on_flushed,
+            notes.TorrentStates: self._on_states,
+            notes.PeerBanned: lambda n: self._report(wire.Banned(n.key, n.address)),
+            notes.TorrentFaulted: lambda n: self._report(wire.Faulted(n.key, n.reason)),
+            notes.DiskLoad: self._on_load,
+            notes.AlertsDropped: self._on_dropped,
         }
 
     def obey(self, order: wire.Order) -> None:
@@ -158,7 +158,7 @@ class Child:
                 await asyncio.sleep(LOAD_SECONDS)
             _give_memory_back()
 
-    def _on_load(self, note: lt.DiskLoad) -> None:
+    def _on_load(self, note: notes.DiskLoad) -> None:
         limit = LOAD_LOW_BYTES if self._braking else LOAD_HIGH_BYTES
         if (note.waiting_bytes > limit) == self._braking:
             return
@@ -191,8 +191,6 @@ class Child:
     # Orders
 
     def _add(self, order: wire.Add) -> None:
-        import time
-        lt.TRACE.clear(); lt.TRACE.append((time.time(),'ADD',''))
         self._torrents[order.key] = Torrent(order.key, order.verified, asyncio.get_running_loop().time())
         self._tracker.set_peers(order.key, order.peers)
         try:
@@ -258,7 +256,7 @@ class Child:
         torrent.flush_pending = True
         self._session.flush(torrent.key)
 
-    def _on_flushed(self, note: lt.CacheFlushed) -> None:
+    def _on_flushed(self, note: notes.CacheFlushed) -> None:
         torrent = self._torrents.get(note.key)
         if torrent is None or not torrent.flush_pending:
             return
@@ -284,7 +282,7 @@ class Child:
 
     # Notes of libtorrent
 
-    def _on_added(self, note: lt.TorrentAdded) -> None:
+    def _on_added(self, note: notes.TorrentAdded) -> None:
         torrent = self._torrents.get(note.key)
         if note.error or torrent is None:
             self._report(wire.Faulted(note.key, note.error or "not asked for"))
@@ -294,45 +292,41 @@ class Child:
         if torrent.removing:
             self._session.remove(note.key)
 
-    def _on_removed(self, note: lt.TorrentRemoved) -> None:
+    def _on_removed(self, note: notes.TorrentRemoved) -> None:
         torrent = self._torrents.pop(note.key, None)
         if torrent is not None and torrent.flush_timer is not None:
             torrent.flush_timer.cancel()
         self._tracker.forget(note.key)
         self._report(wire.Removed(note.key))
 
-    def _on_piece(self, note: lt.PieceFinished) -> None:
+    def _on_piece(self, note: notes.PieceFinished) -> None:
         torrent = self._torrents.get(note.key)
         # During a check this may be news from before it; what is right then shows in the pieces asked for afterwards.
         if torrent is not None and not torrent.verified and not torrent.checking:
             torrent.claim((note.piece,))
             self._plan_flush(torrent)
 
-    def _on_checked(self, note: lt.TorrentChecked) -> None:
+    def _on_checked(self, note: notes.TorrentChecked) -> None:
         self._session.ask_pieces(note.key)
 
-    def _on_finished(self, note: lt.TorrentFinished) -> None:
+    def _on_finished(self, note: notes.TorrentFinished) -> None:
         torrent = self._torrents.get(note.key)
         if torrent is not None and torrent.fetching:
             self._ask_peers(torrent)
             self._session.ask_pieces(note.key)
 
-    def _on_states(self, note: lt.TorrentStates) -> None:
+    def _on_states(self, note: notes.TorrentStates) -> None:
         self._report(wire.Alive())
         for state in note.states:
             torrent = self._torrents.get(state.status.key)
             if torrent is None:
                 continue
-            import time
-            if not torrent.begun and state.status.payload > 0:
-                t0=lt.TRACE[0][0]
-                if time.time()-t0>0.1: print('TR '+' | '.join(f'{(a-t0)*1000:.0f} {b} {c}' for a,b,c in lt.TRACE), file=sys.stderr)
             torrent.begun = torrent.begun or state.status.payload > 0
             self._report(state.status)
             if state.pieces is not None and not state.checking:
                 self._on_pieces(torrent, state)
 
-    def _on_pieces(self, torrent: Torrent, state: lt.TorrentState) -> None:
+    def _on_pieces(self, torrent: Torrent, state: notes.TorrentState) -> None:
         if torrent.checking:
             torrent.checking = False
             self._report(wire.Checked(torrent.key, state.whole))
@@ -343,7 +337,7 @@ class Child:
         if torrent.waiting or torrent.finished:
             self._plan_flush(torrent)
 
-    def _on_dropped(self, _note: lt.AlertsDropped) -> None:
+    def _on_dropped(self, _note: notes.AlertsDropped) -> None:
         """Any alert may have been among them: ask everything again, and flush again what a flush was to answer for."""
         for torrent in self._torrents.values():
             if torrent.flush_pending:
@@ -362,7 +356,7 @@ async def _serve(channel: socket.socket) -> None:
         writer.write(wire.encode(message))
 
     try:
-        session = lt.Session(start, lt.free_port(start.bind, start.port))
+        session = Session(start, free_port(start.bind, start.port))
     except OSError as e:
         report(wire.NotListening(start.port, e.strerror or str(e)))
         await writer.drain()

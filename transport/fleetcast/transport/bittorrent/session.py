@@ -10,11 +10,28 @@ import os
 import socket
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, cast
 
 import libtorrent as lt
 
+from fleetcast.transport.bittorrent.notes import (
+    AlertsDropped,
+    CacheFlushed,
+    DiskLoad,
+    ListenFailed,
+    ListenSucceeded,
+    Note,
+    PeerBanned,
+    PeerTotals,
+    PieceFinished,
+    TorrentAdded,
+    TorrentChecked,
+    TorrentFaulted,
+    TorrentFinished,
+    TorrentRemoved,
+    TorrentState,
+    TorrentStates,
+)
 from fleetcast.transport.bittorrent.wire import Start, Status, peer_tag
 
 MIB = 2**20
@@ -26,136 +43,6 @@ MAX_RATE = 2**31 - 1
 """Rates are 32-bit integers in libtorrent; larger caps would wrap around."""
 
 Handle = lt.torrent_handle
-
-
-@dataclass(frozen=True, slots=True)
-class ListenSucceeded:
-    """A TCP socket listens."""
-
-    port: int
-
-
-@dataclass(frozen=True, slots=True)
-class ListenFailed:
-    """A TCP socket could not listen."""
-
-    port: int
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class TorrentAdded:
-    """A torrent is in the session, or was refused with *error*. The handle outlives the alert."""
-
-    key: str
-    handle: Handle
-    error: str
-
-
-@dataclass(frozen=True, slots=True)
-class TorrentRemoved:
-    """A torrent left the session."""
-
-    key: str
-
-
-@dataclass(frozen=True, slots=True)
-class PieceFinished:
-    """A piece hashed right. Its blocks may still wait to be written: 3 of 4 did when measured."""
-
-    key: str
-    piece: int
-
-
-@dataclass(frozen=True, slots=True)
-class TorrentChecked:
-    """The check of the folder is over."""
-
-    key: str
-
-
-@dataclass(frozen=True, slots=True)
-class TorrentFinished:
-    """Every piece hashed right."""
-
-    key: str
-
-
-@dataclass(frozen=True, slots=True)
-class CacheFlushed:
-    """A flush is done. libtorrent also flushes by itself, when a torrent finishes."""
-
-    key: str
-
-
-@dataclass(frozen=True, slots=True)
-class TorrentStates:
-    """States of torrents that changed; `pieces` only where they were asked for."""
-
-    states: tuple["TorrentState", ...]
-
-
-@dataclass(frozen=True, slots=True)
-class TorrentState:
-    """State of one torrent."""
-
-    status: Status
-    checking: bool
-    whole: bool
-    pieces: tuple[int, ...] | None
-
-
-@dataclass(frozen=True, slots=True)
-class PeerTotals:
-    """Payload bytes received over each open connection: address, peer id, bytes."""
-
-    key: str
-    peers: tuple[tuple[str, str, int], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class PeerBanned:
-    """A peer sent wrong bytes and is disconnected for good."""
-
-    key: str
-    address: str
-
-
-@dataclass(frozen=True, slots=True)
-class TorrentFaulted:
-    """A file could not be read or written, or the torrent is in an error state."""
-
-    key: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class DiskLoad:
-    """Bytes that were received and are not written yet."""
-
-    waiting_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class AlertsDropped:
-    """The queue ran over; what is known about every torrent must be asked again."""
-
-
-Note = (
-    ListenSucceeded
-    | ListenFailed
-    | TorrentAdded
-    | TorrentRemoved
-    | PieceFinished
-    | TorrentChecked
-    | TorrentFinished
-    | CacheFlushed
-    | TorrentStates
-    | PeerBanned
-    | TorrentFaulted
-    | DiskLoad
-    | AlertsDropped
-)
 
 
 def translate(alert: Any) -> Note | None:
@@ -234,7 +121,6 @@ _TRANSLATIONS: dict[type[Any], Callable[[Any], Note | None]] = {
 }
 
 
-TRACE=[]
 class Session:
     """A libtorrent session for a private, friendly network: no discovery, no choking, no encryption, TCP only.
 
@@ -366,11 +252,6 @@ class Session:
     def _translated(self, alert: Any) -> Note | None:
         """One alert that cannot be read must not lose the others of its batch; each kind is reported once."""
         try:
-            import time, sys
-            n=type(alert).__name__
-            if n not in ('session_stats_alert','block_downloading_alert','piece_finished_alert') and not (n=='state_update_alert'): TRACE.append((time.time(), n, alert.message()[:60].replace('\n',' ')))
-            if n=='piece_finished_alert' and len(TRACE)<60: TRACE.append((time.time(),n,''))
-            if n=='state_update_alert': TRACE.append((time.time(),n,str([(int(x.total_payload_download),int(x.total_wanted_done)) for x in alert.status])))
             return translate(alert)
         except Exception:
             if type(alert) not in self._untranslatable:
@@ -437,7 +318,7 @@ def _settings(start: Start, port: int) -> dict[str, Any]:
             lt.alert_category.error
             | lt.alert_category.status
             | lt.alert_category.storage
-            | lt.alert_category.piece_progress|lt.alert_category.connect|lt.alert_category.tracker|lt.alert_category.peer
+            | lt.alert_category.piece_progress
             | lt.alert_category.peer
         ),
     }

@@ -1,0 +1,136 @@
+"""What libtorrent says, as values: the results of `session.translate()`. Standard library only."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from fleetcast.transport.bittorrent.wire import Status
+
+
+@dataclass(frozen=True, slots=True)
+class ListenSucceeded:
+    """A TCP socket listens."""
+
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class ListenFailed:
+    """A TCP socket could not listen."""
+
+    port: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class TorrentAdded:
+    """A torrent is in the session, or was refused with *error*. The handle outlives the alert."""
+
+    key: str
+    handle: Any
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class TorrentRemoved:
+    """A torrent left the session."""
+
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class PieceFinished:
+    """A piece hashed right. Its blocks may still wait to be written: 3 of 4 did when measured."""
+
+    key: str
+    piece: int
+
+
+@dataclass(frozen=True, slots=True)
+class TorrentChecked:
+    """The check of the folder is over."""
+
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class TorrentFinished:
+    """Every piece hashed right."""
+
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class CacheFlushed:
+    """A flush is done. libtorrent also flushes by itself, when a torrent finishes."""
+
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class TorrentStates:
+    """States of torrents that changed; `pieces` only where they were asked for."""
+
+    states: tuple["TorrentState", ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TorrentState:
+    """State of one torrent."""
+
+    status: Status
+    checking: bool
+    whole: bool
+    pieces: tuple[int, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class PeerTotals:
+    """Payload bytes received over each open connection: address, peer id, bytes."""
+
+    key: str
+    peers: tuple[tuple[str, str, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PeerBanned:
+    """A peer sent wrong bytes and is disconnected for good."""
+
+    key: str
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class TorrentFaulted:
+    """A file could not be read or written, or the torrent is in an error state."""
+
+    key: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class DiskLoad:
+    """Bytes that were received and are not written yet."""
+
+    waiting_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class AlertsDropped:
+    """The queue ran over; what is known about every torrent must be asked again."""
+
+
+Note = (
+    ListenSucceeded
+    | ListenFailed
+    | TorrentAdded
+    | TorrentRemoved
+    | PieceFinished
+    | TorrentChecked
+    | TorrentFinished
+    | CacheFlushed
+    | TorrentStates
+    | PeerBanned
+    | TorrentFaulted
+    | DiskLoad
+    | AlertsDropped
+)
