@@ -29,7 +29,7 @@ from fleetcast.events.content import Content, ContentFile, Format, Kind
 from fleetcast.events.payloads import Checks
 from fleetcast.events.state import Cause, InstalledVersion, SlotEntry, SlotState
 from fleetcast.transport import failpoints
-from fleetcast.transport.errors import TransportError
+from fleetcast.transport.errors import TransferFailed, TransportError
 from fleetcast.transport.failpoints import failpoint
 from fleetcast.transport.hashing import file_root
 from fleetcast.transport.manifest import state
@@ -154,7 +154,10 @@ class Site:
             place.parent.mkdir(parents=True, exist_ok=True)
             if not place.exists() or place.read_bytes() != data_of(seed):
                 place.unlink(missing_ok=True)
-                place.write_bytes(data_of(seed))
+                try:
+                    place.write_bytes(data_of(seed))
+                except OSError as fault:
+                    raise TransferFailed(str(fault)) from fault
 
     def _install(self, content: Content, name: str, version: str) -> None:
         self.store.write_record(content, b"metainfo", state(content, name, version))

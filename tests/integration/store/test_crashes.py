@@ -1,7 +1,6 @@
 """Killed anywhere, full anywhere: every name that a reader may open holds the old bytes or the new ones."""
 
 import ast
-import itertools
 import json
 import os
 import random
@@ -305,7 +304,7 @@ def test_fault_at_every_system_call_leaves_old_or_new(
     calls = CALLS if fault.startswith("signal") else ("write", "fsync")
     failures = {
         f"{call} {number}": wrong
-        for call, number in itertools.chain.from_iterable([_sample(call_counts, 10_000, calls)])
+        for call, number in _sample(call_counts, 10_000, calls)
         if (wrong := _inject(prepared, tmp_path, call, number, fault))
     }
     assert failures == {}

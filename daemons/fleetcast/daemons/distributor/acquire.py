@@ -60,7 +60,7 @@ class Acquisition:
             StoreError: this node failed (no space, I/O); worth another try.
             BusUnavailable: large metainfo, or the registry's word on the version, could not be read.
         """
-        if await asyncio.to_thread(self._parts.store.has, offer.content):
+        if await self._is_held(offer):
             verdict = await self.prove_stored(offer.content)
             await self.ensure_record(offer)
             await self._confirm_version(offer)
@@ -80,6 +80,17 @@ class Acquisition:
             raise
         progress.end("installed")
         self._confirm_later(offer, progress.transfer)
+
+    async def _is_held(self, offer: Offer) -> bool:
+        """Whether the right bytes are in the store already; what is there and wrong is taken away."""
+        store = self._parts.store
+        if not await asyncio.to_thread(store.has, offer.content):
+            return False
+        wrong = await asyncio.to_thread(store.verify, offer.content)
+        if wrong:
+            log.error("integrity.failed", version=offer.version, files=[m.path for m in wrong])
+            await asyncio.to_thread(store.withdraw, offer.content, [m.path for m in wrong])
+        return not wrong
 
     async def _bring(self, offer: Offer, progress: TransferProgress) -> None:
         verdict = await self._fetch(offer, progress)
@@ -150,24 +161,28 @@ class Acquisition:
             await self._shelf.refresh()
             await asyncio.to_thread(store.reserve, content)
 
-    async def prove_format(self, content: Content, paths: Mapping[str, Path]) -> str:
+    async def prove_format(self, content: Content, paths: Mapping[str, Path], *, whole: bool = False) -> str:
         """Run the format test on every file; returns `ok` or `not tested (…)`.
+
+        *whole*: also read every member of an archive and compare its CRC. Receivers need not: their bytes are proven by
+        digest; but a producer's file may have been damaged before it had one.
 
         Raises:
             FormatRefused: a file does not load; it was put into quarantine when it was not yet in the store.
         """
         verdict = "ok"
         for file in content.files:
-            report = await check_format(paths[file.path], content.format, self._parts.settings.verify)
+            report = await check_format(paths[file.path], content.format, self._parts.settings.verify, whole=whole)
             if report.verdict is Verdict.REFUSED:
                 raise FormatRefused(f"{file.path}: {report.detail}")
             if report.verdict is Verdict.NOT_TESTED:
                 verdict = f"not tested ({report.detail})"
         return verdict
 
-    async def prove_stored(self, content: Content) -> str:
-        """Run the format test on content that is in the store."""
-        return await self.prove_format(content, {f.path: self._parts.store.blob(f.sha256) for f in content.files})
+    async def prove_stored(self, content: Content, *, whole: bool = False) -> str:
+        """Run the format test on content that is in the store (see `prove_format`)."""
+        paths = {f.path: self._parts.store.blob(f.sha256) for f in content.files}
+        return await self.prove_format(content, paths, whole=whole)
 
     async def keep_own(self, offer: Offer, verdict: str) -> None:
         """Seed what this node itself offers, and install it when this node wants it."""

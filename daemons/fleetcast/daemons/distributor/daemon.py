@@ -30,11 +30,9 @@ from fleetcast.daemons.distributor.swarm import SwarmBook
 from fleetcast.daemons.distributor.transfers import Transfers
 from fleetcast.daemons.distributor.voice import Voice
 from fleetcast.daemons.runtime import Daemon, Grace, Stage, run_daemon
-from fleetcast.events.content import Content
 from fleetcast.events.payloads import DaemonState, Endpoints
 from fleetcast.registry import Registry
 from fleetcast.transport.bittorrent import BittorrentTransport
-from fleetcast.transport.errors import NotKept
 from fleetcast.transport.serve import StoreServer
 from fleetcast.transport.store import Store
 
@@ -54,7 +52,8 @@ async def run(daemon: Daemon) -> None:
     """The body of the daemon."""
     settings = daemon.settings
     store = Store(settings.store)
-    await asyncio.to_thread(store.reconcile)
+    for case in await asyncio.to_thread(store.reconcile):
+        log.warning("store.quarantined", case=str(case))
     async with contextlib.AsyncExitStack() as stack:
         bus = await stack.enter_async_context(connect(settings.bus, node=daemon.node, daemon="distributor"))
         await declare(bus, settings.bus.replicas)
@@ -79,7 +78,7 @@ async def _parts(daemon: Daemon, bus: Bus, store: Store) -> AsyncIterator[Parts]
         bind=settings.network.bind,
         advertise=address,
         find=store.find,
-        content_of=lambda artifact: _content_of(store, artifact),
+        content_of=store.content_of,
         capability=await kept_capability(settings.store.data),
     )
     idle = ThreadPoolExecutor(1, "idle", initializer=_lower_priority)
@@ -103,13 +102,6 @@ async def _parts(daemon: Daemon, bus: Bus, store: Store) -> AsyncIterator[Parts]
             idle=idle,
             lost_seeds=lost_seeds,
         )
-
-
-def _content_of(store: Store, artifact: str) -> Content | None:
-    try:
-        return store.read_record(artifact).content
-    except NotKept:
-        return None
 
 
 async def _live(daemon: Daemon, parts: Parts) -> None:

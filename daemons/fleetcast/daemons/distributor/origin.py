@@ -161,7 +161,7 @@ class OriginDesk:
 
     async def _check(self, ingested: Ingested) -> str:
         try:
-            return await self._acquisition.prove_stored(ingested.content)
+            return await self._acquisition.prove_stored(ingested.content, whole=True)
         except FormatRefused as refused:
             raise ContentRefused(
                 f"not a loadable {ingested.content.format} file: {refused}",

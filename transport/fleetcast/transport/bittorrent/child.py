@@ -26,7 +26,7 @@ FLUSH_SECONDS = 0.1
 STATUS_SECONDS = 0.25
 """Distance of status reports while something is fetched."""
 EAGER_SECONDS = 0.01
-"""Distance of status reports until the first byte of a torrent is there, for EAGER_FOR_SECONDS at most."""
+"""Distance of status reports until the first block of a torrent is there, for EAGER_FOR_SECONDS at most."""
 EAGER_FOR_SECONDS = 2.0
 PEERS_SECONDS = 1.0
 """Distance of questions about who sent how much, while something is fetched."""
@@ -96,7 +96,7 @@ class Child:
         self._tracker = tracker
         self._report = report
         self._torrents: dict[str, Torrent] = {}
-        self._busy = asyncio.Event()
+        self._busy, self._added = asyncio.Event(), asyncio.Event()
         self._braking = False
         self._asking: set[asyncio.Task[None]] = set()
         self._orders: dict[type[wire.Message], Callable[..., None]] = {
@@ -136,9 +136,8 @@ class Child:
         loop, peers_due = asyncio.get_running_loop(), 0.0
         while True:
             await self._busy.wait()
-            fresh = self._fresh(loop.time())
-            await asyncio.sleep(EAGER_SECONDS if fresh else STATUS_SECONDS)
-            for torrent in fresh:
+            await self._rest(EAGER_SECONDS if self._fresh(loop.time()) else STATUS_SECONDS)
+            for torrent in self._fresh(loop.time()):
                 self._session.ask_state(torrent.key)
             self._session.ask_states()
             for key in self._tracker.unasked:
@@ -148,6 +147,12 @@ class Child:
                 self._ask_all_peers()
             if not self._tracker.unasked and not any(t.fetching for t in self._torrents.values()):
                 self._busy.clear()
+
+    async def _rest(self, seconds: float) -> None:
+        """Sleep, but not longer than until the next torrent comes."""
+        self._added.clear()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._added.wait(), seconds)
 
     async def guard_memory(self) -> None:
         """Keep an eye on what waits for the disk while something is fetched; give memory back afterwards."""
@@ -167,7 +172,7 @@ class Child:
             self._session.brake(torrent.key, BRAKED_BYTES_PER_SECOND if self._braking else 0)
 
     def _fresh(self, now: float) -> list[Torrent]:
-        """Torrents whose first byte is waited for."""
+        """Torrents whose first block is waited for."""
         return [t for t in self._torrents.values() if t.fetching and not t.begun and now - t.born < EAGER_FOR_SECONDS]
 
     def _ask_all_peers(self) -> None:
@@ -203,6 +208,7 @@ class Child:
         except RuntimeError as e:
             self._report(wire.Faulted(order.key, f"libtorrent does not take the metainfo: {e}"))
         self._busy.set()
+        self._added.set()
 
     def _peers(self, order: wire.Peers) -> None:
         if order.key in self._torrents and self._tracker.set_peers(order.key, order.peers):
@@ -321,7 +327,7 @@ class Child:
             torrent = self._torrents.get(state.status.key)
             if torrent is None:
                 continue
-            torrent.begun = torrent.begun or state.status.payload > 0
+            torrent.begun = torrent.begun or (state.status.payload > 0 and state.status.done > 0)
             self._report(state.status)
             if state.pieces is not None and not state.checking:
                 self._on_pieces(torrent, state)

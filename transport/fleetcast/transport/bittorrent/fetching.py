@@ -94,9 +94,9 @@ class Fetch:
                     self._told.put_nowait(piece)
             case wire.Finished() if not self._rechecking:
                 self._told.put_nowait(_Finished())
-            case wire.Status(payload=payload):
+            case wire.Status(payload=payload, done=done):
                 self._status = report
-                if payload and not self._begun:
+                if payload and done and not self._begun:
                     # Whoever measures the time to the first byte need not wait for the next half second.
                     self._begun = True
                     self._observer.progress(self.progress())

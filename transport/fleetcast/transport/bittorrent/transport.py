@@ -23,6 +23,9 @@ from fleetcast.transport.protocol import Availability, FetchRequest, Observer, S
 
 REMOVE_SECONDS = 5.0
 """Time for the child to let go of a torrent; it waits for writes under way."""
+READY_SECONDS = 5.0
+"""Time for the child to take a seed; it takes milliseconds unless files are missing and the rest is checked."""
+DAMAGED = "its files are missing or damaged"
 
 log = structlog.get_logger()
 
@@ -40,6 +43,16 @@ class _Torrent:
     fetch: Fetch | None = None
     status: wire.Status | None = None
     banned: set[str] = field(default_factory=set)
+
+    def order(self) -> wire.Add:
+        """The order that puts it into the child."""
+        return wire.Add(
+            key=self.info.info_hash,
+            metainfo_b64=base64.b64encode(self.info.data).decode(),
+            folder=str(self.folder),
+            verified=self.verified,
+            peers=self.peers,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +175,7 @@ class BittorrentTransport:
     async def seed(
         self, artifact: str, content: Content, metainfo: bytes, folder: Path, sources: Iterable[Source] = ()
     ) -> None:
-        """Serve files that are proven; they are not read now, and never written to.
+        """Serve files that are proven; they are not read now, and never written to. Returns when others may come.
 
         Args:
             folder: save path, as in `FetchRequest.folder`.
@@ -179,7 +192,7 @@ class BittorrentTransport:
         await self._make_room(torrent)
         self._torrents[torrent.info.info_hash] = torrent
         await self._learn(torrent, sources)
-        self._add(torrent)
+        await self._add_seed(torrent)
 
     async def unseed(self, artifact: str) -> None:
         """Stop serving an artifact; nothing of it is open when this returns. One that is being fetched stays."""
@@ -250,15 +263,18 @@ class BittorrentTransport:
         await self._remove(before)
 
     def _add(self, torrent: _Torrent) -> None:
-        self._supervisor.send(
-            wire.Add(
-                key=torrent.info.info_hash,
-                metainfo_b64=base64.b64encode(torrent.info.data).decode(),
-                folder=str(torrent.folder),
-                verified=torrent.verified,
-                peers=torrent.peers,
-            )
-        )
+        self._supervisor.send(torrent.order())
+
+    async def _add_seed(self, torrent: _Torrent) -> None:
+        """Whoever connects before libtorrent is ready is turned away, and comes back a second later."""
+        try:
+            async with asyncio.timeout(READY_SECONDS):
+                whole = await asyncio.shield(self._ask(torrent.order(), wire.Checked))
+        except TimeoutError:
+            log.warning("bittorrent.seed_not_ready", artifact=torrent.artifact)
+            return
+        if whole is False:
+            self._lose_seed(torrent, DAMAGED)
 
     async def _remove(self, torrent: _Torrent) -> None:
         key = torrent.info.info_hash
@@ -292,7 +308,7 @@ class BittorrentTransport:
         return bool(await self._ask(wire.Flush(key, token), wire.Flushed, token))
 
     async def _ask(
-        self, order: wire.Remove | wire.Flush | wire.Recheck, answer: type[wire.Report], token: int = 0
+        self, order: wire.Add | wire.Remove | wire.Flush | wire.Recheck, answer: type[wire.Report], token: int = 0
     ) -> bool | None:
         """Give an order and wait for its answer; None when the child is gone, or dies before it answers."""
         slot = (answer.__name__, order.key, token)
@@ -330,7 +346,7 @@ class BittorrentTransport:
             case wire.Faulted(reason=reason) if torrent.fetch is None:
                 self._lose_seed(torrent, reason)
             case wire.Checked(whole=False) if torrent.verified:
-                self._lose_seed(torrent, "its files are missing or damaged")
+                self._lose_seed(torrent, DAMAGED)
 
     def _lose_seed(self, torrent: _Torrent, reason: str) -> None:
         log.error("bittorrent.seed_lost", artifact=torrent.artifact, reason=reason)
