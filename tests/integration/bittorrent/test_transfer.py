@@ -25,6 +25,18 @@ async def test_a_file_comes_to_its_place_and_every_piece_is_proven(swarm: Swarm,
     assert seen.last.bytes_done == seen.last.bytes_total == model.size
     assert seen.last.bytes_by_source.keys() == {"n0"}
     assert seen.last.bytes_by_source["n0"] >= model.size
+    assert seen.last.received >= model.size
+
+
+async def test_the_first_byte_is_told_at_once(swarm: Swarm, model: Thing) -> None:
+    origin, node = await swarm.node(upload_limit_bytes_per_second=MIB), await swarm.node()
+    await origin.seed(model)
+    seen = node.witness(model)
+    fetching = asyncio.create_task(node.fetch(model, origin.source, witness=seen))
+    await seen.told_anything.wait()
+    assert 0 < seen.told[0].received < model.size / 2
+    fetching.cancel()
+    await asyncio.gather(fetching, return_exceptions=True)
 
 
 async def test_a_bundle_with_folders_comes_to_all_nodes_of_a_swarm(swarm: Swarm) -> None:

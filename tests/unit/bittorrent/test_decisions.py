@@ -5,6 +5,7 @@ import pytest
 from fleetcast.transport.bittorrent import wire
 from fleetcast.transport.bittorrent.fetching import StallWatch
 from fleetcast.transport.bittorrent.ledger import Ledger
+from fleetcast.transport.bittorrent.session import _listen_interfaces
 from fleetcast.transport.bittorrent.tracker import LoopbackTracker, announce_body
 
 TOTAL = 1000
@@ -69,3 +70,16 @@ def test_the_tracker_answers_for_known_torrents_only(target: bytes) -> None:
     tracker = LoopbackTracker()
     tracker.set_peers("k", ())
     assert tracker._answer(b"GET " + target + b" HTTP/1.1\r\n\r\n").startswith(b"HTTP/1.1 404")
+
+
+@pytest.mark.parametrize(
+    ("bind", "interfaces"),
+    [
+        ("127.0.0.1", "127.0.0.1:7"),
+        ("0.0.0.0", "0.0.0.0:7"),
+        ("::", "[::]:7"),
+        ("192.0.2.1", "192.0.2.1:7,127.0.0.1:0"),
+    ],
+)
+def test_the_tracker_on_loopback_can_be_asked_wherever_we_listen(bind: str, interfaces: str) -> None:
+    assert _listen_interfaces(bind, 7) == interfaces

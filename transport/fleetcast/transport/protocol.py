@@ -51,12 +51,14 @@ class FetchRequest:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a transfer is; sent at most twice a second, and once at its end.
+    """How far a transfer is; sent with the first byte, then twice a second at most, and once at its end.
 
     Attributes:
         bytes_done: bytes of finished pieces and blocks, checked ones included.
         bytes_total: bytes of the content.
         rate: payload bytes per second received now.
+        received: payload bytes received; more than 0 as soon as the first one is here, long before a piece is whole,
+            hashed and written.
         peers: sources connected now; 0 means that nobody who has the artifact can be reached.
         bytes_by_source: payload bytes received, by node; an unknown peer is named by its address.
         uploaded: payload bytes sent to others meanwhile.
@@ -68,6 +70,7 @@ class Progress:
     peers: int
     bytes_by_source: Mapping[str, int] = field(default_factory=dict)
     uploaded: int = 0
+    received: int = 0
 
 
 @dataclass(frozen=True, slots=True)

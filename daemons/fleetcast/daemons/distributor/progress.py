@@ -22,6 +22,7 @@ class TransferProgress:
         self._meter = RateMeter()
         self._began = time.monotonic()
         self._last_sent = 0.0
+        self._begun = False
         self._verifier: PieceVerifier | None = None
         self.laps: dict[str, float] = {}
         """Seconds of every step so far, by name."""
@@ -52,6 +53,9 @@ class TransferProgress:
         self.laps[step] = round(self.seconds - sum(self.laps.values()), 3)
 
     def progress(self, progress: Progress) -> None:
+        if progress.received and not self._begun:
+            self._begun = True
+            log.debug("transfer.first_byte", version=self.status.version, at_unix=time.time())
         rate = self._meter.sample(progress.bytes_done, time.monotonic())
         self._update(
             bytes_done=progress.bytes_done,

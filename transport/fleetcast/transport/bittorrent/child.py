@@ -26,7 +26,7 @@ FLUSH_SECONDS = 0.1
 STATUS_SECONDS = 0.25
 """Distance of status reports while something is fetched."""
 EAGER_SECONDS = 0.01
-"""Distance of status reports until the first block of a torrent is there, for EAGER_FOR_SECONDS at most."""
+"""Distance of status reports until the first byte of a torrent is there, for EAGER_FOR_SECONDS at most."""
 EAGER_FOR_SECONDS = 2.0
 PEERS_SECONDS = 1.0
 """Distance of questions about who sent how much, while something is fetched."""
@@ -172,7 +172,7 @@ class Child:
             self._session.brake(torrent.key, BRAKED_BYTES_PER_SECOND if self._braking else 0)
 
     def _fresh(self, now: float) -> list[Torrent]:
-        """Torrents whose first block is waited for."""
+        """Torrents whose first byte is waited for."""
         return [t for t in self._torrents.values() if t.fetching and not t.begun and now - t.born < EAGER_FOR_SECONDS]
 
     def _ask_all_peers(self) -> None:
@@ -327,7 +327,7 @@ class Child:
             torrent = self._torrents.get(state.status.key)
             if torrent is None:
                 continue
-            torrent.begun = torrent.begun or (state.status.payload > 0 and state.status.done > 0)
+            torrent.begun = torrent.begun or state.status.payload > 0
             self._report(state.status)
             if state.pieces is not None and not state.checking:
                 self._on_pieces(torrent, state)

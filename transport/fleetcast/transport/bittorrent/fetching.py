@@ -76,7 +76,7 @@ class Fetch:
         self._stall = StallWatch(stall_seconds)
         self._told: asyncio.Queue[int | _Finished | TransferError] = asyncio.Queue()
         self._proven: set[int] = set()
-        self._rechecks = self._deaths = 0
+        self._rechecks = self._deaths = self._payload_before = 0
         self._begun = self._rechecking = False
         self._status: wire.Status | None = None
         self._received: dict[str, int] = {}
@@ -94,9 +94,9 @@ class Fetch:
                     self._told.put_nowait(piece)
             case wire.Finished() if not self._rechecking:
                 self._told.put_nowait(_Finished())
-            case wire.Status(payload=payload, done=done):
+            case wire.Status(payload=payload):
                 self._status = report
-                if payload and done and not self._begun:
+                if payload and not self._begun:
                     # Whoever measures the time to the first byte need not wait for the next half second.
                     self._begun = True
                     self._observer.progress(self.progress())
@@ -110,6 +110,7 @@ class Fetch:
     def child_died(self) -> None:
         """The child died: the next one checks the folder and claims every piece again."""
         self._deaths += 1
+        self._payload_before += self._status.payload if self._status else 0
         self._rechecking = False
         self._proven.clear()
         self._forget_claims()
@@ -205,6 +206,7 @@ class Fetch:
             bytes_done=self._bytes_total if finished else done,
             bytes_total=self._bytes_total,
             rate=status.rate if status else 0,
+            received=(status.payload if status else 0) + self._payload_before,
             peers=status.peers if status else 0,
             bytes_by_source=self.bytes_by_source,
             uploaded=status.uploaded if status else 0,
