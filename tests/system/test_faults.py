@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import pickle
 import random
 import signal
 import socket
@@ -15,9 +16,9 @@ import psutil
 import pytest
 
 from fleetcast.client.spool import SpoolWriter
-from fleetcast.config.settings import BittorrentSettings, Settings
+from fleetcast.config.settings import BittorrentSettings, Settings, VerifySettings
 from fleetcast.daemons.testing import Fleet, NodeProcess, fleet
-from fleetcast.events.payloads import IntegrityFailed
+from fleetcast.events.payloads import IntegrityFailed, TransferFailed
 
 pytestmark = pytest.mark.asyncio
 
@@ -306,3 +307,37 @@ async def test_killing_a_daemon_at_any_step_of_an_install_leaves_old_or_new(tmp_
             await f.until_served("m", "2")
 
             assert (node.data / "models/m/previous/m.bin").read_bytes() == data["1"]
+
+
+async def test_a_node_that_refuses_what_it_cannot_load_sets_it_aside_and_says_why(tmp_path: Path) -> None:
+    def settings(name: str, given: Settings) -> Settings:
+        strict = VerifySettings(pickle_policy="refuse")
+        return given.model_copy(update={"verify": strict}) if name == "node-2" else given
+
+    async with fleet(tmp_path, nodes=2, settings=settings) as f:
+        await f.promote("m", "1", f.publish("m.pkl", pickle.dumps(list(range(1000)))))
+        await f.until_served("m", "1", nodes=("node-1",))
+        node = f.nodes["node-2"]
+        await f.until("it refuses", lambda: node.logged("transfer.refused"))
+
+        assert "pickle" in str(node.logged("transfer.refused")[0]["reason"])
+        assert not swarm_files(node)
+        assert not (node.data / "models/m/1").exists()
+        assert any(p.is_file() for p in (node.data / "quarantine").rglob("*"))
+        failed = [e.payload for e in await f.events("fc.ev.transfer.failed.node-2")]
+        assert [p.model for p in failed if isinstance(p, TransferFailed)] == ["m"]
+
+
+async def test_an_origin_that_dies_in_the_middle_and_comes_back_costs_a_pause(tmp_path: Path) -> None:
+    async with fleet(tmp_path, nodes=2, settings=slow) as f:
+        data = random_bytes(8 * 2**20, seed=5)
+        await f.promote("m", "1", f.publish("m.bin", data))
+        await in_the_middle(f, "node-2", "m", "1")
+        node = f.nodes["node-2"]
+        f.nodes["node-1"].kill()
+        assert f.current("m")["node-2"] is None
+        f.nodes["node-1"].start()
+        await f.until_served("m", "1", seconds=60)
+
+        assert (node.data / "models/m/current/m.bin").read_bytes() == data
+        assert not node.logged("transfer.broken")

@@ -5,7 +5,7 @@ import base64
 import binascii
 import hashlib
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -118,28 +118,39 @@ class Acquisition:
         progress.open(PieceVerifier(torrent.read(blob, content), content, folder))
         parts.swarm.note(offer.artifact, offer.origin.node, offer.origin.endpoints, complete=True)
         self._say_started(offer, progress)
-        async with asyncio.TaskGroup() as group:
-            # The notice must not delay the first byte.
-            group.create_task(self._neighbours.announce(offer.artifact, complete=False))
-            await parts.bittorrent.fetch(
-                FetchRequest(
-                    transfer=progress.transfer,
-                    artifact=offer.artifact,
-                    content=content,
-                    metainfo=blob,
-                    folder=folder,
-                    sources=parts.swarm.sources(offer.artifact),
-                ),
-                progress,
-            )
+        request = FetchRequest(
+            transfer=progress.transfer,
+            artifact=offer.artifact,
+            content=content,
+            metainfo=blob,
+            folder=folder,
+            sources=parts.swarm.sources(offer.artifact),
+        )
+        # The notice must not delay the first byte. Not a TaskGroup: it would wrap what the transport raises.
+        joining = asyncio.create_task(self._neighbours.announce(offer.artifact, complete=False), name="join swarm")
+        try:
+            await parts.bittorrent.fetch(request, progress)
+        finally:
+            await joining
         progress.lap("fetch")
         progress.enter("verifying")
         await progress.prove_rest()
         progress.lap("prove")
         files = {f.path: folder / offer.artifact[:16] / f.path for f in content.files}
-        verdict = await self.prove_format(content, files)
+        try:
+            verdict = await self.prove_format(content, files)
+        except FormatRefused as refused:
+            await self._set_aside(offer, files.values(), str(refused))
+            raise
         progress.lap("format")
         return verdict
+
+    async def _set_aside(self, offer: Offer, paths: Iterable[Path], reason: str) -> None:
+        """Take bytes that do not load out of the swarm, and keep them for whoever asks why."""
+        await self._parts.bittorrent.unseed(offer.artifact)
+        await self._neighbours.leave(offer.artifact)
+        for path in paths:
+            await asyncio.to_thread(self._parts.store.quarantine, path, reason, source=offer.origin.node)
 
     async def _make_room(self, content: Content) -> None:
         """Make sure that the content fits; what nothing pins goes first.
@@ -168,7 +179,7 @@ class Acquisition:
         digest; but a producer's file may have been damaged before it had one.
 
         Raises:
-            FormatRefused: a file does not load; it was put into quarantine when it was not yet in the store.
+            FormatRefused: a file does not load.
         """
         verdict = "ok"
         for file in content.files:

@@ -161,7 +161,7 @@ class Reconciler:
         try:
             await asyncio.to_thread(self._parts.store.activate, slot)
         except StoreError as fault:
-            log.exception("slot.activation_failed", model=slot.model, generation=slot.generation, reason=str(fault))
+            log.warning("slot.activation_failed", model=slot.model, generation=slot.generation, reason=str(fault))
             return
         await self._shelf.refresh()
         log.info(

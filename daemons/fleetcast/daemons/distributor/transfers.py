@@ -11,7 +11,7 @@ from fleetcast.bus.errors import BusError
 from fleetcast.daemons.distributor.acquire import Acquisition
 from fleetcast.daemons.distributor.parts import Parts
 from fleetcast.daemons.distributor.rules import Offer, Urgency, retry_delay
-from fleetcast.transport.errors import BadData, VerificationFailed
+from fleetcast.transport.errors import BadData, TransportError, VerificationFailed
 
 log = structlog.get_logger("fleetcast.distributor.transfers")
 
@@ -81,10 +81,10 @@ class Transfers:
                 # load will never load.
                 if not isinstance(refused, VerificationFailed):
                     self._refused[offer.artifact] = str(refused)
-                    log.exception("transfer.refused", version=offer.version, reason=str(refused))
+                    log.warning("transfer.refused", version=offer.version, reason=str(refused))
                     return
-            except BusError as away:
-                log.warning("transfer.waiting", version=offer.version, reason=str(away))
+            except (TransportError, BusError) as fault:
+                log.warning("transfer.again", version=offer.version, attempt=attempt, reason=str(fault))
             except Exception:
                 log.exception("transfer.broken", version=offer.version, attempt=attempt)
             await asyncio.sleep(self._delay(attempt))
