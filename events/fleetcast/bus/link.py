@@ -122,8 +122,10 @@ def _wrapped(error: BaseException, server: str, *, tls: bool = False) -> Excepti
         return OperationRefused(
             "nkeys and credentials need the package nkeys", next_step="pip install 'nats-py[nkeys]'"
         )
-    # A server that misses the client's certificate says so only after the handshake (TLS 1.3), or just hangs up.
-    if isinstance(error, ssl.SSLError) or (tls and isinstance(error, ConnectionResetError)):
+    # A server that misses the client's certificate says so only after the handshake (TLS 1.3), or just hangs up: in
+    # the middle of our reading (reset, end of file) or of our writing (broken pipe).
+    hung_up = isinstance(error, ConnectionResetError | BrokenPipeError | EOFError | nats.errors.UnexpectedEOF)
+    if isinstance(error, ssl.SSLError) or (tls and hung_up):
         return BusUnavailable(f"no TLS with {server}: {text}", next_step="check bus.ca, bus.cert and bus.key")
     if isinstance(error, asyncio.TimeoutError | nats.errors.TimeoutError):
         text = "no answer in time"
