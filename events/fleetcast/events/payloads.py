@@ -16,10 +16,12 @@ class Payload(Value):
 
 
 class Endpoints(Stored):
-    """Where a node serves its store: `bt` is `host:port`, `http` `http://host:port/<capability>`; None: not served."""
+    """Where a node serves its store: `bt` is `host:port`, `http` `http://host:port/<capability>`, `rsync`
+    `ssh://user@host:port` or `rsync://host:port/module`; None: not served."""
 
     bt: str | None = Field(default=None, max_length=300, pattern=r"^[^\s/]+:\d{1,5}$")
     http: str | None = Field(default=None, max_length=500, pattern=r"^http://[^\s]+$")
+    rsync: str | None = Field(default=None, max_length=300, pattern=r"^(ssh|rsync)://[^\s]+$")
 
 
 class Wants(Stored):

@@ -114,8 +114,30 @@ class AuditRecord(Stored):
     prev_sha256: str
 
 
+class RungStatus(Stored):
+    """One rung of a transfer's ladder: what became of it, and why.
+
+    Attributes:
+        state: `waiting`, `running`, `done`, `failed`, `stalled` or `skipped`.
+        reason: why it was skipped, left, or chosen.
+        received_bytes: payload that it brought, what was thrown away included.
+    """
+
+    transport: str
+    state: str
+    reason: str = ""
+    received_bytes: int = 0
+    seconds: float = 0.0
+
+
 class TransferStatus(Stored):
-    """One transfer as its node sees it: rates in bytes per second, sizes in bytes, times in seconds."""
+    """One transfer as its node sees it: rates in bytes per second, sizes in bytes, times in seconds.
+
+    Attributes:
+        rungs: the ladder, in the order in which it is climbed; `transport` is the rung that runs now.
+        choice: why the ladder has this order, in one line for people.
+        slow: why the transfer is slow, in one line that names disk, link, sources or verification; None: it is not.
+    """
 
     transfer: str
     artifact: Sha256
@@ -131,6 +153,10 @@ class TransferStatus(Stored):
     eta_seconds: float | None = None
     peers: int = 0
     bytes_by_source: dict[str, int] = {}
+    bytes_uploaded: int = 0
+    rungs: tuple[RungStatus, ...] = ()
+    choice: str = ""
+    slow: str | None = None
     reason: str | None = None
     started_at: str
     seconds: float = 0.0

@@ -5,7 +5,7 @@ A rung of the ladder (`bittorrent`, `aria2`, `rsync`) implements `Transport`; wh
 `folder` is the save path of the artifact and `artifact16` the first 16 digits of its name.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -21,11 +21,15 @@ class Source:
         node: id of the node.
         bt: `host:port` of its BitTorrent endpoint; an IPv6 host is written in brackets.
         http: base URL of its file server, `http://host:port/<capability>`.
+        rsync: where rsync reads its store: `rsync://host:port/module`, or `ssh://user@host:port` (forced command).
+        complete: it holds all of the artifact, verified.
     """
 
     node: str
     bt: str | None = None
     http: str | None = None
+    rsync: str | None = None
+    complete: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +43,8 @@ class FetchRequest:
         metainfo: the torrent file, which must match `content` (`metainfo.read`).
         folder: save path; created when missing. Bytes that lie there already are checked and used, never trusted.
         sources: where the bytes may come from; more can follow while the transfer runs.
+        have: by position of the file, positions of the pieces that the last rung left proven in the folder. A transport
+            that checks the folder itself need not look at it.
     """
 
     transfer: str
@@ -47,6 +53,7 @@ class FetchRequest:
     metainfo: bytes
     folder: Path
     sources: tuple[Source, ...] = ()
+    have: Mapping[int, frozenset[int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,3 +132,6 @@ class Transport(Protocol):
             TransferStalled: a source is connected, and no byte came for the time in the settings.
             TransferFailed: it cannot go on (no space, no such folder, bytes that stay wrong).
         """
+
+    async def add_sources(self, artifact: str, sources: Iterable[Source]) -> None:
+        """Tell a running transfer of more sources, or of known ones that are complete now; nothing when none runs."""

@@ -65,11 +65,11 @@ class SwarmBook:
         complete = self._complete.get(artifact, set())
         members = sorted(self._members.get(artifact, {}).items(), key=lambda m: (m[0] not in complete, m[0]))
         return tuple(
-            source(node, endpoints)
+            source(node, endpoints, complete=node in complete)
             for node, endpoints in members
             if dials(self._node, node, other_complete=node in complete)
         )
 
 
-def source(node: str, endpoints: Endpoints) -> Source:
-    return Source(node=node, bt=endpoints.bt, http=endpoints.http)
+def source(node: str, endpoints: Endpoints, *, complete: bool) -> Source:
+    return Source(node=node, bt=endpoints.bt, http=endpoints.http, rsync=endpoints.rsync, complete=complete)
