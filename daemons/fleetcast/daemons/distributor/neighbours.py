@@ -83,7 +83,9 @@ class Neighbours:
         if complete is None or notice.left:
             return
         if not complete and self._dials(notice) and (is_new or notice.answer):
-            await self._parts.bittorrent.add_sources(notice.artifact, (source(notice.node, notice.endpoints),))
+            await self._parts.bittorrent.add_sources(
+                notice.artifact, (source(notice.node, notice.endpoints, complete=notice.complete),)
+            )
         elif not notice.answer and not notice.complete:
             await self._answer(notice, complete)
 
@@ -114,7 +116,9 @@ class Neighbours:
             return
         for artifact in self._parts.swarm.take_heartbeat(status):
             if artifact in self._joined:
-                await self._parts.bittorrent.add_sources(artifact, (source(status.node, status.endpoints),))
+                complete = status.node in self._parts.swarm.holders(artifact)
+                found = source(status.node, status.endpoints, complete=complete)
+                await self._parts.bittorrent.add_sources(artifact, (found,))
 
     async def listen(self) -> None:
         """Hear notices and answers until cancelled."""
