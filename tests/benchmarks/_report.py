@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import logging
 import os
 import platform
 import statistics
@@ -9,6 +10,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
+
+import structlog
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +56,7 @@ class Report:
     peers: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.conditions = {**machine(), **self.conditions}
+        self.conditions = {"command": command(self.bench), **machine(), **self.conditions}
 
     def finish(self, *, as_json: bool) -> int:
         """Print the report; 1 when a required figure was missed."""
@@ -87,6 +90,11 @@ class Report:
             sys.stdout.write(f"  beside it, {name}: {', '.join(f'{k} = {v:.4g}' for k, v in values.items())}\n")
 
 
+def command(bench: str) -> str:
+    """What a person types to have this measured again."""
+    return " ".join(["./fleetcast bench", bench, *(word for word in sys.argv[1:] if word != "--json")])
+
+
 def machine() -> dict[str, object]:
     """What a figure depends on."""
     return {
@@ -110,10 +118,19 @@ def median(values: Sequence[float]) -> float:
     return statistics.median(values)
 
 
+def quiet_logs() -> None:
+    """Keep log lines of the libraries that a benchmark uses itself off stdout, which is for the document."""
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+
+
 def arguments(description: str, options: Mapping[str, tuple[int, str]] | None = None) -> argparse.Namespace:
     """Parse `--json` and integer *options* (name -> default, help)."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     for name, (default, text) in (options or {}).items():
         parser.add_argument(f"--{name}", type=int, default=default, help=f"{text} (default {default})")
+    quiet_logs()
     return parser.parse_args()

@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from fleetcast.client.spool import SpoolWriter
+from fleetcast.config.limits import LimitsSettings
 from fleetcast.config.settings import BittorrentSettings, Settings, VerifySettings
 from fleetcast.daemons.testing import Fleet, NodeProcess, fleet
 from fleetcast.events.payloads import IntegrityFailed, TransferFailed
@@ -30,8 +31,7 @@ def slow(name: str, settings: Settings) -> Settings:
     """Receivers that take a few seconds for a transfer."""
     if name == "node-1":
         return settings
-    limited = BittorrentSettings(port=0, download_limit_bytes_per_second=SLOW)
-    return settings.model_copy(update={"bittorrent": limited})
+    return settings.model_copy(update={"limits": LimitsSettings(download_bytes_per_second=SLOW)})
 
 
 def random_bytes(size: int, seed: int = 0) -> bytes:

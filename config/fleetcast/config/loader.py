@@ -17,8 +17,9 @@ from pydantic.fields import FieldInfo
 
 from fleetcast.config import natscli, toml
 from fleetcast.config.errors import ConfigError, Mistake
+from fleetcast.config.group import Group
 from fleetcast.config.origins import Given, Origin
-from fleetcast.config.settings import SECRETS, Group, Settings
+from fleetcast.config.settings import SECRETS, Settings
 
 PREFIX = "FLEETCAST_"
 FILE_VARIABLE = "FLEETCAST_CONFIG"
@@ -232,14 +233,16 @@ def _validated(given: Layer, document: toml.Document | None, mistakes: list[Mist
 
 
 def _value_mistake(problem: Any, given: Layer, document: toml.Document | None) -> Mistake:
-    section, field = (str(part) for part in problem["loc"][:2])
+    section, field, *inside = (str(part) for part in problem["loc"])
     name = f"{section}.{field}"
     origin = given[name].origin
     said = problem["msg"].removeprefix("Value error, ").removeprefix("Input ")
-    message = f"{name} {said[:1].lower()}{said[1:]}"
+    # A row of an array of tables has a place, and a key, of its own.
+    named = ".".join((name, *inside)) if len(inside) > 1 else name
+    message = f"{named} {said[:1].lower()}{said[1:]}"
     next_step = dict(named_fields())[name].description or ""
     if origin.kind == "file" and document:
-        return document.at_value((section, field), message, next_step)
+        return document.at_value((section, field, *inside), message, next_step)
     return Mistake(str(origin), f"{message}, not {HIDDEN if name in SECRETS else problem['input']!r}", next_step)
 
 

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from fleetcast.config.limits import LimitsSettings
 from fleetcast.config.settings import (
     BittorrentSettings,
     BusSettings,
@@ -29,7 +30,8 @@ def loopback_settings(
         bus=BusSettings(url=url),
         network=NetworkSettings(address=LOOPBACK, bind=LOOPBACK),
         store=StoreSettings(data=data, publish_roots=publish_roots, reserve_bytes=reserve_bytes),
-        bittorrent=BittorrentSettings(port=0, download_limit_bytes_per_second=download_limit),
+        bittorrent=BittorrentSettings(port=0),
         http=HttpSettings(port=0),
+        limits=LimitsSettings(download_bytes_per_second=download_limit),
         log=LogSettings(format="json"),
     )

@@ -11,7 +11,8 @@ from typing import Any
 
 from pydantic.fields import FieldInfo
 
-from fleetcast.config.settings import Group, Settings
+from fleetcast.config.group import Group
+from fleetcast.config.settings import Settings
 
 WIDTH = 110
 HEADER = """
@@ -71,6 +72,10 @@ def literal(value: Any) -> str:
         return f"{value:_}"
     if isinstance(value, int | float):
         return repr(value)
+    if isinstance(value, Group):
+        return literal(value.model_dump(exclude_defaults=True))
+    if isinstance(value, Group):
+        value = value.model_dump()
     if isinstance(value, Mapping):
         pairs = ", ".join(f"{_quoted(key)} = {literal(part)}" for key, part in value.items())
         return f"{{{f' {pairs} ' if pairs else ''}}}"

@@ -6,6 +6,7 @@
 import re
 import tomllib
 from bisect import bisect_right
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,11 +80,17 @@ def locate(text: str) -> dict[tuple[str, ...], Place]:
     lines = [0, *(match.end() for match in re.finditer("\n", text))]
     found: dict[tuple[str, ...], Place] = {}
     table: tuple[str, ...] = ()
+    rows: Counter[tuple[str, ...]] = Counter()
     at = _skip(_BLANK, text, 0)
     while at < len(text):
         if text[at] == "[":
             table, end = _header(text, at)
             span = _span(lines, at, end)
+            if text.startswith("[[", at):
+                # As in the values: the rows of an array of tables are counted from 0.
+                found.setdefault(table, Place(span, span))
+                rows[table] += 1
+                table = (*table, str(rows[table] - 1))
             found.setdefault(table, Place(span, span))
         else:
             path, key_end = _key(text, at)

@@ -45,7 +45,9 @@ _CONNECTING: tuple[tuple[str, Any, Any], ...] = (
 )
 
 
-def command(app: typer.Typer, name: str, *, panel: str | None = None, connects: bool = True) -> Callable[[Body], Body]:
+def command(
+    app: typer.Typer, name: str, *, panel: str | None = None, connects: bool = True, passes_options: bool = False
+) -> Callable[[Body], Body]:
     """Register a function as a command of *app*.
 
     The function takes a `Call` and its own parameters and returns the exit code; the options of every command are added
@@ -53,6 +55,7 @@ def command(app: typer.Typer, name: str, *, panel: str | None = None, connects: 
 
     Args:
         connects: whether the command has the options that choose a fleet (`--config`, `--server`, `--context`).
+        passes_options: options that it does not know are arguments, for the program that it starts.
     """
 
     def register(body: Body) -> Body:
@@ -69,7 +72,8 @@ def command(app: typer.Typer, name: str, *, panel: str | None = None, connects: 
         entry.__annotations__ = {p.name: p.annotation for p in signature.parameters.values()}
         entry.__doc__ = body.__doc__
         entry.__name__ = body.__name__
-        app.command(name, rich_help_panel=panel, short_help=_headline(body))(entry)
+        parsing = {"ignore_unknown_options": True} if passes_options else None
+        app.command(name, rich_help_panel=panel, short_help=_headline(body), context_settings=parsing)(entry)
         return body
 
     return register

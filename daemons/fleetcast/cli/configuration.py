@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from pydantic_core import to_jsonable_python
+
 from fleetcast.cli.call import Call
 from fleetcast.cli.connection import Target, target
 from fleetcast.cli.problems import Exit, Problem
@@ -14,7 +16,7 @@ def show(call: Call, *, origin: bool) -> Exit:
     """Print every setting in force; secrets are hidden."""
     aim = target(call)
     rows = aim.loaded.rows()
-    settings = [{"name": row.name, "value": row.value, "origin": str(row.origin)} for row in rows]
+    settings = [{"name": row.name, "value": to_jsonable_python(row.value), "origin": str(row.origin)} for row in rows]
     call.out.document({"file": _file(aim), "settings": settings})
     shown = [(row.name, "-" if row.value is None else literal(row.value), str(row.origin)) for row in rows]
     if origin:

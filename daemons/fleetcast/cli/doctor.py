@@ -33,7 +33,17 @@ TOOL_SECONDS = 1.5
 SKEW_SECONDS = 2.0
 """Clocks further apart than this make ages and causal chains misleading."""
 MINIMUM_PYTHON = (3, 11)
-MINIMUM_RSYNC = (3, 5, 0)
+MINIMUM: dict[str, tuple[int, ...]] = {"aria2c": (1, 36), "rsync": (3, 5, 0), "ssh": ()}
+WITHOUT = {
+    "aria2c": "the aria2 rung (HTTP from many nodes) is off",
+    "rsync": "the rsync rung (the last fallback) is off",
+    "ssh": "the rsync rung cannot reach nodes over ssh",
+}
+"""What a missing tool costs."""
+RSYNC_HOLES = (
+    "rsync before 3.5.0 has known holes that a hostile sender can use (CVE-2024-12084 and 33 fixed in 3.5.0), "
+    "so it is not used"
+)
 MINIMUM_LIBTORRENT = (2, 1, 1)
 MINIMUM_TORCH = (2, 11)
 
@@ -70,8 +80,9 @@ async def _examine(aim: Target) -> list[Finding]:
         check_python,
         check_libtorrent,
         check_nats_server,
-        lambda: check_tool("aria2c", "multi-source HTTP is off without it", "apt install aria2", ()),
-        lambda: check_tool("rsync", "the last fallback is off without it", "apt install rsync", MINIMUM_RSYNC),
+        lambda: check_tool("aria2c", "aria2"),
+        lambda: check_tool("rsync", "rsync", RSYNC_HOLES),
+        lambda: check_tool("ssh", "openssh-client"),
         check_torch,
         lambda: check_data(aim),
         lambda: check_space(aim),
@@ -111,20 +122,29 @@ def check_nats_server() -> Finding:
     return Finding("nats-server", "ok", f"{binary.version} at {binary.path}")
 
 
-def check_tool(name: str, without: str, fix: str, minimum: tuple[int, ...]) -> Finding:
-    """A program that a fallback transport uses."""
+def check_tool(name: str, package: str, too_old: str = "") -> Finding:
+    """A program that a rung of the ladder needs; *package* is Debian's, *too_old* why an old one is not used."""
+    without, fix = WITHOUT[name], f"apt install {package}"
     path = shutil.which(name)
     if path is None:
         return Finding(name, "warn", f"not found; {without}", fix)
     try:
-        shown = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=TOOL_SECONDS, check=False)
+        # ssh knows no --version, and says it on stderr.
+        flag = "-V" if name == "ssh" else "--version"
+        shown = subprocess.run([path, flag], capture_output=True, text=True, timeout=TOOL_SECONDS, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
         return Finding(name, "warn", f"{path} does not run: {error}; {without}", fix)
-    match = re.search(r"\d+\.\d+(\.\d+)?", shown.stdout)
-    found = match.group() if match else "unknown version"
+    return judge_tool(name, path, shown.stdout + shown.stderr, fix, too_old)
+
+
+def judge_tool(name: str, path: str, shown: str, fix: str, too_old: str) -> Finding:
+    """A program by what it says of its version."""
+    match = re.search(r"\d+\.\d+(\.\d+)?", shown)
+    found, minimum = match.group() if match else "unknown version", MINIMUM[name]
     if version_of(found) < minimum:
         wanted = ".".join(str(part) for part in minimum)
-        return Finding(name, "warn", f"{found} at {path} is older than {wanted}; {without}", f"install {name} {wanted}")
+        why = f"{found} at {path} is older than {wanted}; {WITHOUT[name]}" + (f": {too_old}" if too_old else "")
+        return Finding(name, "warn", why, f"{fix} ({wanted} or newer: from a newer release, or from source)")
     return Finding(name, "ok", f"{found} at {path}")
 
 

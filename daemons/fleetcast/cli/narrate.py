@@ -34,6 +34,11 @@ _NOT_FETCHED = {"origin": "of its own", "local": "that were here already", "none
 """Words for installs that needed no transfer."""
 
 
+def _ways(transport: str) -> str:
+    """`bittorrent, then aria2`: facts name the transports that brought bytes with a plus between them."""
+    return ", then ".join(transport.split("+"))
+
+
 @singledispatch
 def _tell(payload: p.Payload, source: str) -> str:
     return f"{source}: {payload}"
@@ -48,6 +53,26 @@ def _submitted(payload: p.ModelSubmitted, source: str) -> str:
 
 
 @_tell.register
+def _distribution(payload: p.DistributionRequested, source: str) -> str:
+    reason = (payload.metadata or {}).get("reason")
+    because = f", because: {reason}" if reason else ""
+    what = f"{payload.model}@{payload.version}" if payload.version else payload.model
+    return f"{source} asked to bring {what} from {payload.node}:{payload.path} to {', '.join(payload.to)}{because}"
+
+
+@_tell.register
+def _brought(payload: p.DistributionOrdered, _source: str) -> str:
+    until = f" until {payload.until}" if payload.until else ""
+    return f"{payload.model}@{payload.version} of {payload.origin} is kept on {', '.join(payload.to)}{until}"
+
+
+@_tell.register
+def _removed(payload: p.VersionRemoved, _source: str) -> str:
+    reason = f": {payload.reason}" if payload.reason else ""
+    return f"{payload.node} removed {payload.model}@{payload.version}, {size(payload.bytes)}{reason}"
+
+
+@_tell.register
 def _exported(payload: p.ExportCompleted, source: str) -> str:
     counts = f"{payload.samples_new} new of {payload.samples_total} samples"
     return f"{source} exported {counts} of {payload.lane} to {payload.node}:{payload.path}"
@@ -56,9 +81,17 @@ def _exported(payload: p.ExportCompleted, source: str) -> str:
 @_tell.register
 def _available(payload: p.ArtifactAvailable, _source: str) -> str:
     stated = payload.envelope.statement
-    files = len(payload.content.files)
-    amount = f"{size(payload.content.size)} in {files} file{'s' if files > 1 else ''}"
+    files, total = _amount(payload)
+    amount = f"{size(total)} in {files} file{'s' if files > 1 else ''}"
     return f"{payload.origin.node} offers {stated.model}@{stated.version}, {amount}, artifact {payload.artifact[:16]}"
+
+
+def _amount(payload: p.ArtifactAvailable) -> tuple[int, int]:
+    """Files and bytes of what is offered, wherever its content lies."""
+    if payload.content is not None:
+        return len(payload.content.files), payload.content.size
+    assert payload.content_ref is not None
+    return payload.content_ref.files, payload.content_ref.bytes
 
 
 @_tell.register
@@ -68,17 +101,25 @@ def _started(payload: p.TransferStarted, _source: str) -> str:
 
 
 @_tell.register
+def _moved(payload: p.TransferMoved, _source: str) -> str:
+    kept = f"keeps {size(payload.bytes_kept)}" if payload.bytes_kept else "had nothing yet"
+    change = f"from {payload.from_transport} to {payload.transport}"
+    return f"{payload.node} moves {payload.model}@{payload.version} {change}, {kept}: {payload.reason or 'no reason'}"
+
+
+@_tell.register
 def _verified(payload: p.TransferVerified, _source: str) -> str:
     total = sum(payload.bytes_by_source.values())
     speed = f" at {rate(total / payload.seconds)}" if total and payload.seconds else ""
     origin = f": {sources(payload.bytes_by_source)}" if payload.bytes_by_source else ""
     what = f"{payload.model}@{payload.version}"
-    return f"{payload.node} has proven {what} by {payload.transport} in {duration(payload.seconds)}{speed}{origin}"
+    took = f"in {duration(payload.seconds)}{speed}{origin}"
+    return f"{payload.node} has proven {what} by {_ways(payload.transport)} {took}"
 
 
 @_tell.register
 def _failed(payload: p.TransferFailed, _source: str) -> str:
-    what = f"{payload.model}@{payload.version} by {payload.transport}"
+    what = f"{payload.model}@{payload.version} by {_ways(payload.transport)}"
     return f"{payload.node} could not fetch {what} after {duration(payload.seconds)}: {payload.reason or 'no reason'}"
 
 
@@ -91,7 +132,7 @@ def _reserved(payload: p.VersionReserved, _source: str) -> str:
 @_tell.register
 def _installed(payload: p.VersionInstalled, _source: str) -> str:
     checks = f"size {payload.checks.size}, sha256 {payload.checks.sha256}, format {payload.checks.format}"
-    way = _NOT_FETCHED.get(payload.transport) or f"by {payload.transport} in {duration(payload.seconds)}"
+    way = _NOT_FETCHED.get(payload.transport) or f"by {_ways(payload.transport)} in {duration(payload.seconds)}"
     return f"{payload.node} installed {payload.model}@{payload.version}, {size(payload.bytes)} {way}; {checks}"
 
 
@@ -111,6 +152,12 @@ def _activated(payload: p.VersionActivated, _source: str) -> str:
 def _damaged(payload: p.IntegrityFailed, _source: str) -> str:
     digests = f"expected {payload.expected[:16]}, found {payload.actual[:16]}"
     return f"{payload.node} holds damaged bytes of {payload.model}@{payload.version} in {payload.path}: {digests}"
+
+
+@_tell.register
+def _banned(payload: p.PeerBanned, _source: str) -> str:
+    lost = f"{size(payload.bytes_wasted)} received in vain"
+    return f"{payload.node} takes nothing more from {payload.peer} by {payload.transport}, {lost}: {payload.reason}"
 
 
 @_tell.register

@@ -14,16 +14,18 @@ from fleetcast.cli.connection import Target, connected, target
 from fleetcast.cli.fleet import NodeView, Rollout, problems, rollout_document
 from fleetcast.cli.live import Fleet, watched
 from fleetcast.cli.narrate import printable
+from fleetcast.cli.pace import ENDED, by_artifact, newest, slow_nodes
 from fleetcast.cli.pictures import Picture, redraw
 from fleetcast.cli.problems import Exit
 from fleetcast.cli.running import run_async
 from fleetcast.cli.table import table
-from fleetcast.cli.transfers import ENDED, transfer_table
-from fleetcast.cli.transfers import document as transfer_document
+from fleetcast.cli.transfers import attention, in_one_line, transfer_document
 from fleetcast.cli.units import ago
 
 DEAD_SECONDS = 5.0
 """Distance of looks at the dead letters while the picture is watched."""
+TRANSFERS_SHOWN = 12
+"""Running transfers that have a line; `fleetcast transfers` shows the others."""
 MATRIX_NODES = 8
 """Up to so many nodes have a column each in the table of models."""
 
@@ -86,12 +88,22 @@ def picture(fleet: Fleet, dead: int) -> Picture:
     }
     parts: list[RenderableType] = [_node_table(nodes), Text(""), _model_table(rollouts, nodes)]
     if running:
-        parts += [Text(""), transfer_table(running)]
+        parts += [Text(""), *transfer_lines(fleet)]
     return Picture(document, Group(*parts, Text(""), _verdict(wrong, dead)))
 
 
+def transfer_lines(fleet: Fleet) -> list[Text]:
+    """A line for each running transfer, those first that are slow."""
+    known = newest(fleet.transfers)
+    slow = {(n, a): why for a, ts in by_artifact(known).items() for n, why in slow_nodes(ts).items()}
+    running = attention((t for t in known if t.state not in ENDED), slow)
+    lines = [Text(printable(in_one_line(t, slow.get((t.node, t.artifact))))) for t in running[:TRANSFERS_SHOWN]]
+    rest = len(running) - TRANSFERS_SHOWN
+    return lines + [Text(f"… and {rest} more: fleetcast transfers")] * (rest > 0)
+
+
 def _node_table(nodes: Sequence[NodeView]) -> RenderableType:
-    columns = ("NODE", "STATE", "SEEN", "BITTORRENT", "HTTP", "VERSION", "DOING")
+    columns = ("NODE", "STATE", "SEEN", "BITTORRENT", "HTTP", "TRANSPORTS", "VERSION", "DOING")
     return table(columns, [_node_row(node) for node in nodes])
 
 
@@ -99,7 +111,9 @@ def _node_row(node: NodeView) -> Sequence[object]:
     ends = node.status.endpoints
     # The path of the HTTP address is a capability: who knows it may read the store.
     http = "/".join(ends.http.split("/")[:3]) if ends.http else "-"
-    return (node.name, node.state, ago(node.age_seconds), ends.bt or "-", http, node.status.version, node.status.status)
+    ways = ", ".join(node.status.transports) or "none"
+    seen = ago(node.age_seconds)
+    return (node.name, node.state, seen, ends.bt or "-", http, ways, node.status.version, node.status.status)
 
 
 def _model_table(rollouts: Sequence[Rollout], nodes: Sequence[NodeView]) -> RenderableType:

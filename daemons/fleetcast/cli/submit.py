@@ -1,6 +1,8 @@
-"""`fleetcast promote` and `register`: a file on a node becomes a version of a model."""
+"""`fleetcast promote` and `register`: a file or a folder on a node becomes a version of a model."""
 
+from itertools import islice
 from pathlib import Path
+from typing import TypeVar
 
 from fleetcast.bus import Bus, Receipt, declare
 from fleetcast.bus.errors import NotFound
@@ -14,8 +16,11 @@ from fleetcast.cli.running import run_async
 from fleetcast.cli.units import parse_duration, size
 from fleetcast.cli.waiting import answers_to, sentence, talker, until_answered
 from fleetcast.events.envelope import Event, new_event
-from fleetcast.events.payloads import ModelPromoted, ModelRegistered, ModelSubmitted
+from fleetcast.events.payloads import ModelPromoted, ModelRegistered, ModelSubmitted, Payload
 
+LOOKED_AT = 20_000
+"""Names below a folder that are looked at before it is published; the origin has the last word on how many it takes."""
+_P = TypeVar("_P", bound=Payload)
 PUBLISH_SECONDS = 15.0
 """A person waits this long for an election to end before the command gives up."""
 
@@ -69,21 +74,26 @@ def submission(
     node: str | None,
     reason: str | None,
 ) -> Event:
-    """The event that submits *file*.
+    """The event that submits *file*, which may be a folder.
 
     Raises:
         Problem: a name cannot be one, or the file cannot be taken from this node.
     """
     path = absolute(file)
     if node in {None, aim.node}:
-        check_file(aim, path)
+        check_path(aim, path, model, version)
     fields: dict[str, object] = {"model": model, "version": version, "path": str(path), "node": node or aim.node}
     if reason:
         fields["metadata"] = {"reason": reason}
-    return new_event(_payload(kind, fields), source=aim.source)
+    return new_event(checked(kind, fields), source=aim.source)
 
 
-def _payload(kind: type[ModelSubmitted], fields: dict[str, object]) -> ModelSubmitted:
+def checked(kind: type[_P], fields: dict[str, object]) -> _P:
+    """The payload of *fields*, as typed on a command line.
+
+    Raises:
+        Problem: one of them cannot be what it is meant to be.
+    """
     from pydantic import ValidationError
 
     try:
@@ -94,25 +104,55 @@ def _payload(kind: type[ModelSubmitted], fields: dict[str, object]) -> ModelSubm
         raise usage(f"{place}: {first['msg'].removeprefix('Value error, ')}") from error
 
 
-def check_file(aim: Target, path: Path) -> None:
+def check_path(aim: Target, path: Path, model: str, version: str) -> None:
     """Say early what the origin would refuse late; the origin checks again, with the last word.
 
     Raises:
-        Problem: the file is missing, is none, is empty, or lies outside the publish roots of this node.
+        Problem: the file is missing, is none, is empty, or lies outside the publish roots of this node; or the metadata
+            of a folder is wrong.
     """
     if not path.exists():
-        raise not_found(f"{path} does not exist", next_step="give the path of the file that was written")
-    if not path.is_file():
-        raise usage(f"{path} is not a file", next_step="promote one file")
-    if path.stat().st_size == 0:
-        raise usage(f"{path} is empty", next_step="write the model again, then promote it")
+        raise not_found(f"{path} does not exist", next_step="give the path of the file or folder that was written")
+    if path.is_dir():
+        _check_folder(path, model, version)
+    elif not path.is_file():
+        raise usage(f"{path} is not a file", next_step="promote one file, or a folder of files")
+    elif path.stat().st_size == 0:
+        raise usage(f"{path} is empty", next_step="write it again, then repeat this")
+    _check_roots(aim, path)
+
+
+def _check_folder(folder: Path, model: str, version: str) -> None:
+    from fleetcast.events.bundle import (
+        MAX_METADATA_BYTES,
+        METADATA_NAMES,
+        MetadataRefused,
+        check_metadata,
+        read_metadata,
+    )
+
+    paths = {str(p.relative_to(folder)) for p in islice(folder.rglob("*"), LOOKED_AT) if p.is_file()}
+    if not paths:
+        raise usage(f"{folder} holds no file", next_step="promote the folder that the files of the version lie in")
+    for name in METADATA_NAMES:
+        if name not in paths:
+            continue
+        try:
+            with (folder / name).open("rb") as file:
+                metadata = read_metadata(name, file.read(MAX_METADATA_BYTES + 1))
+            check_metadata(name, metadata, model, version, paths)
+        except MetadataRefused as refused:
+            raise usage(f"{folder}/{refused}", next_step=refused.next_step) from refused
+
+
+def _check_roots(aim: Target, path: Path) -> None:
     roots = aim.settings.store.publish_roots
     if roots and not any(path.is_relative_to(root) for root in roots):
         raise Problem(
             "outside_publish_roots",
             f"{path} is outside the folders that {aim.node} publishes from",
             why="publish roots: " + ", ".join(str(root) for root in roots),
-            next_step=f"cp {path} {roots[0]}/ and promote {roots[0] / path.name}",
+            next_step=f"{'cp -r' if path.is_dir() else 'cp'} {path} {roots[0]}/ and promote {roots[0] / path.name}",
         )
 
 
@@ -128,13 +168,13 @@ async def publish(bus: Bus, aim: Target, event: Event) -> Receipt:
 async def _publish(call: Call, aim: Target, event: Event) -> None:
     async with connected(aim) as bus:
         await publish(bus, aim, event)
-        await _mention_unknown_node(call, bus, event)
+        await mention_unknown_node(call, bus, event)
 
 
 async def _publish_and_wait(call: Call, aim: Target, event: Event, model: str, seconds: float) -> Rollout:
     async with connected(aim) as bus:
         receipt = await publish(bus, aim, event)
-        await _mention_unknown_node(call, bus, event)
+        await mention_unknown_node(call, bus, event)
         call.out.say(f"published {event.id}; waiting until every node that wants {model} serves it")
         async with (
             watched(bus, aim.settings.distributor.heartbeat_seconds) as fleet,
@@ -143,7 +183,7 @@ async def _publish_and_wait(call: Call, aim: Target, event: Event, model: str, s
             return await until_answered(fleet, answers, event, model, timeout_seconds=seconds, changed=talker(call.out))
 
 
-async def _mention_unknown_node(call: Call, bus: Bus, event: Event) -> None:
+async def mention_unknown_node(call: Call, bus: Bus, event: Event) -> None:
     """A node that nobody has heard of is the commonest reason why nothing follows."""
     node = getattr(event.payload, "node", "")
     if await bus.kv_get("fc_nodes", f"{node}.distributor") is None:
@@ -163,7 +203,7 @@ def _show(call: Call, event: Event, verb: str) -> Exit:
     )
     name = f"{payload.model}@{payload.version}"
     path = Path(payload.path)
-    amount = f" ({size(path.stat().st_size)})" if path.is_file() else ""
+    amount = f" ({size(path.stat().st_size)})" if path.is_file() else " (a folder)" if path.is_dir() else ""
     call.out.text(f"{verb} {event.type.name} {name} from {payload.node}:{payload.path}{amount}, event {event.id}")
     call.out.say(f"follow it: fleetcast wait {name}   explain it: fleetcast why {event.id}")
     return Exit.OK

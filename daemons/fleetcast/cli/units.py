@@ -56,6 +56,11 @@ def size(count: float) -> str:
     raise AssertionError("the last unit takes everything")
 
 
+def counted(number: int, noun: str) -> str:
+    """`1 node`, `3 nodes`."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def rate(bytes_per_second: float) -> str:
     """Bytes per second: `0 B/s`, `31.9 MiB/s`."""
     return f"{size(bytes_per_second)}/s"

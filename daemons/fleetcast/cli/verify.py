@@ -5,6 +5,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from pydantic import ValidationError
+from rich.console import Group, RenderableType
+from rich.text import Text
 
 from fleetcast.bus import Bus
 from fleetcast.cli.call import Call
@@ -13,7 +15,7 @@ from fleetcast.cli.live import Fleet, watched
 from fleetcast.cli.problems import Exit, Problem, not_found, timed_out
 from fleetcast.cli.running import run_async
 from fleetcast.cli.table import table
-from fleetcast.cli.units import parse_duration
+from fleetcast.cli.units import duration, parse_duration, size
 from fleetcast.cli.waiting import split_target
 from fleetcast.daemons.distributor.report import VERIFY_SUBJECT, FileVerdict, InspectionReport, InspectionRequest
 
@@ -82,10 +84,11 @@ def run(call: Call, wanted: str | None, *, everything: bool, nodes: Sequence[str
     """Verify, show, and with *wait* return when what was damaged is right again."""
     seconds = parse_duration(timeout, option="--timeout")
     model, version = split_target(wanted) if wanted and not everything else (None, None)
-    return run_async(_run(call, target(call), Wanted(model, version, tuple(nodes)), seconds, wait=wait))
+    named = Wanted(model, version, tuple(nodes))
+    return run_async(_run(call, target(call), named, seconds, wait=wait, per_node=everything))
 
 
-async def _run(call: Call, aim: Target, wanted: Wanted, seconds: float, *, wait: bool) -> Exit:
+async def _run(call: Call, aim: Target, wanted: Wanted, seconds: float, *, wait: bool, per_node: bool) -> Exit:
     async with connected(aim) as bus, watched(bus, aim.settings.distributor.heartbeat_seconds) as fleet:
         first = await ask(bus, fleet, wanted, timeout_seconds=seconds)
         if not any(report.checked for report in first.reports) and not first.silent:
@@ -96,7 +99,7 @@ async def _run(call: Call, aim: Target, wanted: Wanted, seconds: float, *, wait:
             await until_repaired(bus, fleet, wanted, first, timeout_seconds=seconds)
             repaired = True
     call.out.document(first.document() | {"repaired": repaired})
-    call.out.show(table(_COLUMNS, _rows(first)))
+    call.out.show(per_node_picture(first) if per_node else table(_COLUMNS, _rows(first)))
     call.out.say(_sentence(first) + ("; all of it is repaired" if repaired else ""))
     return Exit.OK if first.ok or (repaired and not first.silent) else Exit.FAILED
 
@@ -153,6 +156,23 @@ def _report(answer: bytes) -> InspectionReport:
         return InspectionReport.model_validate_json(answer)
     except ValidationError as error:
         raise Problem("bad_answer", "a node answered something that is no report", why=str(error)) from error
+
+
+def per_node_picture(found: Verification) -> RenderableType:
+    """One line per node, then the files that differ."""
+    rows = [_node_row(report) for report in found.reports]
+    rows += [(node, "-", "-", "-", "-", "no answer") for node in found.silent]
+    lines = table(("NODE", "VERSIONS", "FILES", "BYTES", "TOOK", "RESULT"), rows, right=(1, 2, 3, 4))
+    wrong = [row for row in _rows(found) if row[3] != "ok"]
+    return Group(lines, Text(""), table(_COLUMNS, wrong)) if wrong else lines
+
+
+def _node_row(report: InspectionReport) -> Sequence[object]:
+    versions = {(file.kind, file.model, file.version) for file in report.checked}
+    wrong = sum(not file.ok for file in report.checked)
+    result = f"{wrong} DAMAGED" if wrong else "ok"
+    amount = size(sum(file.bytes for file in report.checked))
+    return report.node, len(versions), len(report.checked), amount, duration(report.seconds), result
 
 
 _COLUMNS = ("NODE", "MODEL@VERSION", "FILE", "RESULT", "EXPECTED", "FOUND")

@@ -1,7 +1,7 @@
 """`fleetcast why`: what happened to an event, a model or a node, from the log alone."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 from fleetcast.bus import Bus
 from fleetcast.cli import history
@@ -11,12 +11,16 @@ from fleetcast.cli.connection import Target, connected, target
 from fleetcast.cli.fleet import NodeView, Rollout, rollout
 from fleetcast.cli.live import watched
 from fleetcast.cli.narrate import line
+from fleetcast.cli.narrate import sentence as told_event
 from fleetcast.cli.output import Output
+from fleetcast.cli.pace import by_artifact, newest, slow_nodes
 from fleetcast.cli.problems import Exit, not_found, usage
+from fleetcast.cli.rungs import told
 from fleetcast.cli.running import run_async
 from fleetcast.cli.units import ago, clock, moment
 from fleetcast.events.envelope import Event
-from fleetcast.events.state import SlotState
+from fleetcast.events.ids import is_name
+from fleetcast.events.state import SlotState, TransferStatus
 
 MIN_PREFIX = 6
 """Shortest start of an event id that is looked for: shorter ones match half the log."""
@@ -65,10 +69,13 @@ async def _answer(aim: Target, what: str) -> Answer:
     async with connected(aim) as bus, watched(bus, aim.settings.distributor.heartbeat_seconds) as fleet:
         slot = fleet.slot(what)
         if slot is not None:
-            return await _about_model(bus, slot, fleet.nodes)
+            return _with(await _about_model(bus, slot, fleet.nodes), slow_facts(what, fleet.transfers))
         node = fleet.node(what)
         if node is not None:
-            return await _about_node(bus, node, fleet.slots)
+            return _with(await _about_node(bus, node, fleet.slots), slow_facts(what, fleet.transfers))
+        brought = await history.collect(bus, history.subjects(("distribution.ordered",), what)) if is_name(what) else []
+        if brought:
+            return await _about_distribution(bus, brought[-1], fleet.nodes)
         return await _about_event(bus, what)
 
 
@@ -77,7 +84,8 @@ async def _about_model(bus: Bus, slot: SlotState, nodes: Sequence[NodeView]) -> 
     cause = slot.cause.correlation
     first = next((event for event in events if event.correlationid == cause), None)
     found = await _whole_chain(bus, cause, first, None)
-    return Answer("model", slot.model, tuple(model_facts(slot, rollout(slot, nodes))), found, _refused(events, cause))
+    facts = (*model_facts(slot, rollout(slot, nodes)), *transfer_facts(slot.model, nodes))
+    return Answer("model", slot.model, facts, found, _refused(events, cause))
 
 
 def model_facts(slot: SlotState, progress: Rollout) -> list[str]:
@@ -92,10 +100,40 @@ def model_facts(slot: SlotState, progress: Rollout) -> list[str]:
     return said + [f"not yet on {each.node}: {each.reason}" for each in progress.waiting]
 
 
+def transfer_facts(name: str, nodes: Sequence[NodeView]) -> list[str]:
+    """Which transports bring the model *name*, or bring anything to the node *name*, and why those."""
+    running = [t for n in nodes for t in n.status.transfers if t.state == "fetching" and name in {t.model, n.name}]
+    return [sentence for transfer in running for sentence in told(transfer)]
+
+
+def _with(answer: Answer, facts: Sequence[str]) -> Answer:
+    return replace(answer, facts=(*answer.facts, *facts))
+
+
+def slow_facts(name: str, transfers: Iterable[TransferStatus]) -> list[str]:
+    """What holds the node *name* back, or every node that fetches the model *name*; seen by comparing the fleet."""
+    return [
+        f"{node} is slow with {group[0].model}@{group[0].version}: {why}"
+        for group in by_artifact(newest(transfers)).values()
+        for node, why in slow_nodes(group).items()
+        if name in {node, group[0].model}
+    ]
+
+
+async def _about_distribution(bus: Bus, ordered: Event, nodes: Sequence[NodeView]) -> Answer:
+    """What was brought somewhere and never ordered to be served: what was asked for, and what followed."""
+    requested = await history.collect(bus, history.subjects(("distribution.requested",), ordered.key))
+    first = next((event for event in requested if event.id == ordered.correlationid), ordered)
+    facts = (told_event(ordered), *transfer_facts(ordered.key, nodes))
+    found = await _whole_chain(bus, ordered.correlationid, first, None)
+    return Answer("model", ordered.key, facts, found)
+
+
 async def _about_node(bus: Bus, node: NodeView, slots: Sequence[SlotState]) -> Answer:
     events = await history.collect(bus, start_time=history.since(86400))
     own = [event for event in events if _names(event, node.name)]
-    return Answer("node", node.name, tuple(node_facts(node, slots)), None, tuple(own[-NODE_EVENTS:]))
+    facts = (*node_facts(node, slots), *transfer_facts(node.name, (node,)))
+    return Answer("node", node.name, facts, None, tuple(own[-NODE_EVENTS:]))
 
 
 def node_facts(node: NodeView, slots: Sequence[SlotState]) -> list[str]:

@@ -44,6 +44,8 @@ class NodeProcess:
     settings: Settings
     environment: Mapping[str, str] = field(default_factory=dict)
     process: subprocess.Popen[bytes] | None = None
+    was_ready: int = 0
+    """How often it had become ready before its current process."""
 
     @property
     def data(self) -> Path:
@@ -57,13 +59,18 @@ class NodeProcess:
     def log(self) -> Path:
         return self.folder / "distributor.log"
 
+    def command(self) -> list[str]:
+        """What is started; a subclass may put it elsewhere."""
+        return [sys.executable, "-m", "fleetcast", "run", "distributor", "--config", str(self.config)]
+
     def start(self) -> None:
         """Start the process; does not wait until it is ready."""
         self.data.mkdir(parents=True, exist_ok=True)
         self.config.write_text(render(self.settings, comments=False))
+        self.was_ready = len(self.logged("daemon.ready"))
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "fleetcast", "run", "distributor", "--config", str(self.config)],
+                self.command(),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -100,7 +107,8 @@ class NodeProcess:
     def logged(self, event: str) -> list[dict[str, object]]:
         """Lines of the log with this event name."""
         found = []
-        for line in self.log.read_text(errors="replace").splitlines():
+        text = self.log.read_text(errors="replace") if self.log.exists() else ""
+        for line in text.splitlines():
             with contextlib.suppress(ValueError):
                 entry = json.loads(line)
                 if isinstance(entry, dict) and entry.get("event") == event:
@@ -197,13 +205,7 @@ class Fleet:
 def _ready(node: NodeProcess) -> bool:
     if node.process is not None and node.process.poll() is not None:
         raise FleetProblem(f"{node.name} ended with {node.process.returncode}\n{node.tail()}")
-    pid = node.process.pid if node.process else -1
-    return any(e.get("pid") in {pid, None} for e in node.logged("daemon.ready")[node_starts(node) :])
-
-
-def node_starts(node: NodeProcess) -> int:
-    """How often the node had become ready before its current process."""
-    return max(0, len(node.logged("daemon.started")) - 1)
+    return len(node.logged("daemon.ready")) > node.was_ready
 
 
 def _target(link: Path) -> str | None:

@@ -21,15 +21,17 @@ from fleetcast.bus.streams import REGISTRY
 from fleetcast.client.ulid import new_ulid
 from fleetcast.events.content import Kind, Value
 from fleetcast.events.envelope import Event, new_event
-from fleetcast.events.payloads import Payload, SlotOrdered, VersionReserved
+from fleetcast.events.payloads import DistributionOrdered, Payload, SlotOrdered, VersionReserved
 from fleetcast.events.state import (
     AuditRecord,
     Cause,
     ChainState,
+    DistributionState,
     SlotEntry,
     SlotState,
     VersionState,
     chain_subject,
+    distribution_subject,
     log_subject,
     request_subject,
     slot_subject,
@@ -42,6 +44,7 @@ from fleetcast.registry.rules import RequestRecord, Reserved, SlotOutcome
 log: structlog.stdlib.BoundLogger = structlog.get_logger("fleetcast.registry")
 
 SLOT_SUBJECTS = (slot_subject("*"), slot_subject("*", Kind.DATASET))
+DISTRIBUTION_SUBJECTS = ("fc.reg.state.distribution.*.*",)
 
 V = TypeVar("V", bound=Value)
 R = TypeVar("R")
@@ -148,15 +151,24 @@ class Registry:
 
     async def watch_slots(self) -> AsyncIterator[SlotState | InSync]:
         """Every slot as it is, `InSync`, then every change; begins anew after every interruption, never ends."""
-        async for item in self._bus.watch(REGISTRY, SLOT_SUBJECTS):
+        async for state in self._watch(SLOT_SUBJECTS, SlotState):
+            yield state
+
+    async def watch_distributions(self) -> AsyncIterator[DistributionState | InSync]:
+        """Every distribution, then every change, as `watch_slots`."""
+        async for state in self._watch(DISTRIBUTION_SUBJECTS, DistributionState):
+            yield state
+
+    async def _watch(self, subjects: tuple[str, ...], kind: type[V]) -> AsyncIterator[V | InSync]:
+        async for item in self._bus.watch(REGISTRY, subjects):
             if isinstance(item, InSync):
                 yield item
                 continue
             try:
-                state = _read(SlotState, item)
+                state = _read(kind, item)
             except RecordDamaged as e:
-                # One slot that cannot be read must not stop the node from following all the others.
-                log.warning("slot.unreadable", subject=item.subject, sequence=item.sequence, reason=str(e))
+                # One record that cannot be read must not stop the node from following all the others.
+                log.warning("record.unreadable", subject=item.subject, sequence=item.sequence, reason=str(e))
                 continue
             yield state
 
@@ -186,7 +198,7 @@ class Registry:
 
         async def attempt() -> Reserved:
             nonlocal written
-            subject = version_subject(state.model, state.version, state.content.kind)
+            subject = version_subject(state.model, state.version, state.kind)
             found = await self._find(subject, VersionState)
             decision = rules.decide_reservation(found.value, state)
             if decision.created:
@@ -250,6 +262,28 @@ class Registry:
         except (ValueError, KeyError, TypeError) as e:
             raise RecordDamaged(f"{entry.subject}: {e}") from e
 
+    async def order_distribution(self, wanted: DistributionState, *, request: str, actor: str) -> DistributionState:
+        """Have a version brought to the nodes that *wanted* addresses, unless a later cause has said otherwise.
+
+        Returns:
+            What holds now: *wanted*, or what a later cause ordered for the version.
+
+        Raises:
+            BusUnavailable: not before the publish deadline; calling again is safe.
+            RecordDamaged: what is stored cannot be read.
+        """
+
+        async def attempt() -> DistributionState:
+            subject = distribution_subject(wanted.model, wanted.version, wanted.kind)
+            found = await self._find(subject, DistributionState)
+            if found.value is not None and found.value.cause.sequence >= wanted.cause.sequence:
+                return found.value
+            message = BatchMessage(subject, rules.dump(wanted), found.sequence)
+            await self._commit(self._distributed(wanted, found.value, message, request, actor))
+            return wanted
+
+        return await self._until_settled(wanted.model, attempt)
+
     # -- what a decision writes
 
     def _moved(self, order: _Order, found: _Found[SlotState], state: SlotState) -> _Change:
@@ -291,7 +325,7 @@ class Registry:
             # The whole state holds metainfo and can be large; the artifact names its content for ever.
             after={
                 "version": state.version,
-                "kind": state.content.kind.value,
+                "kind": state.kind.value,
                 "artifact": state.artifact,
                 "origin": state.origin.node,
                 "cause": state.cause.model_dump(mode="json"),
@@ -300,7 +334,39 @@ class Registry:
             fact=self._reserved_fact(state),
         )
 
+    def _distributed(
+        self,
+        wanted: DistributionState,
+        before: DistributionState | None,
+        message: BatchMessage,
+        request: str,
+        actor: str,
+    ) -> _Change:
+        return _Change(
+            model=wanted.model,
+            action="distribution.ordered",
+            request=request,
+            actor=actor,
+            reason=None,
+            before=rules.as_mapping(before),
+            after=rules.as_mapping(wanted),
+            states=(message,),
+            fact=self._distributed_fact(wanted),
+        )
+
     # -- facts
+
+    def _distributed_fact(self, state: DistributionState) -> Event:
+        payload = DistributionOrdered(
+            model=state.model,
+            kind="dataset" if state.kind is Kind.DATASET else "model",
+            version=state.version,
+            artifact=state.artifact,
+            origin=state.origin,
+            to=state.to,
+            until=state.until,
+        )
+        return self._fact(payload, state.cause, f"distribution/{state.kind.value}/{state.version}")
 
     def _ordered_fact(self, state: SlotState) -> Event:
         assert state.production is not None
@@ -318,7 +384,7 @@ class Registry:
         payload = VersionReserved(
             model=state.model, version=state.version, artifact=state.artifact, origin=state.origin.node
         )
-        return self._fact(payload, state.cause, f"{state.content.kind.value}/{state.version}")
+        return self._fact(payload, state.cause, f"{state.kind.value}/{state.version}")
 
     def _fact(self, payload: Payload, cause: Cause, discriminator: str) -> Event:
         return new_event(

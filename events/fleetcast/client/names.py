@@ -4,22 +4,29 @@ NAMES = (
     "model.promoted",
     "model.registered",
     "export.completed",
+    "distribution.requested",
     "artifact.available",
     "transfer.started",
+    "transfer.moved",
     "transfer.verified",
     "transfer.failed",
     "version.reserved",
     "version.installed",
     "version.activated",
+    "version.removed",
     "slot.ordered",
+    "distribution.ordered",
     "integrity.failed",
+    "peer.banned",
     "event.rejected",
     "node.started",
     "node.stopped",
 )
 """Names of all events; a test holds them equal to the catalogue."""
 
-CHEAP = frozenset({"transfer.started", "transfer.verified", "transfer.failed", "node.started", "node.stopped"})
+CHEAP = frozenset(
+    {"transfer.started", "transfer.moved", "transfer.verified", "transfer.failed", "node.started", "node.stopped"}
+)
 """Events that say what heartbeats and later events say again: appended without fsync, first to go when space ends."""
 
 _BY_SPELLING = {spelling: name for name in NAMES for spelling in (name, f"{name}.v1", name.upper().replace(".", "_"))}

@@ -10,6 +10,7 @@ from typing import Any, Final
 from pydantic.fields import FieldInfo
 
 from fleetcast.events import asyncapi
+from fleetcast.events.bundle import metadata_schema
 from fleetcast.events.examples import EXAMPLES
 from fleetcast.events.names import CATALOGUE, EventType
 
@@ -38,6 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def files(docs: Path) -> dict[Path, str]:
     """Path and text of everything that is generated. The page of events keeps what is written around its middle."""
     made = {Path("schemas") / f"{entry.type}.json": _json(asyncapi.payload_schema(entry)) for entry in CATALOGUE}
+    made[Path("schemas") / "bundle-metadata.v1.json"] = _json(metadata_schema())
     made[Path("schemas") / "envelope.json"] = _json(asyncapi.envelope_schema())
     made[Path("asyncapi.json")] = _json(asyncapi.document())
     made[Path(_PAGE)] = _page(docs / _PAGE)

@@ -1,12 +1,29 @@
 """Payloads of the event catalogue, version 1. Facts are named in the past tense; every type is frozen."""
 
+from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from fleetcast.events.content import Content, Stored, Value
 from fleetcast.events.ids import FilePath, Name, Sha256, Version
+
+
+def _aware(text: str) -> str:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as wrong:
+        raise ValueError("is no time; write 2026-11-30T12:00:00Z") from wrong
+    if moment.tzinfo is None:
+        raise ValueError("has no time zone; write 2026-11-30T12:00:00Z")
+    return text
+
+
+Addressee = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\s\x00-\x1f]+$")]
+"""A shell pattern over names of nodes (`gpu-*`), or over labels (`gpu=nvidia`)."""
+Moment = Annotated[str, AfterValidator(_aware)]
+"""A moment with its time zone, RFC 3339."""
 
 
 class Payload(Value):
@@ -39,19 +56,31 @@ class Origin(Stored):
     endpoints: Endpoints
 
 
-class MetainfoRef(Stored):
-    """Metainfo too large for an event: an object of the bucket `fc_meta`."""
+class ObjectRef(Stored):
+    """Content or metainfo too large for an event: an object of the bucket `fc_meta`."""
 
     name: str
     sha256: Sha256
     size: int = Field(ge=1)
 
 
+class ContentRef(ObjectRef):
+    """Content in the object bucket, as canonical JSON: its SHA-256 is the artifact.
+
+    Attributes:
+        files: how many it names.
+        bytes: of those files together.
+    """
+
+    files: int = Field(ge=1)
+    bytes: int = Field(ge=1)
+
+
 class ModelSubmitted(Payload):
     """Fields shared by a promotion and a registration.
 
     Attributes:
-        path: the file on `node`, absolute, inside one of its publish roots.
+        path: the file or folder on `node`, absolute, inside one of its publish roots; a folder becomes a bundle.
         node: the node that holds the file; it becomes the origin.
         run_id: the run that made it.
         metrics: what is known of its quality, by name; gates read it.
@@ -68,7 +97,7 @@ class ModelSubmitted(Payload):
 
 
 class ModelPromoted(ModelSubmitted):
-    """A training job asks that a version be served; `path` is the file on `node`.
+    """A training job asks that a version be served; `path` is the file, or the folder of a bundle, on `node`.
 
     Attributes:
         epoch: of the run; counts from 0.
@@ -103,24 +132,50 @@ class ExportCompleted(Payload):
     detected: bool | None = None
 
 
+class DistributionRequested(Payload):
+    """A file on `node` is to be brought to some nodes, and served by none: nodes that are not addressed never fetch it.
+
+    Attributes:
+        model: the model, or with kind `dataset` the lane, whose version it becomes.
+        version: None: the first 16 digits of its artifact.
+        to: shell patterns over names of nodes, or over labels written `label=value`; nodes that come later count.
+        until: when the nodes need not keep it any more (RFC 3339); None: never.
+        metadata: anything else; `reason` is why.
+    """
+
+    model: Name
+    version: Version | None = None
+    kind: Literal["model", "dataset"] = "model"
+    path: FilePath
+    node: Name
+    to: tuple[Addressee, ...] = Field(min_length=1, max_length=100)
+    until: Moment | None = None
+    metadata: dict[str, Any] | None = None
+
+
 class ArtifactAvailable(Payload):
     """An origin serves an artifact: everything that a receiver needs is inside.
 
     `envelope` carries what is said about the content but is not part of its identity: `model` or `lane`, `version`,
-    and later the signatures. Exactly one of `metainfo_b64` and `metainfo_ref` is set.
+    and later the signatures. Exactly one of `content` and `content_ref` is set, and exactly one of `metainfo_b64` and
+    `metainfo_ref`: what has thousands of files travels by reference.
     """
 
     artifact: Sha256
-    content: Content
+    content: Content | None = None
+    content_ref: ContentRef | None = None
     metainfo_b64: str | None = None
-    metainfo_ref: MetainfoRef | None = None
+    metainfo_ref: ObjectRef | None = None
     origin: Origin
     envelope: "ManifestEnvelope"
     cause: str
 
     @model_validator(mode="after")
     def _is_consistent(self) -> "ArtifactAvailable":
-        if self.content.artifact != self.artifact:
+        if (self.content is None) == (self.content_ref is None):
+            raise ValueError("exactly one of content and content_ref is needed")
+        named = self.content.artifact if self.content is not None else self.content_ref and self.content_ref.sha256
+        if named != self.artifact:
             raise ValueError("artifact is not the digest of content")
         if (self.metainfo_b64 is None) == (self.metainfo_ref is None):
             raise ValueError("exactly one of metainfo_b64 and metainfo_ref is needed")
@@ -177,6 +232,18 @@ class TransferVerified(TransferFact):
 
 class TransferFailed(TransferFact):
     """A node could not get the artifact; `reason` says why and what happens next."""
+
+
+class TransferMoved(TransferFact):
+    """A transfer goes on by another transport, `transport`; `reason` says what was wrong with the last one.
+
+    Attributes:
+        from_transport: the one that was left.
+        bytes_kept: proven bytes that are not fetched again.
+    """
+
+    from_transport: str
+    bytes_kept: int = Field(ge=0)
 
 
 class Checks(Stored):
@@ -253,6 +320,34 @@ class SlotOrdered(Payload):
     not_after: str | None = None
 
 
+class DistributionOrdered(Payload):
+    """A version is brought to the nodes that match `to`, and kept there until `until`; nobody serves it for that."""
+
+    model: Name
+    kind: Literal["model", "dataset"] = "model"
+    version: Version
+    artifact: Sha256
+    origin: Name
+    to: tuple[Addressee, ...]
+    until: Moment | None = None
+
+
+class VersionRemoved(Payload):
+    """A version was removed from a node, because nothing pinned it there any more.
+
+    Attributes:
+        bytes: what became free with it.
+        reason: who asked for it, and why; or that the disk was full.
+    """
+
+    model: Name
+    version: Version
+    artifact: Sha256
+    node: Name
+    bytes: int = Field(default=0, ge=0)
+    reason: str | None = None
+
+
 class IntegrityFailed(Payload):
     """Bytes on a node are not what their name says; they were quarantined and are fetched again.
 
@@ -271,6 +366,24 @@ class IntegrityFailed(Payload):
     expected: str
     actual: str
     source: str | None = None
+
+
+class PeerBanned(Payload):
+    """A source sent wrong bytes; they were thrown away, and this node asks it for nothing more of the artifact.
+
+    Attributes:
+        node: the node that noticed.
+        peer: the node that sent them, or its address when that belongs to none.
+        reason: what was wrong with them.
+        bytes_wasted: bytes received in vain, until it was banned.
+    """
+
+    node: Name
+    peer: str = Field(min_length=1, max_length=300)
+    artifact: Sha256
+    transport: str
+    reason: str
+    bytes_wasted: int = Field(default=0, ge=0)
 
 
 class EventRejected(Payload):

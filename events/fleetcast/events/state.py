@@ -3,11 +3,11 @@
 import base64
 import hashlib
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from fleetcast.events.content import Content, Kind, Stored
 from fleetcast.events.ids import Name, Sha256, Version
-from fleetcast.events.payloads import Checks, DaemonState, Endpoints, MetainfoRef, Origin, Wants
+from fleetcast.events.payloads import Checks, ContentRef, DaemonState, Endpoints, ObjectRef, Origin, Wants
 
 
 def _short_digest(text: str) -> str:
@@ -23,6 +23,11 @@ def slot_subject(name: str, kind: Kind = Kind.MODEL) -> str:
 def version_subject(name: str, version: str, kind: Kind = Kind.MODEL) -> str:
     """Where a version is kept. Data sets and models are told apart by a `/`, which no version contains."""
     return f"fc.reg.state.version.{name}.{_short_digest(f'dataset/{version}' if kind is Kind.DATASET else version)}"
+
+
+def distribution_subject(name: str, version: str, kind: Kind = Kind.MODEL) -> str:
+    """Where it is kept which nodes a version is brought to; named like the version itself."""
+    return version_subject(name, version, kind).replace(".version.", ".distribution.", 1)
 
 
 def chain_subject(model: str) -> str:
@@ -75,21 +80,65 @@ class SlotState(Stored):
 
 
 class VersionState(Stored):
-    """One version's content for ever, with all that a late node needs to fetch it."""
+    """One version's content for ever, with all that a late node needs to fetch it.
+
+    Attributes:
+        content: what it is made of; None: it is the object `content_ref`, because it is too large for a message.
+        kind: `dataset` or `model`: whose version it is; a bundle is a version of a model.
+    """
 
     schema_: int = Field(default=1, alias="schema")
     model: Name
     version: Version
     artifact: Sha256
-    content: Content
+    content: Content | None = None
+    content_ref: ContentRef | None = None
+    kind: Kind = Kind.MODEL
     origin: Origin
     metainfo_b64: str | None = None
-    metainfo_ref: MetainfoRef | None = None
+    metainfo_ref: ObjectRef | None = None
     cause: Cause
     at: str
     run_id: str | None = None
     metrics: dict[str, object] | None = None
     metadata: dict[str, object] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _kind_of_older_records(cls, value: object) -> object:
+        """Records from before there was content by reference say their kind in their content only."""
+        if isinstance(value, dict) and "kind" not in value:
+            content = value.get("content")
+            said = content.get("kind") if isinstance(content, dict) else getattr(content, "kind", None)
+            return {**value, "kind": Kind.DATASET if said == Kind.DATASET else Kind.MODEL}
+        return value
+
+    @model_validator(mode="after")
+    def _has_content(self) -> "VersionState":
+        if (self.content is None) == (self.content_ref is None):
+            raise ValueError("exactly one of content and content_ref is needed")
+        return self
+
+
+class DistributionState(Stored):
+    """Where a version is to be besides the nodes that want it, and until when they keep it; its content is what the
+    registry reserved for the version.
+
+    Attributes:
+        to: patterns over names and labels of nodes (`wants.addressed`).
+        until: when it need not be kept any more (RFC 3339); None: never.
+    """
+
+    schema_: int = Field(default=1, alias="schema")
+    model: Name
+    kind: Kind = Kind.MODEL
+    version: Version
+    artifact: Sha256
+    origin: Name
+    to: tuple[str, ...]
+    until: str | None = None
+    cause: Cause
+    at: str
 
 
 class ChainState(Stored):

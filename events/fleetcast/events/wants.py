@@ -1,5 +1,6 @@
 """Which artifacts a node keeps: one pure rule, used by distributors and by whoever counts N of M."""
 
+from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 
 from fleetcast.events.content import Kind
@@ -11,3 +12,10 @@ def wants(wants: Wants, kind: Kind, name: str) -> bool:
     `lanes`. Patterns are those of the shell (`*`, `?`, `[…]`), over the whole id."""
     patterns = wants.lanes if kind is Kind.DATASET else wants.models
     return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def addressed(to: Iterable[str], node: str, labels: Mapping[str, str]) -> bool:
+    """Whether a distribution to *to* means this node: a pattern is over its name, or with a `=` over its labels
+    (`gpu=nvidia`, `gpu=*`)."""
+    named = [node, *(f"{label}={value}" for label, value in labels.items())]
+    return any(fnmatchcase(name, pattern) for pattern in to for name in named if ("=" in pattern) == ("=" in name))

@@ -14,7 +14,7 @@ import pytest
 from fleetcast.transport import metainfo
 from fleetcast.transport.bittorrent import fetching, supervisor
 from fleetcast.transport.bittorrent.transport import BittorrentTransport
-from fleetcast.transport.errors import TransferFailed, TransferStalled
+from fleetcast.transport.errors import StoreFull, TransferFailed, TransferStalled
 from fleetcast.transport.protocol import Source
 from fleetcast.transport.testing import EvilPeer, Node, Swarm, Thing, Witness, thing_of, until
 
@@ -193,7 +193,7 @@ async def test_a_full_disk_fails_the_transfer_and_says_so(swarm: Swarm, model: T
     origin, node = await swarm.node(), await swarm.node()
     node.folder = small_disk
     await origin.seed(model)
-    with pytest.raises(TransferFailed, match="No space left"):
+    with pytest.raises(StoreFull, match="No space left"):
         await node.fetch(model, origin.source)
     small = thing_of({"small.pt": os.urandom(100_000)})
     await origin.seed(small)

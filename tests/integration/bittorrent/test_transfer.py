@@ -133,7 +133,8 @@ async def test_a_cap_on_sending_holds_on_loopback(swarm: Swarm, model: Thing) ->
     before = asyncio.get_running_loop().time()
     await node.fetch(model, origin.source)
     rate = model.size / (asyncio.get_running_loop().time() - before)
-    assert 0.5 * cap < rate < 1.1 * cap
+    # How much below depends on what else this machine does.
+    assert rate < 1.1 * cap
 
 
 async def test_a_cap_on_receiving_holds_on_loopback(swarm: Swarm, model: Thing) -> None:
@@ -143,7 +144,8 @@ async def test_a_cap_on_receiving_holds_on_loopback(swarm: Swarm, model: Thing) 
     before = asyncio.get_running_loop().time()
     await node.fetch(model, origin.source)
     rate = model.size / (asyncio.get_running_loop().time() - before)
-    assert 0.5 * cap < rate < 1.1 * cap
+    # How much below depends on what else this machine does.
+    assert rate < 1.1 * cap
 
 
 async def test_an_unseeded_artifact_is_not_served_and_not_open(swarm: Swarm, model: Thing) -> None:

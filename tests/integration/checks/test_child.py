@@ -97,6 +97,56 @@ def test_onnx_model_needs_its_data_beside_it(check: Check, tmp_path: Path) -> No
     assert "not beside it" in check(tmp_path / "m.onnx").detail
 
 
+def test_onnx_model_that_is_not_valid_is_refused_although_its_data_has_several_names(
+    check: Check, tmp_path: Path
+) -> None:
+    onnx = pytest.importorskip("onnx", reason="onnx is not installed")
+    model = _add(onnx)
+    model.graph.node[0].input[1] = "nobody"
+    onnx.save(model, tmp_path / "m.onnx", save_as_external_data=True, location="m.data", size_threshold=0)
+    os.link(tmp_path / "m.data", tmp_path / "as-in-the-store")
+    assert "the model is not valid" in check(tmp_path / "m.onnx").detail
+
+
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        ({"length": "8"}, "claims 8 bytes"),
+        ({"length": "-7"}, "claims -7 bytes"),
+        ({"offset": "-1"}, "from -1"),
+        ({"offset": "many"}, "no number"),
+        ({"offset": "1"}, "too short"),
+    ],
+)
+def test_onnx_data_that_is_not_of_its_tensor_is_refused(
+    check: Check, tmp_path: Path, entry: dict[str, str], said: str
+) -> None:
+    onnx = pytest.importorskip("onnx", reason="onnx is not installed")
+    (tmp_path / "m.data").write_bytes(bytes(4096 * 4))
+    (tmp_path / "m.onnx").write_bytes(_external(onnx, location="m.data", **entry))
+    assert said in check(tmp_path / "m.onnx").detail
+
+
+def test_onnx_data_behind_a_linked_folder_is_refused(check: Check, tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx", reason="onnx is not installed")
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real" / "m.data").write_bytes(bytes(4096 * 4))
+    (tmp_path / "way").symlink_to("real")
+    (tmp_path / "m.onnx").write_bytes(_external(onnx, location="way/m.data"))
+    assert "symbolic link" in check(tmp_path / "m.onnx").detail
+
+
+def _external(onnx: Any, **entry: str) -> bytes:
+    model = _add(onnx)
+    tensor = model.graph.initializer[0]
+    tensor.ClearField("raw_data")
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    for key, value in entry.items():
+        tensor.external_data.add(key=key, value=value)
+    written: bytes = model.SerializeToString()
+    return written
+
+
 @pytest.mark.parametrize("location", ["../secret", "/etc/passwd"])
 def test_onnx_data_outside_its_folder_is_refused(check: Check, tmp_path: Path, location: str) -> None:
     onnx = pytest.importorskip("onnx", reason="onnx is not installed")
@@ -215,7 +265,7 @@ def _peak_kib(path: Path, format_: str) -> int:
         "import json, os, resource, subprocess, sys\n"
         "fd = os.open(sys.argv[1], os.O_RDONLY)\n"
         "request = dict(fd=fd, format=sys.argv[2], folder='/', memory_bytes=2**30, cpu_seconds=60)\n"
-        "request |= dict(ratio=200, whole=False)\n"
+        "request |= dict(ratio=200, whole=False, nice=0)\n"
         "args = [sys.executable, '-I', '-B', '-m', 'fleetcast.transport.checks.child', json.dumps(request)]\n"
         "out = subprocess.run(args, pass_fds=[fd], check=True, capture_output=True).stdout\n"
         "assert json.loads(out)['verdict'] == 'ok', out\n"

@@ -15,7 +15,7 @@ from fleetcast.bus.testing import Proxy, fast_settings, nats_server
 from fleetcast.events.content import Content, ContentFile, Format, Kind
 from fleetcast.events.envelope import parse
 from fleetcast.events.payloads import Endpoints, Origin, SlotOrdered, VersionReserved
-from fleetcast.events.state import Cause, SlotEntry, SlotState, VersionState, slot_subject
+from fleetcast.events.state import Cause, DistributionState, SlotEntry, SlotState, VersionState, slot_subject
 from fleetcast.registry import RecordDamaged, Registry, SlotOutcome, VersionTaken
 
 pytestmark = pytest.mark.asyncio
@@ -133,7 +133,7 @@ async def test_a_data_set_and_a_model_of_one_name_do_not_meet(registry: Registry
     assert lane is not None
     assert (model.generation, lane.generation) == (1, 1)
     assert lane.production == entry
-    assert {Kind.MODEL, Kind.DATASET} == {v.content.kind for v in await registry.versions("m")}
+    assert {Kind.MODEL, Kind.DATASET} == {v.kind for v in await registry.versions("m")}
     assert len(await registry.versions()) == 2
     assert len(await registry.slots()) == 2
 
@@ -322,3 +322,30 @@ async def test_the_audit_holds_the_same_records_as_the_truth(bus: Bus, registry:
                 break
 
     assert copies == truth
+
+
+def distribution(sequence: int, *to: str) -> DistributionState:
+    return DistributionState(
+        model="m",
+        version="1",
+        artifact=content(1).artifact,
+        origin="n1",
+        to=to,
+        cause=cause(sequence),
+        at="2026-11-20T10:00:00.000Z",
+    )
+
+
+async def test_a_distribution_is_kept_for_nodes_that_come_later_and_a_later_one_replaces_it(registry: Registry) -> None:
+    await registry.order_distribution(distribution(5, "gpu-*"), request="r5", actor="/test")
+    await registry.order_distribution(distribution(7, "cpu-*"), request="r7", actor="/test")
+    late = await registry.order_distribution(distribution(6, "tpu-*"), request="r6", actor="/test")
+    assert late.to == ("cpu-*",)
+    found = []
+    async for state in registry.watch_distributions():
+        if isinstance(state, InSync):
+            break
+        found.append(state)
+    assert [each.to for each in found] == [("cpu-*",)]
+    assert await registry.broken_links("m") == []
+    assert [record.action for record in await registry.history("m")] == ["distribution.ordered"] * 2

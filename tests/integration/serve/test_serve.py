@@ -309,3 +309,158 @@ async def test_curl_resumes_a_broken_download(shelf: Shelf, tmp_path: Path) -> N
     curl = await asyncio.create_subprocess_exec("curl", "-sSf", "-C", "-", "-o", str(target), shelf.url)
     assert await curl.wait() == 0
     assert target.read_bytes() == shelf.data
+
+
+async def connect(shelf: Shelf, host: str = "127.0.0.1") -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Connect from an address of one's own."""
+    parts = urlsplit(shelf.server.endpoint)
+    return await asyncio.open_connection(parts.hostname, parts.port, local_addr=(host, 0))
+
+
+def get(shelf: Shelf, *headers: str) -> bytes:
+    return "\r\n".join([f"GET {urlsplit(shelf.url).path} HTTP/1.1", "Host: x", *headers, "", ""]).encode()
+
+
+async def serving(folder: Path, data: bytes, **settings: float) -> Shelf:
+    made = serve(folder, data, HttpSettings(port=0, **settings))
+    await made.server.start()
+    return made
+
+
+@pytest.mark.asyncio
+async def test_a_client_with_enough_connections_is_turned_away_and_another_is_served(tmp_path: Path) -> None:
+    shelf = await serving(tmp_path, bytes(100), max_connections_per_client=2)
+    greedy = [await connect(shelf) for _ in range(3)]
+    async with asyncio.timeout(10):
+        assert (await greedy[2][0].read()).startswith(b"HTTP/1.1 503 ")
+    other, writer = await connect(shelf, "127.0.0.2")
+    writer.write(get(shelf, "Connection: close"))
+    async with asyncio.timeout(10):
+        assert (await other.read()).startswith(b"HTTP/1.1 200 ")
+    greedy[0][1].close()
+    await shelf.server.close()
+    for _, each in (*greedy, (other, writer)):
+        each.close()
+
+
+@pytest.mark.asyncio
+async def test_dripped_requests_take_no_room_from_others(tmp_path: Path) -> None:
+    """All places are taken by clients that never finish their request; they have a minute for it."""
+    shelf = await serving(tmp_path, bytes(100), max_connections=4, idle_seconds=60)
+    drips = [await connect(shelf, f"127.0.0.{n}") for n in range(2, 6)]
+    for _, writer in drips:
+        writer.write(b"GET /x HTTP/1.1\r\nHost")
+    async with asyncio.timeout(10):
+        assert (await ask(shelf.url)).body == bytes(100)
+    await shelf.server.close()
+    for _, writer in drips:
+        writer.close()
+
+
+@pytest.mark.asyncio
+async def test_many_requests_of_one_client_wait_and_those_of_another_do_not(tmp_path: Path) -> None:
+    shelf = await serving(tmp_path, bytes(100), requests_per_second=5.0)
+    reader, writer = await connect(shelf)
+    writer.write(20 * get(shelf, "Range: bytes=0-0"))
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    other, theirs = await connect(shelf, "127.0.0.2")
+    theirs.write(get(shelf, "Connection: close"))
+    async with asyncio.timeout(30):
+        assert (await other.read()).startswith(b"HTTP/1.1 200 ")
+        for _ in range(20):
+            await reader.readuntil(b"\r\n\r\n")
+            await reader.readexactly(1)
+    assert loop.time() - began > 2.0
+    await shelf.server.close()
+    writer.close()
+    theirs.close()
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    "headers",
+    [
+        "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        "Content-Length: 0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        "Content-Length: 5\r\nContent-Length: 0\r\n\r\n",
+        "Content-Length: +5\r\n\r\n",
+        "Transfer-Encoding : chunked\r\n\r\n0\r\n\r\n",
+        "Transfer-Encoding: identity\r\n\r\n",
+        "X: a\r\n b: folded\r\nContent-Length: 40\r\n\r\n",
+        "Content-Length: 40\r\n\r\n",
+    ],
+)
+async def test_no_request_is_smuggled_behind_another(shelf: Shelf, headers: str) -> None:
+    """What follows a request whose end two readers could see in two places is not answered."""
+    path = urlsplit(shelf.url).path
+    first = f"GET {path} HTTP/1.1\r\nHost: x\r\nRange: bytes=0-0\r\n{headers}"
+    answers = await say(shelf, first.encode() + get(shelf, "Range: bytes=1-1"))
+    assert answers.count(b"HTTP/1.1 ") == 1
+    assert answers[9:10] in {b"4", b"5"}
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    "header",
+    [
+        "bytes=" + ",".join(f"{n}-{n}" for n in range(0, 4000, 2)),
+        "bytes=0-,0-,0-,0-,0-",
+        f"bytes=0-{10**17}",
+        f"bytes={10**40}-",
+        "bytes=-0,1-",
+        "bytes=--1",
+        "bytes=0x10-0x20",
+        "bytes=\u0663-\u0665",
+    ],
+)
+async def test_a_range_that_is_an_abuse_costs_no_more_than_the_file(shelf: Shelf, header: str) -> None:
+    raw = f"GET {urlsplit(shelf.url).path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nRange: {header}\r\n\r\n"
+    answer = await say(shelf, raw.encode())
+    assert answer[:12] in {b"HTTP/1.1 200", b"HTTP/1.1 206", b"HTTP/1.1 400", b"HTTP/1.1 416"}
+    assert len(answer) < len(shelf.data) + 2000
+
+
+@pytest.mark.asyncio
+async def test_a_file_that_is_replaced_meanwhile_is_sent_as_it_was(tmp_path: Path) -> None:
+    data = os.urandom(32 * 2**20)
+    shelf = await serving(tmp_path, data)
+    reader, writer = await connect(shelf)
+    writer.write(get(shelf, "Connection: close"))
+    async with asyncio.timeout(30):
+        await reader.readuntil(b"\r\n\r\n")
+        beginning = await reader.readexactly(1000)
+        (tmp_path / "new").write_bytes(bytes(len(data)))
+        (tmp_path / "new").replace(tmp_path / shelf.sha256)
+        assert beginning + await reader.read() == data
+        assert (await ask(shelf.url, Range="bytes=0-9")).body == bytes(10)
+        (tmp_path / shelf.sha256).unlink()
+        assert (await ask(shelf.url)).status == 404
+    await shelf.server.close()
+    writer.close()
+
+
+@pytest.mark.asyncio
+async def test_a_file_that_shrinks_meanwhile_ends_the_connection(tmp_path: Path) -> None:
+    shelf = await serving(tmp_path, bytes(64 * 2**20))
+    reader, writer = await connect(shelf)
+    writer.write(get(shelf, "Connection: close"))
+    async with asyncio.timeout(30):
+        await reader.readuntil(b"\r\n\r\n")
+        os.truncate(tmp_path / shelf.sha256, 100)
+        with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
+            await reader.readexactly(64 * 2**20)
+    await shelf.server.close()
+    writer.close()
+
+
+@pytest.mark.asyncio
+async def test_a_cap_holds_over_all_connections_together(tmp_path: Path) -> None:
+    shelf = await serving(tmp_path, bytes(2**20))
+    shelf.server.limit(2**20)
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    async with asyncio.timeout(60):
+        await asyncio.gather(*(ask(shelf.url) for _ in range(3)))
+    assert loop.time() - began > 2.5
+    await shelf.server.close()

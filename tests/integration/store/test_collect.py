@@ -95,3 +95,18 @@ def test_old_content_without_a_version_goes_unless_it_is_pinned(workplace: Workp
 
 def test_collecting_an_empty_store_is_nothing(workplace: Workplace) -> None:
     assert workplace.store.collect().versions == ()
+
+
+def test_what_is_foreseen_is_what_goes_and_foreseeing_changes_nothing(workplace: Workplace) -> None:
+    serve(workplace, 6)
+    workplace.receive("twin", "1", {"same.bin": bytes([1]) * 1000})
+    store = workplace.store
+    foreseen = store.foresee()
+    assert (foreseen.blobs, foreseen.bytes) == (2, 2000)
+    assert len(versions(workplace)) == 6
+    collected = store.collect()
+    assert (foreseen.versions, foreseen.blobs, foreseen.bytes) == (
+        collected.versions,
+        collected.blobs,
+        collected.bytes,
+    )

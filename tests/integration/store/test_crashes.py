@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 RIG = Path(__file__).with_name("crash_rig.py")
-SCENARIOS = ("promote", "repair", "reopen")
+SCENARIOS = ("promote", "repair", "reopen", "bundle")
 RAW = frozenset(
     {"rename", "renames", "replace", "link", "symlink", "fsync", "fdatasync", "unlink", "remove", "rmdir", "removedirs"}
 )
@@ -143,6 +143,11 @@ def test_error_of_the_disk_at_every_durable_step_is_typed_and_breaks_nothing(sce
 def test_an_install_without_staging_and_rename_is_caught() -> None:
     failures = run_rig("matrix", "promote", "careless.middle", "broken")["failures"]
     assert any("holds other bytes" in wrong for wrong in failures["careless.middle@1"])
+
+
+def test_an_install_that_mixes_files_of_two_bundles_is_caught() -> None:
+    failures = run_rig("matrix", "bundle", "before", "mixing")["failures"]
+    assert any("mixes two contents" in wrong for case in failures.values() for wrong in case)
 
 
 @pytest.mark.soak

@@ -13,6 +13,7 @@ from fleetcast.config.settings import StoreSettings
 from fleetcast.events.content import Kind
 from fleetcast.transport.errors import ContentRefused, PathRefused, StoreError, StoreFull, VerificationFailed
 from fleetcast.transport.store import Store
+from fleetcast.transport.store.room import Room
 
 Workplace = Any
 
@@ -154,7 +155,7 @@ def test_disk_that_fills_while_a_file_is_copied_leaves_nothing_behind(
     source = tmp_path / "publish"
     source.mkdir()
     store = Store(StoreSettings(data=small_disk / "data", publish_roots=(source,), reserve_bytes=0))
-    monkeypatch.setattr(store, "free_bytes", lambda: 2**40)
+    monkeypatch.setattr(Room, "free_bytes", lambda _: 2**40)
     (source / "new.bin").write_bytes(random_bytes(12 * 2**20, 2))
     with pytest.raises(StoreFull, match="No space left"):
         store.ingest(source / "new.bin", kind=Kind.MODEL)

@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from fleetcast.transport.bittorrent import wire
 
 MESSAGES: list[wire.Message] = [
-    wire.Start("127.0.0.1", 0, "127.0.0.1", 0, 5),
+    wire.Start("127.0.0.1", 0, "127.0.0.1", limits=(0, 5, 7), nice=10),
+    wire.Limits(1, 2, 3),
+    wire.Moved(1, 2, 3),
     wire.Add("ab" * 32, "ZA==", "/data/swärm", verified=True, peers=("127.0.0.1:1", "[::1]:2")),
     wire.Pieces("ab" * 32, (3, 1, 2)),
     wire.Received("ab" * 32, (("127.0.0.1:1", "-FC0100-x", 7), ("h:2", "", 9))),
@@ -45,6 +47,7 @@ heavy = sorted(sys.modules.keys() & {"pydantic", "structlog", "numpy", "nats", "
 print(ours, heavy)
 """
     said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
-    names = ("child", "ledger", "notes", "session", "tracker", "wire")
+    names = ("borrowing", "child", "ledger", "notes", "session", "torrent", "tracker", "wire")
     ours = ["fleetcast.transport", "fleetcast.transport.bittorrent"]
-    assert said == f"{ours + [f'{ours[1]}.{name}' for name in names]} []\n"
+    shared = ["fleetcast.transport.capped", "fleetcast.transport.niceness"]
+    assert said == f"{ours + [f'{ours[1]}.{name}' for name in names] + shared} []\n"

@@ -175,3 +175,15 @@ def test_secrets_are_hidden_where_settings_are_shown() -> None:
     assert rows["bus.password"].value == HIDDEN
     assert rows["bus.token"].value is None
     assert str(rows["bus.password"].origin) == "FLEETCAST_BUS_PASSWORD"
+
+
+def test_mistake_in_a_row_of_an_array_of_tables_is_shown_in_its_own_line(tmp_path: Path) -> None:
+    windows = '[[limits.windows]]\nfrom = "{}"\nto = "06:00"\nupload_bytes_per_second = 0\n'
+    path = tmp_path / "fleetcast.toml"
+    path.write_text(windows.format("22:00") + windows.format("7:00"))
+
+    with pytest.raises(ConfigError) as refused:
+        load(path, env={})
+
+    assert f"{path}:6:" in str(refused.value)
+    assert "limits.windows.1.from '7:00' is not a time of day" in str(refused.value)

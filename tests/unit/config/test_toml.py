@@ -55,7 +55,8 @@ def test_every_key_is_found_where_it_stands() -> None:
         "store.sub": "[ store . sub ]",
         "store.sub.dotted.name": "dotted . name = true",
         "many": "[[many]]",
-        "many.a": "a = 1979-05-27T07:32:00Z",
+        "many.0": "[[many]]",
+        "many.0.a": "a = 1979-05-27T07:32:00Z",
     }
 
 

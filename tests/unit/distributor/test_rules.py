@@ -13,13 +13,23 @@ from fleetcast.daemons.distributor.rules import (
     answers,
     check_addressee,
     data_set_version,
+    due,
     goals,
+    receivers,
     remembered,
     retry_delay,
 )
 from fleetcast.events.content import Content, ContentFile, Format, Kind
-from fleetcast.events.payloads import Endpoints, Origin
-from fleetcast.events.state import CanaryEntry, Cause, SlotEntry, SlotState
+from fleetcast.events.payloads import Checks, DaemonState, Endpoints, Origin, Wants
+from fleetcast.events.state import (
+    CanaryEntry,
+    Cause,
+    InstalledVersion,
+    ModelStatus,
+    NodeStatus,
+    SlotEntry,
+    SlotState,
+)
 
 A, B, C, D = ("a" * 64, "b" * 64, "c" * 64, "d" * 64)
 
@@ -78,6 +88,53 @@ def test_a_version_superseded_while_the_node_was_away_is_not_a_goal() -> None:
     found = goals(slot(("3", C), previous=("2", B), sequence=10), [offer("1", A, 5)])
 
     assert [g.version for g in found] == ["3", "2"]
+
+
+def test_a_version_superseded_in_flight_waits_for_the_newer_one() -> None:
+    both = goals(slot(("2", B), previous=("1", A)), ())
+
+    assert [g.version for g in due(both)] == ["2"]
+    assert [g.version for g in due([g for g in both if g.version == "1"])] == ["1"]
+
+
+def test_receivers_are_the_live_nodes_that_want_it_and_have_not_got_it() -> None:
+    it = offer("1", A, 1)
+    fleet = [
+        node("n1"),  # the origin
+        node("n2"),
+        node("n3", A),
+        node("n4", state=DaemonState.STOPPED),
+        node("n5", wants=Wants(models=("other",))),
+        node("n6", B),
+    ]
+
+    assert receivers(fleet, it) == 2
+    assert receivers([], it) is None
+
+
+def node(name: str, *held: str, state: DaemonState = DaemonState.READY, wants: Wants | None = None) -> NodeStatus:
+    checks = Checks(size="ok", sha256="ok", format="ok")
+    installed = tuple(
+        InstalledVersion(
+            version=a[:4], artifact=a, bytes=1, checks=checks, transport="aria2", seconds=1.0, installed_at=""
+        )
+        for a in held
+    )
+    return NodeStatus(
+        node=name,
+        daemon="distributor",
+        version="0",
+        state=state,
+        status="",
+        pid=1,
+        started_at="",
+        at="",
+        endpoints=Endpoints(),
+        labels={},
+        wants=wants or Wants(),
+        data="/x",
+        models=(ModelStatus(model="m", path="/x", installed=installed),),
+    )
 
 
 def test_an_offer_is_a_goal_before_any_slot_names_it() -> None:

@@ -108,3 +108,17 @@ def test_who_fetches_dials_whoever_holds_it_all() -> None:
     book.take_notice(notice("n2", complete=True))
 
     assert [s.node for s in book.sources(A)] == ["n2"]
+
+
+def test_late_joiner_is_served_by_finished_nodes_and_the_origin_is_spared() -> None:
+    book = SwarmBook("late")
+    book.set_origin(A, "n1")
+    book.take_notice(notice("n1", complete=True))
+    book.take_notice(notice("n2", complete=True))
+    assert [s.node for s in book.sources(A)] == ["n1", "n2"]
+
+    book.take_notice(notice("n3", complete=True))
+    assert [s.node for s in book.sources(A)] == ["n2", "n3"]
+
+    book.forget_node("n2")
+    assert [s.node for s in book.sources(A)] == ["n1", "n3"]

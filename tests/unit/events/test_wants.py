@@ -4,7 +4,7 @@ import pytest
 
 from fleetcast.events.content import Kind
 from fleetcast.events.payloads import Wants
-from fleetcast.events.wants import wants
+from fleetcast.events.wants import addressed, wants
 
 
 def test_a_node_keeps_everything_by_default() -> None:
@@ -36,3 +36,22 @@ def test_a_node_without_patterns_keeps_nothing() -> None:
 )
 def test_patterns_are_those_of_the_shell_over_the_whole_name(pattern: str, name: str, kept: bool) -> None:
     assert wants(Wants(models=(pattern,)), Kind.MODEL, name) is kept
+
+
+@pytest.mark.parametrize(
+    ("pattern", "meant"),
+    [
+        ("gpu-2", True),
+        ("gpu-*", True),
+        ("*", True),
+        ("gpu=nvidia", True),
+        ("gpu=*", True),
+        ("gpu", False),
+        ("nvidia", False),
+        ("gpu=amd", False),
+        ("*=*", True),
+        ("cpu-*", False),
+    ],
+)
+def test_a_distribution_means_nodes_by_name_and_with_an_equals_sign_by_label(pattern: str, meant: bool) -> None:
+    assert addressed((pattern,), "gpu-2", {"gpu": "nvidia"}) is meant

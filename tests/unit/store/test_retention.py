@@ -7,7 +7,7 @@ from fleetcast.events.content import Kind
 from fleetcast.events.payloads import Checks
 from fleetcast.events.state import CanaryEntry, Cause, InstalledVersion, SlotEntry, SlotState
 from fleetcast.transport.store import Line, Pins
-from fleetcast.transport.store.retention import LineView, expendable
+from fleetcast.transport.store.retention import LineView, expendable, judge
 
 LINE = Line(Kind.MODEL, "hex8")
 
@@ -101,3 +101,24 @@ def test_whatever_happened_slots_and_the_last_in_production_stay(
     assert production not in gone
     assert not set(gone) & {*[v for v in served if v in here][:keep]}
     assert set(gone) <= set(here)
+
+
+def reasons(view: LineView, keep: int = 2, pins: Pins | None = None) -> dict[str, tuple[str, ...]]:
+    return {j.version.version: j.reasons for j in judge([view], keep, pins or Pins())}
+
+
+def test_every_version_that_stays_says_why() -> None:
+    view = LineView(LINE, installed("1", "2", "3", "4", "5"), slot("4", "3"), ("4", "3", "2", "1"))
+    assert reasons(view, pins=Pins(frozenset({(LINE, "1")}))) == {
+        "1": ("pinned",),
+        "2": (),
+        "3": ("previous", "one of the last 2 in production"),
+        "4": ("production", "one of the last 2 in production"),
+        "5": ("one of the newest 2 that were never served",),
+    }
+
+
+def test_what_was_kept_for_a_time_goes_when_that_is_over_unless_a_slot_names_it() -> None:
+    view = LineView(LINE, installed("1", "2"), slot("2"), ("2",))
+    released = Pins(released=frozenset({(LINE, "1"), (LINE, "2")}))
+    assert removed(view, pins=released) == ["1"]

@@ -15,8 +15,9 @@ from fleetcast.transport.hashing import BLOCK, NODE, layer_root
 
 MAX_PIECE_LENGTH = 256 * 2**20
 """Largest piece length that libtorrent 2.1 takes; reached only above 512 GiB."""
-FINE_PIECES = 1024
-"""Pieces aimed for: a node shares a piece only when it is whole, so more of them keep a swarm busy."""
+FINE_PIECES = 256
+"""Pieces aimed for: a node shares a piece only when it is whole, so there must not be few; each one costs CPU time in
+every process that it passes, so there must not be many (ADR 0012)."""
 COARSE_PIECE_LENGTH = 16 * 2**20
 """From here on pieces grow only to stay below MAX_PIECES."""
 MAX_PIECES = 4096
@@ -58,7 +59,7 @@ class Metainfo:
 def piece_length(size: int) -> int:
     """Return the piece length for content of *size* bytes: a power of two of at least 16 KiB.
 
-    About 1,000 pieces up to 16 GiB, then pieces of 16 MiB, and larger ones where there would be more than 4,096.
+    About 250 pieces up to 4 GiB, then pieces of 16 MiB, and larger ones where there would be more than 4,096.
     Files of a bundle round up to whole pieces, one more each at most.
     """
     length = BLOCK

@@ -1,7 +1,10 @@
 """Proof of pieces: what a transport claims to have finished is read back from the disk and hashed."""
 
+import bisect
+import math
 import os
 import threading
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from fleetcast.events.content import Content, ContentFile
@@ -36,6 +39,16 @@ class PieceVerifier:
         """Whether every piece is proven."""
         return self._proven_bytes == self._content.size
 
+    @property
+    def proven(self) -> dict[int, frozenset[int]]:
+        """The proven pieces: by position of the file, positions of the pieces (`FetchRequest.have`)."""
+        return {f: frozenset(p for p, done in enumerate(proven) if done) for f, proven in enumerate(self._proven)}
+
+    def unproven_here(self) -> list[tuple[int, int]]:
+        """Pieces that are not proven, and of which something lies on the disk: what is worth reading."""
+        spans = [self._written(file) for file in self._content.files]
+        return [(f, p) for f, p in self.missing() if _overlaps(self._span(self._content.files[f], p), spans[f])]
+
     def missing(self) -> list[tuple[int, int]]:
         """The pieces that are not proven: positions of the file in the content and of the piece in the file."""
         return [(f, p) for f, proven in enumerate(self._proven) for p, done in enumerate(proven) if not done]
@@ -64,6 +77,17 @@ class PieceVerifier:
         start = piece_index * self._metainfo.piece_length
         return start, min(self._metainfo.piece_length, file.size - start)
 
+    def _written(self, file: ContentFile) -> list[tuple[int, int]]:
+        """Start and end of the parts of a file that hold data; files of transfers are sparse (lseek(2), SEEK_DATA)."""
+        try:
+            fd = self._open(file)
+        except OSError:
+            return []
+        try:
+            return list(_data_spans(fd, os.fstat(fd).st_size))
+        finally:
+            os.close(fd)
+
     def _digest(self, file: ContentFile, piece_index: int) -> bytes | None:
         """The node over what is on the disk; None when less is there."""
         tree = PieceTree(self._metainfo.piece_length)
@@ -85,6 +109,23 @@ class PieceVerifier:
         *folders, name = file.path.split("/")
         with Folder.open(self._folder, (self._name, *folders)) as folder:
             return folder.open_file(name)
+
+
+def _data_spans(fd: int, size: int) -> Iterator[tuple[int, int]]:
+    end = 0
+    while end < size:
+        try:
+            start = os.lseek(fd, end, os.SEEK_DATA)
+        except OSError:  # ENXIO: nothing but a hole is left
+            return
+        end = os.lseek(fd, start, os.SEEK_HOLE)
+        yield start, end
+
+
+def _overlaps(span: tuple[int, int], written: Sequence[tuple[int, int]]) -> bool:
+    start, size = span
+    at = bisect.bisect_right(written, (start, math.inf)) - 1
+    return any(begin < start + size and end > start for begin, end in written[max(at, 0) : at + 2])
 
 
 def _feed(fd: int, start: int, size: int, tree: PieceTree) -> bool:

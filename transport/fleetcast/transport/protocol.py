@@ -69,6 +69,8 @@ class Progress:
         peers: sources connected now; 0 means that nobody who has the artifact can be reached.
         bytes_by_source: payload bytes received, by node; an unknown peer is named by its address.
         uploaded: payload bytes sent to others meanwhile.
+        restarts: times that the process that carries the transfer ended and was started again.
+        disk_queue_bytes: received bytes that wait to be written; None: not measured.
     """
 
     bytes_done: int
@@ -78,6 +80,25 @@ class Progress:
     bytes_by_source: Mapping[str, int] = field(default_factory=dict)
     uploaded: int = 0
     received: int = 0
+    restarts: int = 0
+    disk_queue_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ban:
+    """A source that sent wrong bytes and is asked for nothing more of the artifact.
+
+    Attributes:
+        transport: what noticed.
+        peer: the node, or its address when that belongs to none.
+        wasted_bytes: received from it in vain, as far as that can be told apart.
+        reason: what was wrong, for people.
+    """
+
+    transport: str
+    peer: str
+    wasted_bytes: int
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +151,8 @@ class Transport(Protocol):
         Raises:
             MetainfoRefused: the metainfo does not describe the content.
             TransferStalled: a source is connected, and no byte came for the time in the settings.
-            TransferFailed: it cannot go on (no space, no such folder, bytes that stay wrong).
+            TransferFailed: it cannot go on (no such folder, bytes that stay wrong).
+            StoreFull: there is no space on this node; another transport would fail in the same way.
         """
 
     async def add_sources(self, artifact: str, sources: Iterable[Source]) -> None:

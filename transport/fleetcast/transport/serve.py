@@ -1,17 +1,20 @@
 """Serves the store over HTTP/1.1 ranges, with sendfile (RFC 9110, RFC 9112, ADR 0010).
 
 `/<capability>/c/<sha256>` is a file by its digest; `/<capability>/a/<artifact>/<artifact16>/<path>` is a file of an
-artifact, in the form that BitTorrent web seeds (BEP 19) and aria2 need. Whoever knows the capability, 128 random bits,
+artifact, in the form that BitTorrent web seeds (BEP 19) and aria2 need. `POST /<capability>/l/<artifact>` borrows
+pieces (`lending`). Whoever knows the capability, 128 random bits,
 may read; nothing can be listed. No part of a URL ever becomes a path: files are found by digest and by record only.
 """
 
 import asyncio
+import contextlib
 import hmac
 import os
 import secrets
 import socket
 import stat
-from collections.abc import Callable
+import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from email.utils import formatdate
 from http import HTTPStatus
@@ -25,7 +28,10 @@ import structlog
 
 from fleetcast.config.settings import HttpSettings
 from fleetcast.events.content import Content
+from fleetcast.transport.capped import Pacer
 from fleetcast.transport.errors import CannotListen
+from fleetcast.transport.guests import Guest, Guests
+from fleetcast.transport.lending.desk import LendingDesk, Loan, borrower_of
 from fleetcast.transport.metainfo import torrent_name
 
 MAX_REQUEST_BYTES = 16 * 1024
@@ -35,6 +41,7 @@ SLICE_BYTES = 2**20
 BACKLOG = 512
 ACCEPT_PAUSE_SECONDS = 0.1
 """Pause after accept() failed, e.g. for want of descriptors."""
+TURNED_AWAY = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 _READ = 8 * 1024
 _DIGEST_LENGTH = 64
 _HEX = frozenset("0123456789abcdef")
@@ -107,6 +114,7 @@ class StoreServer:
         find: where the file with a SHA-256 lies; None when it is not here.
         content_of: the content of an artifact; None when it is not here. Without it only `/c/` is served.
         capability: the secret first part of every path, from `new_capability`; None: a fresh one.
+        desk: lends pieces; None: nobody can borrow here.
     """
 
     def __init__(
@@ -118,6 +126,7 @@ class StoreServer:
         find: Callable[[str], Path | None],
         content_of: Callable[[str], Content | None] | None = None,
         capability: str | None = None,
+        desk: LendingDesk | None = None,
     ) -> None:
         self._settings, self._bind = settings, bind
         self._host = f"[{advertise}]" if ":" in advertise else advertise
@@ -126,6 +135,9 @@ class StoreServer:
         self._listener: socket.socket | None = None
         self._accepting: asyncio.Task[None] | None = None
         self._connections: set[asyncio.Task[None]] = set()
+        self._guests = Guests(settings.max_connections_per_client, settings.requests_per_second)
+        self._pacer = Pacer()
+        self._desk = desk
         self.sent_bytes = 0
 
     @property
@@ -133,6 +145,10 @@ class StoreServer:
         """Base URL that others reach the store by: `http://host:port/<capability>`."""
         assert self._listener is not None
         return f"http://{self._host}:{self._listener.getsockname()[1]}/{self._capability}"
+
+    def limit(self, bytes_per_second: int | None) -> None:
+        """Send so much in all at most, from now on; None: no cap."""
+        self._pacer.limit(bytes_per_second)
 
     async def start(self) -> None:
         """Listen.
@@ -156,30 +172,50 @@ class StoreServer:
     async def _accept(self, listener: socket.socket) -> None:
         loop, room = asyncio.get_running_loop(), asyncio.Semaphore(self._settings.max_connections)
         while True:
-            await room.acquire()
             try:
-                accepted, _ = await loop.sock_accept(listener)
+                accepted, address = await loop.sock_accept(listener)
             except OSError as e:
-                room.release()
                 log.warning("http.accept_failed", reason=str(e))
                 await asyncio.sleep(ACCEPT_PAUSE_SECONDS)
                 continue
-            except asyncio.CancelledError:
-                room.release()
-                raise
-            task = asyncio.create_task(self._serve(accepted), name="http connection")
-            self._connections.add(task)
-            task.add_done_callback(self._connections.discard)
-            task.add_done_callback(lambda _: room.release())
+            with contextlib.ExitStack() as unless_served:
+                unless_served.callback(accepted.close)
+                self._guests.crowded(now_full=room.locked())
+                await room.acquire()
+                self._guests.crowded(now_full=False)
+                unless_served.pop_all()
+            self._let_in(accepted, address[0], room)
 
-    async def _serve(self, accepted: socket.socket) -> None:
+    def _let_in(self, accepted: socket.socket, address: str, room: asyncio.Semaphore) -> None:
+        guest = self._guests.come(address)
+        if guest is None:
+            room.release()
+            _turn_away(accepted)
+            return
+        task = asyncio.create_task(self._serve(accepted, guest), name="http connection")
+        guest.drop = task.cancel
+        self._connections.add(task)
+        task.add_done_callback(self._connections.discard)
+        task.add_done_callback(lambda _: guest.leave(time.monotonic()))
+        task.add_done_callback(lambda _: room.release())
+
+    async def _serve(self, accepted: socket.socket, guest: Guest) -> None:
         try:
             reader, writer = await asyncio.open_connection(sock=accepted)
         except OSError:
             accepted.close()
             return
         try:
-            await _Connection(reader, writer, self._settings.idle_seconds, self._look_up, self._count).run()
+            await _Connection(
+                reader,
+                writer,
+                self._settings.idle_seconds,
+                self._look_up,
+                self._count,
+                self._pacer,
+                self._borrowing,
+                guest,
+            ).run()
             writer.close()
             await asyncio.wait_for(writer.wait_closed(), self._settings.idle_seconds)
         except (TimeoutError, OSError) as e:
@@ -203,6 +239,18 @@ class StoreServer:
         path = self._find(sha256)
         return _open(sha256, path) if path is not None else None
 
+    async def _borrowing(self, target: str, headers: dict[str, str]) -> tuple[LendingDesk, Loan] | None:
+        """What the borrower who asks for *target* is to be sent, and who must be told how that went."""
+        capability, _, rest = target.removeprefix("/").partition("/")
+        kind, _, artifact = rest.partition("/")
+        asked = borrower_of(headers)
+        if self._desk is None or asked is None or kind != "l" or not _is_digest(artifact):
+            return None
+        if not hmac.compare_digest(capability.encode(), self._capability.encode()):
+            return None
+        loan = await self._desk.borrow(artifact, *asked)
+        return (self._desk, loan) if loan is not None else None
+
     def _sha256_in_artifact(self, name: str) -> str | None:
         artifact, _, rest = name.partition("/")
         folder, _, quoted = rest.partition("/")
@@ -224,10 +272,14 @@ class _Connection:
         idle_seconds: float,
         look_up: Callable[[str], Found | None],
         count: Callable[[int], None],
+        pacer: Pacer,
+        borrowing: Callable[[str, dict[str, str]], Awaitable[tuple[LendingDesk, Loan] | None]],
+        guest: Guest,
     ) -> None:
         self._reader, self._writer = reader, writer
         self._idle_seconds = idle_seconds
-        self._look_up, self._count = look_up, count
+        self._look_up, self._count, self._pacer = look_up, count, pacer
+        self._borrowing, self._guest = borrowing, guest
         self._bodiless = False
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_REQUEST_BYTES)
 
@@ -243,6 +295,8 @@ class _Connection:
                 request = await self._request()
                 if request is None:
                     return
+                if pause := self._guest.work(time.monotonic()):
+                    await asyncio.sleep(pause)
                 await self._answer(request)
             except h11.RemoteProtocolError as e:
                 if self._http.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
@@ -254,10 +308,14 @@ class _Connection:
 
     async def _request(self) -> h11.Request | None:
         """Read the next request whole; None when the client is gone. One deadline for all of it stops slow drips."""
+        self._guest.rest()
         async with asyncio.timeout(self._idle_seconds):
             request = await self._event()
             if not isinstance(request, h11.Request):
                 return None
+            # Two ways to say how long a body is are how a request is smuggled; a request here has none.
+            if any(name == b"transfer-encoding" for name, _ in request.headers):
+                raise h11.RemoteProtocolError("a request with a body", error_status_hint=413)
             self._bodiless = request.method == b"HEAD"
             if not isinstance(await self._event(), h11.EndOfMessage):
                 raise h11.RemoteProtocolError("a request with a body", error_status_hint=413)
@@ -269,6 +327,9 @@ class _Connection:
         return event
 
     async def _answer(self, request: h11.Request) -> None:
+        if request.method == b"POST":
+            await self._answer_borrower(request)
+            return
         if request.method not in {b"GET", b"HEAD"}:
             await self._refuse(405, "only GET and HEAD", [("Allow", "GET, HEAD")])
             return
@@ -279,8 +340,35 @@ class _Connection:
         with found.file:
             await self._answer_with(request, found)
 
+    async def _answer_borrower(self, request: h11.Request) -> None:
+        lent = await self._borrowing(request.target.decode("latin-1"), _headers(request))
+        if lent is None:
+            await self._refuse(405, "only GET and HEAD", [("Allow", "GET, HEAD")])
+            return
+        desk, loan = lent
+        try:
+            await self._send_loan(desk, loan)
+        finally:
+            desk.close(loan)
+
+    async def _send_loan(self, desk: LendingDesk, loan: Loan) -> None:
+        if not loan.parts:
+            await self._send(204, [])
+            return
+        with contextlib.ExitStack() as stack:
+            found = await asyncio.to_thread(_open_parts, loan, stack)
+            if found is None:
+                await self._refuse(404, "nothing here")
+                return
+            length = [("Content-Length", str(loan.size)), ("Content-Type", "application/octet-stream")]
+            await self._send(200, [*loan.headers, *length], end=False)
+            for part, file in zip(loan.parts, found, strict=True):
+                await self._send_file(file, Span(part.start, part.stop))
+                desk.sent(loan, part)
+            self._write(h11.EndOfMessage())
+
     async def _answer_with(self, request: h11.Request, found: Found) -> None:
-        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in request.headers}
+        headers = _headers(request)
         size, etag = found.size, f'"{found.sha256}"'
         common = [("ETag", etag), ("Accept-Ranges", "bytes"), ("Content-Type", "application/octet-stream")]
         if headers.get("if-none-match") in {etag, "*"}:
@@ -303,13 +391,16 @@ class _Connection:
         loop = asyncio.get_running_loop()
         # h11 keeps count of the body; the bytes themselves go from the file to the socket in the kernel.
         self._http.send_with_data_passthrough(h11.Data(data=cast("bytes", span)))
-        for start in range(span.start, span.stop, SLICE_BYTES):
-            count = min(SLICE_BYTES, span.stop - start)
+        start = span.start
+        while start < span.stop:
+            count = min(self._pacer.slice_bytes(SLICE_BYTES), span.stop - start)
+            await self._pacer.take(count)
             async with asyncio.timeout(self._idle_seconds):
                 sent = await loop.sendfile(self._writer.transport, file, start, count)
             self._count(sent)
             if sent != count:
                 raise ConnectionAbortedError("the file is shorter than it was")
+            start += count
 
     async def _refuse(self, status: int, reason: str, headers: list[tuple[str, str]] | None = None) -> None:
         body = f"{reason}\n".encode()
@@ -332,6 +423,30 @@ class _Connection:
     def _write(self, event: h11.Event) -> None:
         if data := self._http.send(event):
             self._writer.write(data)
+
+
+def _turn_away(accepted: socket.socket) -> None:
+    """Its client has connections enough; it may come again."""
+    with accepted, contextlib.suppress(OSError):
+        accepted.send(TURNED_AWAY)
+        accepted.shutdown(socket.SHUT_WR)
+
+
+def _headers(request: h11.Request) -> dict[str, str]:
+    return {name.decode("latin-1"): value.decode("latin-1") for name, value in request.headers}
+
+
+def _open_parts(loan: Loan, stack: contextlib.ExitStack) -> list[FileIO] | None:
+    """Open the file of every part; None when one is gone or too short."""
+    files = []
+    for part in loan.parts:
+        found = _open(part.sha256, part.path)
+        if found is None:
+            return None
+        files.append(stack.enter_context(found.file))
+        if found.size < part.stop:
+            return None
+    return files
 
 
 def _open(sha256: str, path: Path) -> Found | None:

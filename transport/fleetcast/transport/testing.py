@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import hashlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from fleetcast.transport.bittorrent import BittorrentTransport
 from fleetcast.transport.errors import VerificationFailed
 from fleetcast.transport.hashing import PieceTree
 from fleetcast.transport.pieces import PieceVerifier
-from fleetcast.transport.protocol import FetchRequest, Progress, Source
+from fleetcast.transport.protocol import Availability, FetchRequest, Observer, Progress, Source
 
 
 @dataclass(frozen=True)
@@ -165,8 +165,10 @@ class Swarm:
     root: Path
     nodes: list[Node] = field(default_factory=list)
 
-    async def node(self, **settings: float) -> Node:
-        """Start another node, on a free port."""
+    async def node(
+        self, *, download_limit_bytes_per_second: int = 0, upload_limit_bytes_per_second: int = 0, **settings: float
+    ) -> Node:
+        """Start another node, on a free port; the limits are caps, 0 is none."""
         name = f"n{len(self.nodes)}"
         lost: list[tuple[str, str]] = []
         transport = BittorrentTransport(
@@ -175,6 +177,7 @@ class Swarm:
             "127.0.0.1",
             on_seed_lost=lambda artifact, reason: lost.append((artifact, reason)),
         )
+        transport.limit(download_limit_bytes_per_second, upload_limit_bytes_per_second)
         await transport.start()
         folder = self.root / name
         folder.mkdir(exist_ok=True)
@@ -192,6 +195,93 @@ async def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110 (nobody sets an event)
             await asyncio.sleep(0.01)
+
+
+@dataclass
+class Act:
+    """What a puppet does in one fetch.
+
+    Attributes:
+        bring: pieces that it brings at most, of those that are missing; None: all of them.
+        end: raised then; None: it returns, or waits when something is missing still.
+        forgets: it brings pieces that are here already, as a transport would that starts from nothing.
+        restarts: how often its process seems to have been started again.
+    """
+
+    bring: int | None = None
+    end: Exception | None = None
+    forgets: bool = False
+    restarts: int = 0
+
+
+@dataclass
+class Puppet:
+    """A transport without a network that plays its acts, one per fetch, the last one for ever; implements
+    `protocol.Transport`."""
+
+    name: str
+    thing: Thing
+    acts: list[Act] = field(default_factory=lambda: [Act()])
+    there: Availability = field(default_factory=lambda: Availability(ok=True))
+    requests: list[FetchRequest] = field(default_factory=list)
+    told_of: list[Source] = field(default_factory=list)
+    received: int = 0
+    running: bool = False
+
+    def available(self) -> Availability:
+        return self.there
+
+    async def add_sources(self, artifact: str, sources: Iterable[Source]) -> None:
+        if artifact == self.thing.artifact:
+            self.told_of += sources
+
+    async def fetch(self, request: FetchRequest, observer: Observer) -> None:
+        act = self.acts[min(len(self.requests), len(self.acts) - 1)]
+        self.requests.append(request)
+        self.running = True
+        try:
+            await self._play(act, request, observer)
+        finally:
+            self.running = False
+
+    async def _play(self, act: Act, request: FetchRequest, observer: Observer) -> None:
+        length = self.thing.piece_length
+        every = list(metainfo.pieces(self.thing.content, length))
+        wanted = [p for p in every if act.forgets or p.piece_index not in request.have.get(p.file_index, ())]
+        sent = 0
+        for at in wanted[: act.bring]:
+            sent += await asyncio.to_thread(self._write, request.folder, at)
+            self.received += min(length, self.thing.size)
+            observer.progress(self._progress(request, sent, act))
+            await observer.piece(at.file_index, at.piece_index)
+        observer.progress(self._progress(request, sent, act))
+        if act.end is not None:
+            raise act.end
+        if len(wanted[: act.bring]) < len(wanted):
+            await asyncio.Event().wait()
+
+    def _write(self, folder: Path, at: metainfo.PieceAt) -> int:
+        name = self.thing.content.files[at.file_index].path
+        start = at.piece_index * self.thing.piece_length
+        data = self.thing.files[name][start : start + self.thing.piece_length]
+        path = self.thing.path(folder, name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o644), "r+b") as file:
+            file.seek(start)
+            file.write(data)
+        return len(data)
+
+    def _progress(self, request: FetchRequest, sent: int, act: Act) -> Progress:
+        had = sum(map(len, request.have.values())) * self.thing.piece_length
+        return Progress(
+            bytes_done=min(had + sent, self.thing.size),
+            bytes_total=self.thing.size,
+            rate=0,
+            peers=1,
+            bytes_by_source={"origin": sent} if sent else {},
+            received=sent,
+            restarts=act.restarts,
+        )
 
 
 class EvilPeer:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from fleetcast.cli.fleet import Rollout, received
 from fleetcast.cli.live import Fleet
 from fleetcast.cli.output import Output
-from fleetcast.cli.transfers import ENDED
+from fleetcast.cli.pace import ENDED
 from fleetcast.cli.units import duration, rate
 from fleetcast.cli.waiting import Changed, talker
 from fleetcast.events.state import TransferStatus

@@ -20,11 +20,16 @@ CHECK_SECONDS = 1.0
 """Distance of looks at whether every process still runs."""
 
 
-def run(call: Call, *, nodes: int, folder: Path, publish: Sequence[Path], port: int) -> Exit:
-    """Run a local fleet in *folder* until SIGINT or SIGTERM."""
+def run(call: Call, *, nodes: int, folder: Path, publish: Sequence[Path], port: int, slow: float = 0) -> Exit:
+    """Run a local fleet in *folder* until SIGINT or SIGTERM.
+
+    Args:
+        slow: million bytes per second that each node receives at most; 0: no cap.
+    """
     quiet_logs()
     layout = Layout(absolute(folder))
-    plan = Plan(node_names(nodes), tuple(absolute(each) for each in publish), port)
+    limits = dict.fromkeys(node_names(nodes), round(slow * 1e6)) if slow else {}
+    plan = Plan(node_names(nodes), tuple(absolute(each) for each in publish), port, limits)
     try:
         with held(layout):
             return run_async(_run(call, layout, plan))

@@ -15,7 +15,9 @@ Reason = Annotated[str | None, typer.Option(metavar="TEXT", help="Why; kept with
 Wait = Annotated[bool, typer.Option("--wait", help="Return when it is done everywhere, or was refused.")]
 Timeout = Annotated[str, typer.Option("--timeout", metavar="DURATION", help="How long to wait, such as 30s or 10m.")]
 Node = Annotated[str | None, typer.Option(metavar="NODE", help="Node that has the file (default: this one).")]
-File = Annotated[Path, typer.Argument(metavar="FILE", help="The file, inside a publish root of its node.")]
+File = Annotated[
+    Path, typer.Argument(metavar="FILE", help="The file, or the folder of a bundle, inside a publish root of its node.")
+]
 ModelName = Annotated[str, typer.Argument(metavar="MODEL")]
 VersionName = Annotated[str, typer.Argument(metavar="VERSION")]
 
@@ -23,6 +25,7 @@ VersionName = Annotated[str, typer.Argument(metavar="VERSION")]
 def add(app: typer.Typer) -> None:
     """Register the commands of this module."""
     _add_submissions(app)
+    _add_distribution(app)
     _add_emit_and_verify(app)
     _add_dead_letters(app)
 
@@ -61,6 +64,69 @@ def _add_submissions(app: typer.Typer) -> None:
         return run(call, model, version, file, node=node, reason=reason, dry_run=dry_run)
 
 
+def _add_distribution(app: typer.Typer) -> None:
+    @command(app, "distribute", panel=PANEL)
+    def distribute(
+        call: Call,
+        file: File,
+        to: Annotated[
+            list[str],
+            typer.Option("--to", metavar="PATTERN", help="Nodes: 'gpu-*', or labels: 'gpu=nvidia'; repeatable."),
+        ],
+        named: Annotated[
+            tuple[str, str] | None,
+            typer.Option("--as", metavar="MODEL VERSION", help="What it is (default: the file's name, its artifact)."),
+        ] = None,
+        lane: Annotated[str | None, typer.Option(metavar="LANE", help="It is a data set of this lane.")] = None,
+        keep: Annotated[
+            str, typer.Option("--for", metavar="DURATION", help="How long the nodes keep it; `ever` is for good.")
+        ] = "30d",
+        node: Node = None,
+        reason: Reason = None,
+        wait: Wait = False,
+        timeout: Timeout = "10m",
+        dry_run: DryRun = False,
+    ) -> Exit:
+        """Bring FILE to the nodes that match, without serving it there; no other node fetches it.
+
+        Nodes that match get it whatever models they want, also when they come later, and keep it as long as --for says;
+        the same command again with another --to or --for changes that. A promotion of the same file under the same
+        name then needs no transfer on them.
+        """
+        from fleetcast.cli.distribute import run
+
+        return run(
+            call,
+            file,
+            to=tuple(to),
+            named=named,
+            lane=lane,
+            keep=keep,
+            node=node,
+            reason=reason,
+            wait=wait,
+            timeout=timeout,
+            dry_run=dry_run,
+        )
+
+    @command(app, "gc", panel=PANEL)
+    def collect(
+        call: Call,
+        node: Annotated[list[str] | None, typer.Option(metavar="NODE", help="Only this node; repeatable.")] = None,
+        reason: Reason = None,
+        timeout: Timeout = "2m",
+        dry_run: DryRun = False,
+    ) -> Exit:
+        """Remove from the nodes what nothing pins, and say why the rest stays.
+
+        Slots, the last production versions (store.keep_versions), the newest that were never served, transfers under
+        way and distributions pin versions. Nodes do the same by themselves when their disk is full.
+        """
+        from fleetcast.cli.removal import run
+
+        return run(call, nodes=tuple(node or ()), reason=reason, dry_run=dry_run, timeout=timeout)
+
+
 def _add_emit_and_verify(app: typer.Typer) -> None:
     @command(app, "emit", panel=PANEL)
     def emit(
@@ -78,12 +144,15 @@ def _add_emit_and_verify(app: typer.Typer) -> None:
     def verify(
         call: Call,
         target: Annotated[str | None, typer.Argument(metavar="MODEL[@VERSION]", help="Default: everything.")] = None,
-        everything: Annotated[bool, typer.Option("--all", help="Every model and data set (the default).")] = False,
+        everything: Annotated[bool, typer.Option("--all", help="Everything, summed up per node.")] = False,
         node: Annotated[list[str] | None, typer.Option(metavar="NODE", help="Only this node; repeatable.")] = None,
         wait: Annotated[bool, typer.Option("--wait", help="Return when what is damaged has been repaired.")] = False,
         timeout: Timeout = "10m",
     ) -> Exit:
-        """Have the nodes read and hash what is installed; exit 1 naming node and file when something differs."""
+        """Have the nodes read and hash what is installed; exit 1 naming node and file when something differs.
+
+        With --all one line per node, otherwise one per file.
+        """
         from fleetcast.cli.verify import run
 
         return run(call, target, everything=everything, nodes=tuple(node or ()), wait=wait, timeout=timeout)

@@ -34,13 +34,25 @@ def _add_pictures(app: typer.Typer) -> None:
     @command(app, "transfers", panel=PANEL)
     def transfers(
         call: Call,
+        what: Annotated[
+            str | None,
+            typer.Argument(metavar="ID|MODEL[@VERSION]", help="Explain this one: who feeds whom, and who is slow."),
+        ] = None,
         watch: Annotated[bool, typer.Option("--watch", "-w", help="Redraw on every report until Ctrl-C.")] = False,
         everything: Annotated[bool, typer.Option("--all", help="Also those that have ended.")] = False,
+        since: Annotated[
+            str, typer.Option(metavar="DURATION", help="How far back ended transfers are looked for, with ID or MODEL.")
+        ] = "6h",
+        limit: Annotated[int, typer.Option(min=0, help="Rows at most, failed and slow ones first; 0: all.")] = 40,
     ) -> Exit:
-        """Show who fetches what: percent, rate, time left, bytes, transport, peers, and why one is stuck."""
+        """Show who fetches what: percent, rate, time left, rung, sources, and who is slow and why."""
+        if what is not None:
+            from fleetcast.cli.explaining import run as explain
+
+            return explain(call, what, watch=watch, since=since, limit=limit)
         from fleetcast.cli.transfers import run
 
-        return run(call, watch=watch, everything=everything)
+        return run(call, watch=watch, everything=everything, limit=limit)
 
     @command(app, "wait", panel=PANEL)
     def wait(

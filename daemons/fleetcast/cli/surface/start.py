@@ -34,6 +34,9 @@ def add_running(app: typer.Typer) -> None:
             list[Path] | None, typer.Option(metavar="FOLDER", help="Further folder to publish from; repeatable.")
         ] = None,
         port: Annotated[int, typer.Option(min=0, max=65535, help="Port of NATS; 0: a free one.")] = 0,
+        slow: Annotated[
+            float, typer.Option(min=0, metavar="MB/S", help="What each node receives at most, to watch it; 0: no cap.")
+        ] = 0,
     ) -> Exit:
         """Run NATS and several nodes on this machine until Ctrl-C.
 
@@ -43,7 +46,7 @@ def add_running(app: typer.Typer) -> None:
         """
         from fleetcast.cli.local.up import run
 
-        return run(call, nodes=nodes, folder=folder, publish=tuple(publish or ()), port=port)
+        return run(call, nodes=nodes, folder=folder, publish=tuple(publish or ()), port=port, slow=slow)
 
     @command(app, "run", panel=RUN)
     def run_daemon(call: Call, daemon: Annotated[str, typer.Argument(metavar="DAEMON", help="distributor")]) -> int:
@@ -52,11 +55,11 @@ def add_running(app: typer.Typer) -> None:
 
         return run(call, daemon)
 
-    @command(app, "bench", panel=RUN, connects=False)
+    @command(app, "bench", panel=RUN, connects=False, passes_options=True)
     def bench(
         call: Call,
         name: Annotated[str | None, typer.Argument(metavar="NAME", help="Without: list them.")] = None,
-        options: Annotated[list[str] | None, typer.Argument(metavar="OPTION…", help="Passed on, after --.")] = None,
+        options: Annotated[list[str] | None, typer.Argument(metavar="OPTION…", help="Passed on to it.")] = None,
     ) -> Exit:
         """Measure on this machine; only in a checkout."""
         from fleetcast.cli.bench import run

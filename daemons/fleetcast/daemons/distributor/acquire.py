@@ -3,7 +3,6 @@
 import asyncio
 import base64
 import binascii
-import hashlib
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -11,12 +10,16 @@ from typing import TypeVar
 
 import structlog
 
+from fleetcast.daemons.distributor.climbing import Climber
+from fleetcast.daemons.distributor.contents import get_object
 from fleetcast.daemons.distributor.neighbours import Neighbours
 from fleetcast.daemons.distributor.parts import Parts
 from fleetcast.daemons.distributor.progress import TransferProgress
+from fleetcast.daemons.distributor.proofs import Proof, prove
+from fleetcast.daemons.distributor.room import RoomKeeper
 from fleetcast.daemons.distributor.rules import Offer
 from fleetcast.daemons.distributor.shelf import Shelf
-from fleetcast.events.content import Content
+from fleetcast.events.content import Content, Kind
 from fleetcast.events.ids import new_ulid
 from fleetcast.events.payloads import (
     Checks,
@@ -29,11 +32,10 @@ from fleetcast.events.payloads import (
 )
 from fleetcast.events.wants import wants
 from fleetcast.transport import metainfo as torrent
-from fleetcast.transport.checks import Verdict, check_format
-from fleetcast.transport.errors import FormatRefused, MetainfoRefused, StoreFull
+from fleetcast.transport.errors import FormatRefused, MetainfoRefused
+from fleetcast.transport.ladder import Ladder
 from fleetcast.transport.pieces import PieceVerifier
 from fleetcast.transport.protocol import FetchRequest
-from fleetcast.transport.store import Pins
 
 log = structlog.get_logger("fleetcast.distributor.acquire")
 
@@ -45,8 +47,9 @@ _Fact = TypeVar("_Fact", bound=TransferFact)
 class Acquisition:
     """Brings offers onto this node."""
 
-    def __init__(self, parts: Parts, neighbours: Neighbours, shelf: Shelf) -> None:
+    def __init__(self, parts: Parts, neighbours: Neighbours, shelf: Shelf, room: RoomKeeper) -> None:
         self._parts = parts
+        self._room = room
         self._neighbours = neighbours
         self._shelf = shelf
         self._later: set[asyncio.Task[None]] = set()
@@ -61,7 +64,7 @@ class Acquisition:
             BusUnavailable: large metainfo, or the registry's word on the version, could not be read.
         """
         if await self._is_held(offer):
-            verdict = await self.prove_stored(offer.content)
+            verdict = (await self.prove_stored(offer.content)).verdict
             await self.ensure_record(offer)
             await self._confirm_version(offer)
             await self.install(
@@ -86,14 +89,16 @@ class Acquisition:
         store = self._parts.store
         if not await asyncio.to_thread(store.has, offer.content):
             return False
-        wrong = await asyncio.to_thread(store.verify, offer.content)
+        loop = asyncio.get_running_loop()
+        wrong = await loop.run_in_executor(self._parts.hashing, store.verify, offer.content)
         if wrong:
             log.error("integrity.failed", version=offer.version, files=[m.path for m in wrong])
             await asyncio.to_thread(store.withdraw, offer.content, [m.path for m in wrong])
         return not wrong
 
     async def _bring(self, offer: Offer, progress: TransferProgress) -> None:
-        verdict = await self._fetch(offer, progress)
+        with await self._room.reserve(offer.content):
+            verdict = await self._fetch(offer, progress)
         await asyncio.to_thread(self._parts.store.admit, offer.content)
         await self.ensure_record(offer)
         progress.lap("store")
@@ -101,35 +106,34 @@ class Acquisition:
         self._parts.say_of(offer, _fact(TransferVerified, offer, progress), discriminator=progress.transfer)
         await self.install(
             offer,
-            transport=progress.status.transport,
+            transport=progress.used,
             seconds=progress.seconds,
             checks=_checks(BY_PIECES_ROOT, verdict),
             transfer=progress.transfer,
             laps=progress.laps,
         )
-        await self._neighbours.announce(offer.artifact, complete=True)
+        await self.seed(offer)
 
     async def _fetch(self, offer: Offer, progress: TransferProgress) -> str:
         """Bring the bytes into the swarm folder, proven by size, pieces and format; returns the format's verdict."""
         parts, content = self._parts, offer.content
-        await self._make_room(content)
         blob = await self.metainfo(offer)
         folder = parts.store.swarm_folder(offer.artifact)
         progress.open(PieceVerifier(torrent.read(blob, content), content, folder))
-        parts.swarm.note(offer.artifact, offer.origin.node, offer.origin.endpoints, complete=True)
-        self._say_started(offer, progress)
+        self._neighbours.note_origin(offer.artifact, offer.origin)
+        climber = Climber(parts, self._neighbours, offer, progress)
+        self._say_started(offer, progress, climber.plan())
         request = FetchRequest(
             transfer=progress.transfer,
             artifact=offer.artifact,
             content=content,
             metainfo=blob,
             folder=folder,
-            sources=parts.swarm.sources(offer.artifact),
         )
         # The notice must not delay the first byte. Not a TaskGroup: it would wrap what the transport raises.
         joining = asyncio.create_task(self._neighbours.announce(offer.artifact, complete=False), name="join swarm")
         try:
-            await parts.bittorrent.fetch(request, progress)
+            await climber.climb(request)
         finally:
             await joining
         progress.lap("fetch")
@@ -138,7 +142,7 @@ class Acquisition:
         progress.lap("prove")
         files = {f.path: folder / offer.artifact[:16] / f.path for f in content.files}
         try:
-            verdict = await self.prove_format(content, files)
+            verdict = (await self.prove_format(content, files)).verdict
         except FormatRefused as refused:
             await self._set_aside(offer, files.values(), str(refused))
             raise
@@ -152,28 +156,8 @@ class Acquisition:
         for path in paths:
             await asyncio.to_thread(self._parts.store.quarantine, path, reason, source=offer.origin.node)
 
-    async def _make_room(self, content: Content) -> None:
-        """Make sure that the content fits; what nothing pins goes first.
-
-        Raises:
-            StoreFull: it does not fit all the same.
-        """
-        store = self._parts.store
-        try:
-            await asyncio.to_thread(store.reserve, content)
-        except StoreFull as full:
-            pins = Pins(artifacts=frozenset(t.artifact for t in self._parts.board.active))
-            needed = content.size + self._parts.settings.store.reserve_bytes
-            collected = await asyncio.to_thread(store.collect, pins, until_free_bytes=needed)
-            log.warning("store.collected", reason=str(full), versions=len(collected.versions), bytes=collected.bytes)
-            for artifact in collected.artifacts:
-                await self._parts.bittorrent.unseed(artifact)
-                await self._neighbours.leave(artifact)
-            await self._shelf.refresh()
-            await asyncio.to_thread(store.reserve, content)
-
-    async def prove_format(self, content: Content, paths: Mapping[str, Path], *, whole: bool = False) -> str:
-        """Run the format test on every file; returns `ok` or `not tested (…)`.
+    async def prove_format(self, content: Content, paths: Mapping[str, Path], *, whole: bool = False) -> Proof:
+        """Run the format test on every file.
 
         *whole*: also read every member of an archive and compare its CRC. Receivers need not: their bytes are proven by
         digest; but a producer's file may have been damaged before it had one.
@@ -181,25 +165,23 @@ class Acquisition:
         Raises:
             FormatRefused: a file does not load.
         """
-        verdict = "ok"
-        for file in content.files:
-            report = await check_format(paths[file.path], content.format, self._parts.settings.verify, whole=whole)
-            if report.verdict is Verdict.REFUSED:
-                raise FormatRefused(f"{file.path}: {report.detail}")
-            if report.verdict is Verdict.NOT_TESTED:
-                verdict = f"not tested ({report.detail})"
-        return verdict
+        settings = self._parts.settings
+        return await prove(content, paths, settings.verify, whole=whole, nice=settings.limits.nice)
 
-    async def prove_stored(self, content: Content, *, whole: bool = False) -> str:
+    async def prove_stored(self, content: Content, *, whole: bool = False) -> Proof:
         """Run the format test on content that is in the store (see `prove_format`)."""
-        paths = {f.path: self._parts.store.blob(f.sha256) for f in content.files}
-        return await self.prove_format(content, paths, whole=whole)
+        store = self._parts.store
+        if content.kind is Kind.BUNDLE:
+            # A model finds its weights beside it by name, and blobs have none.
+            await asyncio.to_thread(store.link_swarm, content)
+            return await self.prove_format(content, store.parts(content), whole=whole)
+        return await self.prove_format(content, {f.path: store.blob(f.sha256) for f in content.files}, whole=whole)
 
-    async def keep_own(self, offer: Offer, verdict: str) -> None:
-        """Seed what this node itself offers, and install it when this node wants it."""
+    async def keep_own(self, offer: Offer, verdict: str, *, install: bool = True) -> None:
+        """Seed what this node itself offers, and with *install* install it when this node wants it."""
         await self.ensure_record(offer)
         await self.seed(offer)
-        if wants(self._parts.wants, offer.kind, offer.name):
+        if install and wants(self._parts.wants, offer.kind, offer.name):
             checks = _checks("ok", verdict)
             await self.install(offer, transport="origin", seconds=0.0, checks=checks, transfer="origin")
 
@@ -217,10 +199,7 @@ class Acquisition:
                 raise MetainfoRefused(f"metainfo is not base 64: {broken}") from broken
         if offer.metainfo_ref is None:
             raise MetainfoRefused("the offer carries no metainfo")
-        blob = await self._parts.bus.object_get(offer.metainfo_ref.name)
-        if hashlib.sha256(blob).hexdigest() != offer.metainfo_ref.sha256:
-            raise MetainfoRefused(f"object {offer.metainfo_ref.name} is not the one that the offer names")
-        return blob
+        return await get_object(self._parts.bus, offer.metainfo_ref)
 
     async def ensure_record(self, offer: Offer) -> None:
         """Keep beside the bytes what a restart needs to seed them again."""
@@ -282,9 +261,11 @@ class Acquisition:
         )
         parts.say_of(offer, payload, discriminator=transfer)
 
-    def _say_started(self, offer: Offer, progress: TransferProgress) -> None:
+    def _say_started(self, offer: Offer, progress: TransferProgress, ladder: Ladder) -> None:
         log.info("transfer.started", version=offer.version, artifact=offer.artifact, bytes=offer.content.size)
-        self._parts.say_of(offer, _fact(TransferStarted, offer, progress), discriminator=progress.transfer)
+        self._parts.say_of(
+            offer, _fact(TransferStarted, offer, progress, reason=ladder.choice), discriminator=progress.transfer
+        )
 
     def _say_failed(self, offer: Offer, progress: TransferProgress, fault: Exception) -> None:
         reason = str(fault) or type(fault).__name__
@@ -333,7 +314,7 @@ def _fact(kind: type[_Fact], offer: Offer, progress: TransferProgress, reason: s
         transfer=status.transfer,
         artifact=offer.artifact,
         node=status.node,
-        transport=status.transport,
+        transport=progress.used,
         model=offer.name,
         version=offer.version,
         bytes_by_source=status.bytes_by_source,

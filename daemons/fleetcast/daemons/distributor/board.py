@@ -19,14 +19,25 @@ class Board:
         self.state = DaemonState.STARTING
         self.models: tuple[ModelStatus, ...] = ()
         self.spool_entries = 0
+        self.disk_stall: float | None = None
+        """Share of the last seconds in which this machine waited for its disk; None: not measured."""
         self._active: dict[str, TransferStatus] = {}
+        self._waiting: tuple[TransferStatus, ...] = ()
         self._ended: deque[TransferStatus] = deque(maxlen=ENDED_SHOWN)
 
     def show(self, status: TransferStatus) -> None:
-        """Put up an active transfer; only a change of its state is worth a heartbeat, bytes go by progress messages."""
+        """Put up an active transfer; only a change of its state or its transport is worth a heartbeat, bytes go by
+        progress messages."""
         before = self._active.get(status.transfer)
         self._active[status.transfer] = status
-        if before is None or before.state != status.state:
+        if before is None or (before.state, before.transport) != (status.state, status.transport):
+            self.changed.set()
+
+    def queue(self, waiting: Iterable[TransferStatus]) -> None:
+        """Put up the transfers that have not begun, in their order."""
+        queued = tuple(waiting)
+        if [t.transfer for t in queued] != [t.transfer for t in self._waiting]:
+            self._waiting = queued
             self.changed.set()
 
     def end(self, status: TransferStatus) -> None:
@@ -49,8 +60,8 @@ class Board:
 
     @property
     def transfers(self) -> tuple[TransferStatus, ...]:
-        """Active ones first, then the last few that ended."""
-        return (*self._active.values(), *self._ended)
+        """Active ones first, then those whose turn has not come, then the last few that ended."""
+        return (*self._active.values(), *self._waiting, *self._ended)
 
     @property
     def sentence(self) -> str:

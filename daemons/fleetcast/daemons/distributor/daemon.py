@@ -2,8 +2,8 @@
 
 import asyncio
 import contextlib
+import functools
 import os
-import threading
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -12,34 +12,50 @@ import structlog
 from fleetcast.bus import Bus, BusState, Service, connect
 from fleetcast.bus.streams import declare
 from fleetcast.client.spool import SpoolWriter
-from fleetcast.config.settings import Settings
+from fleetcast.config.settings import RsyncSettings, Settings
 from fleetcast.daemons.distributor import heartbeat
 from fleetcast.daemons.distributor.acquire import Acquisition
+from fleetcast.daemons.distributor.allowance import Allowance
+from fleetcast.daemons.distributor.bans import tell_bans
 from fleetcast.daemons.distributor.board import Board
 from fleetcast.daemons.distributor.capability import kept_capability
+from fleetcast.daemons.distributor.distributions import DistributionBook
+from fleetcast.daemons.distributor.exports import watch_exports
 from fleetcast.daemons.distributor.forwarder import forward
+from fleetcast.daemons.distributor.hardware import detect_vendor, labels_of
 from fleetcast.daemons.distributor.inspection import Inspector
 from fleetcast.daemons.distributor.intake import IntakeDesk, consume_intake, consume_submissions
 from fleetcast.daemons.distributor.neighbours import Neighbours
 from fleetcast.daemons.distributor.origin import OriginDesk
 from fleetcast.daemons.distributor.parts import Parts
+from fleetcast.daemons.distributor.pressure import watch_disk
 from fleetcast.daemons.distributor.reconcile import Reconciler
-from fleetcast.daemons.distributor.report import STATUS_SUBJECT, VERIFY_SUBJECT
+from fleetcast.daemons.distributor.removal import Remover
+from fleetcast.daemons.distributor.report import GC_SUBJECT, STATUS_SUBJECT, VERIFY_SUBJECT
+from fleetcast.daemons.distributor.room import RoomKeeper
+from fleetcast.daemons.distributor.seeding import Seeding
 from fleetcast.daemons.distributor.shelf import Shelf
 from fleetcast.daemons.distributor.swarm import SwarmBook
 from fleetcast.daemons.distributor.transfers import Transfers
+from fleetcast.daemons.distributor.turns import Turns
 from fleetcast.daemons.distributor.voice import Voice
 from fleetcast.daemons.runtime import Daemon, Grace, Stage, run_daemon
 from fleetcast.events.payloads import DaemonState, Endpoints
 from fleetcast.registry import Registry
+from fleetcast.transport.aria2 import Aria2Transport
 from fleetcast.transport.bittorrent import BittorrentTransport
+from fleetcast.transport.capped import Capped, Sending
+from fleetcast.transport.lending.desk import LendingDesk
+from fleetcast.transport.niceness import IDLE, lower
+from fleetcast.transport.protocol import Ban, Transport
+from fleetcast.transport.rsync import RsyncTransport
 from fleetcast.transport.serve import StoreServer
 from fleetcast.transport.store import Store
 
 log = structlog.get_logger("fleetcast.distributor")
 
-LOW_PRIORITY = 10
-"""Niceness of background hashing: it never takes a core from training."""
+HASHING_THREADS = max(1, min(4, (os.cpu_count() or 2) // 2))
+"""As many as libtorrent has for its own hashing: the other half of the cores is for what the machine is there for."""
 
 
 def main(settings: Settings) -> int:
@@ -64,14 +80,21 @@ async def run(daemon: Daemon) -> None:
 @contextlib.asynccontextmanager
 async def _parts(daemon: Daemon, bus: Bus, store: Store) -> AsyncIterator[Parts]:
     """Start the transports and wire everything; stop them in reverse order."""
-    settings = daemon.settings
+    settings = await asyncio.to_thread(_with_hardware, daemon.settings)
     address = settings.network.address or bus.local_address()
     lost_seeds: asyncio.Queue[str] = asyncio.Queue()
+    bans: asyncio.Queue[tuple[str, Ban]] = asyncio.Queue()
+
+    def note_ban(artifact: str, ban: Ban) -> None:
+        bans.put_nowait((artifact, ban))
+
     bittorrent = BittorrentTransport(
         settings.bittorrent,
         bind=settings.network.bind,
         advertise=address,
+        nice=settings.limits.nice,
         on_seed_lost=lambda artifact, _reason: lost_seeds.put_nowait(artifact),
+        on_banned=note_ban,
     )
     server = StoreServer(
         settings.http,
@@ -80,14 +103,29 @@ async def _parts(daemon: Daemon, bus: Bus, store: Store) -> AsyncIterator[Parts]
         find=store.find,
         content_of=store.content_of,
         capability=await kept_capability(settings.store.data),
+        desk=LendingDesk(bittorrent.lendable),
     )
-    idle = ThreadPoolExecutor(1, "idle", initializer=_lower_priority)
+    nice = settings.limits.nice
+    hashing = ThreadPoolExecutor(HASHING_THREADS, "hashing", initializer=functools.partial(lower, nice))
+    aria2 = Aria2Transport(settings.aria2, staging=store.staging, nice=nice, on_banned=note_ban)
+    rsync = RsyncTransport(settings.rsync, staging=store.staging, nice=nice, on_banned=note_ban)
+    idle = ThreadPoolExecutor(1, "idle", initializer=functools.partial(lower, nice, io=IDLE))
+    sharers: dict[str, Capped] = {bittorrent.name: bittorrent, "borrowing": bittorrent.borrowing, aria2.name: aria2}
+    allowance = Allowance(
+        settings.limits,
+        {**sharers, "http": Sending(lambda: server.sent_bytes, server.limit)},
+        fixed={rsync.name: rsync},
+    )
+    # Caps hold from the first byte.
+    allowance.look(0.0)
     async with contextlib.AsyncExitStack() as stack:
+        stack.callback(hashing.shutdown, wait=False, cancel_futures=True)
         stack.callback(idle.shutdown, wait=False, cancel_futures=True)
         await server.start()
         stack.push_async_callback(server.close)
-        await bittorrent.start()
-        stack.push_async_callback(bittorrent.close)
+        for transport in (bittorrent, aria2, rsync):
+            await transport.start()
+            stack.push_async_callback(transport.close)
         yield Parts(
             node=daemon.node,
             settings=settings,
@@ -95,38 +133,78 @@ async def _parts(daemon: Daemon, bus: Bus, store: Store) -> AsyncIterator[Parts]
             registry=Registry(bus),
             store=store,
             bittorrent=bittorrent,
+            transports=_transports(bittorrent, aria2, rsync),
             voice=Voice(bus, SpoolWriter(settings.store.data / "spool")),
-            endpoints=Endpoints(bt=bittorrent.endpoint, http=server.endpoint),
+            endpoints=Endpoints(
+                bt=bittorrent.endpoint, http=server.endpoint, rsync=_rsync_endpoint(settings.rsync, address)
+            ),
             board=Board(),
             swarm=SwarmBook(daemon.node),
+            distributions=DistributionBook(daemon.node, settings.node.labels),
+            hashing=hashing,
             idle=idle,
             lost_seeds=lost_seeds,
+            bans=bans,
+            allowance=allowance,
         )
+
+
+def _with_hardware(settings: Settings) -> Settings:
+    """The settings, with what the machine has among the labels."""
+    vendor = detect_vendor()
+    labels = labels_of(settings.node.labels, vendor)
+    log.info("node.labelled", labels=labels, detected_gpu=vendor)
+    return settings.model_copy(update={"node": settings.node.model_copy(update={"labels": labels})})
+
+
+def _rsync_endpoint(settings: RsyncSettings, address: str) -> str | None:
+    host = f"[{address}]" if ":" in address else address
+    return settings.serve.replace("{address}", host) or None
+
+
+def _transports(*all_of_them: Transport) -> dict[str, Transport]:
+    """The rungs by name; one that does not work here is named once, with what to do."""
+    for each in all_of_them:
+        there = each.available()
+        if not there.ok:
+            log.warning("transport.unavailable", transport=each.name, reason=there.reason)
+    return {each.name: each for each in all_of_them}
 
 
 async def _live(daemon: Daemon, parts: Parts) -> None:
     shelf = Shelf(parts.store, parts.board)
     neighbours = Neighbours(parts)
-    acquisition = Acquisition(parts, neighbours, shelf)
+    remover = Remover(parts, neighbours, shelf)
+    room = RoomKeeper(parts, remover)
+    acquisition = Acquisition(parts, neighbours, shelf, room)
     transfers = Transfers(parts, acquisition)
-    reconciler = Reconciler(parts, transfers, shelf)
+    reconciler = Reconciler(parts, transfers, shelf, Turns(parts, neighbours))
     inspector = Inspector(parts, neighbours, shelf, transfers, reconciler)
+    seeding = Seeding(parts, neighbours, reconciler)
+    neighbours.on_joiner = seeding.joined
     await shelf.refresh()
     await _seed_again(parts, neighbours)
-    service = await parts.bus.serve(_service(parts, inspector))
+    service = await parts.bus.serve(_service(parts, inspector, remover))
     async with daemon.roots() as roots:
         roots.start("voice", parts.voice.run(), stage=Stage.SUPPORT)
         roots.start("heartbeat", heartbeat.beat(parts, daemon), stage=Stage.SUPPORT)
         roots.start("spool", forward(parts), stage=Stage.SUPPORT)
         roots.start("bus", _until_closed(parts), stage=Stage.SUPPORT)
         roots.start("transfers", transfers.run(), stage=Stage.SUPPORT)
+        roots.start("seeding", seeding.run())
+        roots.start("room", room.watch(), stage=Stage.SUPPORT)
+        roots.start("allowance", parts.allowance.run(), stage=Stage.SUPPORT)
         roots.start("neighbours", neighbours.listen())
         roots.start("heartbeats", neighbours.watch_heartbeats())
         roots.start("slots", reconciler.watch_slots())
         roots.start("offers", reconciler.watch_offers())
+        roots.start("distributions", reconciler.watch_distributions())
+        roots.start("disk", watch_disk(parts.board))
         roots.start("reconcile", reconciler.run())
+        roots.start("bans", tell_bans(parts, transfers))
         roots.start("lost seeds", inspector.follow_lost_seeds())
         roots.start("submissions", consume_submissions(parts, OriginDesk(parts, acquisition)))
+        roots.start("exports", watch_exports(parts))
         roots.start("intake", consume_intake(parts, IntakeDesk(parts, neighbours)))
         _say_ready(daemon, parts)
     await service.stop()
@@ -160,7 +238,7 @@ async def _seed_again(parts: Parts, neighbours: Neighbours) -> None:
             await neighbours.announce(record.content.artifact, complete=True)
 
 
-def _service(parts: Parts, inspector: Inspector) -> Service:
+def _service(parts: Parts, inspector: Inspector, remover: Remover) -> Service:
     async def status(_body: bytes) -> bytes:
         return heartbeat.status(parts).model_dump_json().encode()
 
@@ -172,9 +250,6 @@ def _service(parts: Parts, inspector: Inspector) -> Service:
         endpoints={
             "status": (STATUS_SUBJECT, status),
             "verify": (VERIFY_SUBJECT, inspector.answer),
+            "gc": (GC_SUBJECT, remover.answer),
         },
     )
-
-
-def _lower_priority() -> None:
-    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LOW_PRIORITY)

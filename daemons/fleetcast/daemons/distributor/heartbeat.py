@@ -41,7 +41,7 @@ def status(parts: Parts) -> NodeStatus:
         labels=parts.settings.node.labels,
         wants=parts.wants,
         data=str(parts.settings.store.data),
-        transports=parts.transports,
+        transports=tuple(name for name, there in parts.available.items() if there.ok),
         models=board.models,
         transfers=board.transfers,
         spool_entries=board.spool_entries,

@@ -84,7 +84,9 @@ class Inspector:
         store = self._parts.store
         record = await asyncio.to_thread(store.read_record, installed.artifact)
         folder = store.version_folder(kind, name, installed.version)
-        wrong = {m.path: m for m in await asyncio.to_thread(store.verify, record.content, folder)}
+        loop = asyncio.get_running_loop()
+        found = await loop.run_in_executor(self._parts.hashing, store.verify, record.content, folder)
+        wrong = {m.path: m for m in found}
         return [
             FileVerdict(
                 kind=kind,
@@ -95,6 +97,7 @@ class Inspector:
                 ok=file.path not in wrong,
                 expected=file.sha256,
                 actual=wrong[file.path].actual if file.path in wrong else file.sha256,
+                bytes=file.size,
             )
             for file in record.content.files
         ]

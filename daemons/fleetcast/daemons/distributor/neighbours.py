@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import random
+from collections.abc import Callable
 
 import structlog
 from pydantic import ValidationError
@@ -11,7 +12,9 @@ from fleetcast.bus import Entry, Message
 from fleetcast.daemons.distributor.parts import Parts
 from fleetcast.daemons.distributor.rules import answers, dials
 from fleetcast.daemons.distributor.swarm import source
+from fleetcast.events.payloads import Origin
 from fleetcast.events.state import NodeStatus, PeerNotice, peer_subject
+from fleetcast.transport.protocol import Source
 
 log = structlog.get_logger("fleetcast.distributor.neighbours")
 
@@ -29,6 +32,8 @@ class Neighbours:
         self._statuses: dict[str, NodeStatus] = {}
         self._joined: dict[str, bool] = {}
         self._heard: asyncio.Queue[Message] = asyncio.Queue(MAX_WAITING)
+        self.on_joiner: Callable[[str, str], None] = lambda _artifact, _node: None
+        """Told (artifact, node) when another node begins to fetch."""
 
     @property
     def statuses(self) -> tuple[NodeStatus, ...]:
@@ -44,6 +49,13 @@ class Neighbours:
         """Tell the others that this node is in the swarm, or holds it all."""
         self._joined[artifact] = complete
         await self._parts.bus.send(peer_subject(artifact), self._notice(artifact, complete))
+
+    def note_origin(self, artifact: str, origin: Origin) -> None:
+        """An origin holds what it offers, where its last heartbeat says that it serves it; an offer may be old."""
+        heard = self._statuses.get(origin.node)
+        endpoints = heard.endpoints if heard else origin.endpoints
+        self._parts.swarm.note(artifact, origin.node, endpoints, complete=True)
+        self._parts.swarm.set_origin(artifact, origin.node)
 
     async def leave(self, artifact: str) -> None:
         """Tell the others that this node is no source of the artifact any more."""
@@ -79,13 +91,15 @@ class Neighbours:
         if notice.node == self._parts.node:
             return
         is_new = self._parts.swarm.take_notice(notice)
+        if not notice.complete and not notice.left and not notice.answer:
+            self.on_joiner(notice.artifact, notice.node)
         complete = self._joined.get(notice.artifact)
         if complete is None or notice.left:
             return
         if not complete and self._dials(notice) and (is_new or notice.answer):
-            await self._parts.bittorrent.add_sources(
-                notice.artifact, (source(notice.node, notice.endpoints, complete=notice.complete),)
-            )
+            if self._parts.swarm.spares(notice.artifact, notice.node):
+                return
+            await self._hand_over(notice.artifact, source(notice.node, notice.endpoints, complete=notice.complete))
         elif not notice.answer and not notice.complete:
             await self._answer(notice, complete)
 
@@ -114,11 +128,18 @@ class Neighbours:
         self._statuses[status.node] = status
         if status.node == self._parts.node:
             return
+        if status.endpoints.bt is not None:
+            self._parts.bittorrent.know(status.node, status.endpoints.bt)
         for artifact in self._parts.swarm.take_heartbeat(status):
-            if artifact in self._joined:
+            # Who fetches dials; a node that has everything and dialled would be asked for all of it (ADR 0012).
+            if self._joined.get(artifact) is False:
                 complete = status.node in self._parts.swarm.holders(artifact)
-                found = source(status.node, status.endpoints, complete=complete)
-                await self._parts.bittorrent.add_sources(artifact, (found,))
+                await self._hand_over(artifact, source(status.node, status.endpoints, complete=complete))
+
+    async def _hand_over(self, artifact: str, found: Source) -> None:
+        """Tell whichever transport fetches the artifact."""
+        for transport in self._parts.transports.values():
+            await transport.add_sources(artifact, (found,))
 
     async def listen(self) -> None:
         """Hear notices and answers until cancelled."""

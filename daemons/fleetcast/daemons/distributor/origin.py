@@ -1,8 +1,7 @@
-"""The origin: takes a file that an event names on this node, gives it its identity, and offers it to the fleet."""
+"""The origin: takes a file or a folder that an event names on this node, gives it its identity, and offers it to the
+fleet."""
 
 import asyncio
-import base64
-import hashlib
 import time
 from dataclasses import dataclass
 
@@ -10,29 +9,30 @@ import structlog
 
 from fleetcast.bus import Delivery, Reject
 from fleetcast.daemons.distributor.acquire import Acquisition
+from fleetcast.daemons.distributor.bundles import MetadataDesk
+from fleetcast.daemons.distributor.contents import content_of, offer_of, put_content, put_metainfo
 from fleetcast.daemons.distributor.parts import Parts, now
+from fleetcast.daemons.distributor.proofs import Proof
 from fleetcast.daemons.distributor.rules import Offer, data_set_version, offer_from_state
+from fleetcast.daemons.distributor.samples import contradiction, impossible_counts, samples_of
 from fleetcast.events import names
-from fleetcast.events.content import Kind
+from fleetcast.events.content import Content, Format, Kind
 from fleetcast.events.envelope import Event, new_event
 from fleetcast.events.payloads import (
     ArtifactAvailable,
+    DistributionRequested,
     ExportCompleted,
-    MetainfoRef,
     ModelPromoted,
     ModelSubmitted,
     Origin,
 )
-from fleetcast.events.state import Cause, SlotEntry, VersionState
+from fleetcast.events.state import Cause, DistributionState, SlotEntry, VersionState
 from fleetcast.registry import VersionTaken
 from fleetcast.transport import metainfo
 from fleetcast.transport.errors import BadData, ContentRefused, FormatRefused
-from fleetcast.transport.store import Ingested
+from fleetcast.transport.store import Ingested, is_folder
 
 log = structlog.get_logger("fleetcast.distributor.origin")
-
-INLINE_BYTES = 256 * 1024
-"""Metainfo above this travels by the object bucket; NATS messages are limited to 1 MiB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +44,8 @@ class Submission:
     version: str | None
     path: str
     asks_to_serve: bool
+    to: tuple[str, ...] = ()
+    until: str | None = None
     run_id: str | None = None
     metrics: dict[str, object] | None = None
     metadata: dict[str, object] | None = None
@@ -62,6 +64,17 @@ def submission(event: Event) -> Submission | None:
             run_id=payload.run_id,
             metadata={"samples_new": payload.samples_new, "samples_total": payload.samples_total},
         )
+    if isinstance(payload, DistributionRequested):
+        return Submission(
+            kind=Kind(payload.kind),
+            name=payload.model,
+            version=payload.version,
+            path=payload.path,
+            asks_to_serve=False,
+            to=payload.to,
+            until=payload.until,
+            metadata=payload.metadata,
+        )
     if isinstance(payload, ModelSubmitted):
         return Submission(
             kind=Kind.MODEL,
@@ -76,11 +89,11 @@ def submission(event: Event) -> Submission | None:
     return None
 
 
-SUBMISSIONS = ("model.promoted", "model.registered", "export.completed")
+SUBMISSIONS = ("model.promoted", "model.registered", "export.completed", "distribution.requested")
 
 
 def submission_subjects() -> tuple[str, ...]:
-    """Subjects of all events that submit a file, in both spellings."""
+    """Subjects of all events that submit a file or a folder, in both spellings."""
     return tuple(s for name in SUBMISSIONS for s in names.find(name).filters())
 
 
@@ -106,8 +119,14 @@ class OriginDesk:
             offer = await self._offer(event, asked, delivery.sequence)
         except (BadData, VersionTaken) as refused:
             raise _refusal(refused) from refused
-        await self._announce(event, offer)
-        served = await self._order(event, asked, offer, delivery.sequence)
+        if await self._is_repeat(event, asked, offer):
+            log.info("export.repeated", version=offer.version, artifact=offer.artifact, first=offer.cause)
+            return
+        if asked.to:
+            served = await self._distribute(event, asked, offer, delivery.sequence)
+        else:
+            await self._announce(event, offer)
+            served = await self._order(event, asked, offer, delivery.sequence)
         log.info(
             "artifact.offered",
             version=offer.version,
@@ -122,16 +141,25 @@ class OriginDesk:
         if known is not None:
             return known
         parts = self._parts
-        ingested = await asyncio.to_thread(parts.store.ingest, asked.path, kind=asked.kind)
-        verdict = await self._check(ingested)
+        metadata = MetadataDesk(asked.name, asked.version or "")
+        loop = asyncio.get_running_loop()
+        ingested = await loop.run_in_executor(parts.hashing, self._ingest, asked, metadata)
+        if ingested.left_out:
+            log.warning("bundle.left_out", names=list(ingested.left_out[:20]), count=len(ingested.left_out))
+        proof = await self._check(ingested)
+        metadata.check_facts(proof.facts)
+        _check_samples(event, ingested, proof)
         blob = metainfo.build(ingested.content, ingested.layers, ingested.piece_length)
-        inline, reference = await self._metainfo(ingested.content.artifact, blob)
+        inline, reference = await put_metainfo(parts.bus, ingested.content.artifact, blob)
+        content, content_ref = await put_content(parts.bus, ingested.content)
         version = asked.version or data_set_version(None, ingested.content.artifact)
         state = VersionState(
             model=asked.name,
             version=version,
             artifact=ingested.content.artifact,
-            content=ingested.content,
+            content=content,
+            content_ref=content_ref,
+            kind=asked.kind,
             origin=Origin(node=parts.node, endpoints=parts.endpoints),
             metainfo_b64=inline,
             metainfo_ref=reference,
@@ -142,9 +170,23 @@ class OriginDesk:
             metadata=asked.metadata,
         )
         reserved = await parts.registry.reserve_version(state, request=f"reserve/{event.id}", actor=event.source)
-        offer = offer_from_state(reserved.state)
-        await self._acquisition.keep_own(offer, verdict)
+        offer = offer_from_state(reserved.state, ingested.content)
+        await self._acquisition.keep_own(offer, proof.verdict, install=not asked.to)
         return offer
+
+    def _ingest(self, asked: Submission, metadata: MetadataDesk) -> Ingested:
+        store = self._parts.store
+        if asked.kind is Kind.MODEL and is_folder(asked.path):
+            return store.ingest_folder(asked.path, judge=metadata.judge)
+        return store.ingest(asked.path, kind=asked.kind)
+
+    async def _is_repeat(self, event: Event, asked: Submission, offer: Offer) -> bool:
+        """Whether another event has brought this data set, which is the newest of its lane: a file that was found, and
+        that its producer announces as well, is one export."""
+        if not isinstance(event.payload, ExportCompleted) or offer.cause == event.id:
+            return False
+        newest = await self._parts.registry.slot(asked.name, Kind.DATASET)
+        return newest is not None and newest.production is not None and newest.production.artifact == offer.artifact
 
     async def _reserved_by(self, event: Event, asked: Submission) -> Offer | None:
         """The offer that this very event led to before, if its bytes are still here: a redelivery repeats no work."""
@@ -153,33 +195,28 @@ class OriginDesk:
         state = await self._parts.registry.version(asked.name, asked.version, asked.kind)
         if state is None or state.cause.event != event.id or state.origin.node != self._parts.node:
             return None
-        if not await asyncio.to_thread(self._parts.store.has, state.content):
+        if not await asyncio.to_thread(self._parts.store.has, await content_of(self._parts.bus, state)):
             return None
-        offer = offer_from_state(state)
-        await self._acquisition.keep_own(offer, await self._acquisition.prove_stored(offer.content))
+        offer = await offer_of(self._parts.bus, state)
+        proof = await self._acquisition.prove_stored(offer.content)
+        await self._acquisition.keep_own(offer, proof.verdict, install=not asked.to)
         return offer
 
-    async def _check(self, ingested: Ingested) -> str:
+    async def _check(self, ingested: Ingested) -> Proof:
         try:
             return await self._acquisition.prove_stored(ingested.content, whole=True)
         except FormatRefused as refused:
             raise ContentRefused(
-                f"not a loadable {ingested.content.format} file: {refused}",
+                f"not a loadable {_what(ingested.content)}: {refused}",
                 field="path",
                 next_step="write the file again (to a new name, then rename it) and publish the event again",
             ) from refused
 
-    async def _metainfo(self, artifact: str, blob: bytes) -> tuple[str | None, MetainfoRef | None]:
-        if len(blob) * 4 // 3 <= INLINE_BYTES:
-            return base64.b64encode(blob).decode(), None
-        reference = MetainfoRef(name=f"metainfo/{artifact}", sha256=hashlib.sha256(blob).hexdigest(), size=len(blob))
-        await self._parts.bus.object_put(reference.name, blob)
-        return None, reference
-
     async def _announce(self, event: Event, offer: Offer) -> None:
         payload = ArtifactAvailable(
             artifact=offer.artifact,
-            content=offer.content,
+            content=None if offer.content_ref else offer.content,
+            content_ref=offer.content_ref,
             metainfo_b64=offer.metainfo_b64,
             metainfo_ref=offer.metainfo_ref,
             origin=Origin(node=self._parts.node, endpoints=self._parts.endpoints),
@@ -188,6 +225,22 @@ class OriginDesk:
         )
         log.debug("artifact.announcing", version=offer.version, at_unix=time.time())
         await self._parts.bus.publish(new_event(payload, source=self._parts.source, cause=event))
+
+    async def _distribute(self, event: Event, asked: Submission, offer: Offer, sequence: int) -> str:
+        """Order it to the nodes that were named. It is not announced: every node that wants the model would come."""
+        state = DistributionState(
+            model=asked.name,
+            kind=asked.kind,
+            version=offer.version,
+            artifact=offer.artifact,
+            origin=self._parts.node,
+            to=asked.to,
+            until=asked.until,
+            cause=_cause(event, sequence),
+            at=now(),
+        )
+        await self._parts.registry.order_distribution(state, request=f"distribute/{event.id}", actor=event.source)
+        return f"none, for {', '.join(asked.to)}"
 
     async def _order(self, event: Event, asked: Submission, offer: Offer, sequence: int) -> str:
         if not asked.asks_to_serve:
@@ -209,6 +262,26 @@ class OriginDesk:
                 next_step=f"to serve it all the same, publish model.promoted for {asked.name} {offer.version} again",
             )
         return f"{outcome.kind}, generation {outcome.state.generation}"
+
+
+def _what(content: Content) -> str:
+    return "bundle" if content.kind is Kind.BUNDLE else f"{content.format} file"
+
+
+def _check_samples(event: Event, ingested: Ingested, proof: Proof) -> None:
+    """Hold what an export says against its file.
+
+    Raises:
+        ContentRefused: it cannot be.
+    """
+    export = event.payload
+    if not isinstance(export, ExportCompleted):
+        return
+    wrong = impossible_counts(export.samples_new, export.samples_total)
+    if wrong is None and ingested.content.format is Format.NPZ:
+        wrong = contradiction(export.samples_total, samples_of(next(iter(proof.facts.values()), {})))
+    if wrong is not None:
+        raise ContentRefused(f"{export.path}: {wrong.reason}", field=wrong.field, next_step=wrong.next_step)
 
 
 def _cause(event: Event, sequence: int) -> Cause:

@@ -3,14 +3,16 @@
 import asyncio
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 import structlog
 
 from fleetcast.bus import Bus
 from fleetcast.config.settings import Settings
+from fleetcast.daemons.distributor.allowance import Allowance
 from fleetcast.daemons.distributor.board import Board
+from fleetcast.daemons.distributor.distributions import DistributionBook
 from fleetcast.daemons.distributor.rules import Offer
 from fleetcast.daemons.distributor.swarm import SwarmBook
 from fleetcast.daemons.distributor.voice import Voice
@@ -18,7 +20,8 @@ from fleetcast.events.envelope import Antecedent, Event, new_event
 from fleetcast.events.payloads import Endpoints, EventRejected, Payload, Wants
 from fleetcast.registry import Registry
 from fleetcast.transport.bittorrent import BittorrentTransport
-from fleetcast.transport.store import Store
+from fleetcast.transport.protocol import Availability, Ban, Transport
+from fleetcast.transport.store import Pins, Store
 
 log = structlog.get_logger("fleetcast.distributor")
 
@@ -46,12 +49,20 @@ class Parts:
     registry: Registry
     store: Store
     bittorrent: BittorrentTransport
+    transports: Mapping[str, Transport]
+    """Every way of bringing bytes here, by name; BitTorrent is one of them."""
     voice: Voice
     endpoints: Endpoints
     board: Board
     swarm: SwarmBook
+    distributions: DistributionBook
+    hashing: ThreadPoolExecutor
+    """Threads of low priority for hashing that somebody waits for."""
     idle: ThreadPoolExecutor
+    """One thread for hashing that nobody waits for; it leaves the disk to everybody else."""
     lost_seeds: asyncio.Queue[str]
+    bans: asyncio.Queue[tuple[str, Ban]]
+    allowance: Allowance
     started_at: str = field(default_factory=now)
     _sending: set[asyncio.Task[bool]] = field(default_factory=set)
 
@@ -61,14 +72,21 @@ class Parts:
         return Wants(models=node.models, lanes=node.lanes, labels=node.labels)
 
     @property
+    def pins(self) -> Pins:
+        """What stays on this node besides what its slots need: transfers under way, and what was distributed to it."""
+        ordered = self.distributions.pins(datetime.now(UTC))
+        fetched = frozenset(t.artifact for t in self.board.active)
+        return replace(ordered, artifacts=ordered.artifacts | fetched)
+
+    @property
     def source(self) -> str:
         """CloudEvents source of what this daemon says."""
         return f"/fleet/{self.node}/distributor"
 
     @property
-    def transports(self) -> tuple[str, ...]:
-        """Transports that work on this node."""
-        return (self.bittorrent.name,) if self.bittorrent.available().ok else ()
+    def available(self) -> Mapping[str, Availability]:
+        """Which transports work on this node, and why the others do not."""
+        return {name: transport.available() for name, transport in self.transports.items()}
 
     def send_soon(self, subject: str, data: bytes) -> None:
         """Send a message that nobody waits for and that may be lost."""

@@ -4,30 +4,35 @@ Runs at start, on every change, and every few seconds, so that a missed message 
 """
 
 import asyncio
+from datetime import UTC, datetime
 
 import structlog
 
 from fleetcast.bus import Entry, InSync
 from fleetcast.bus.errors import BusError
+from fleetcast.daemons.distributor.contents import get_content, offer_of
 from fleetcast.daemons.distributor.parts import Follows, Parts
+from fleetcast.daemons.distributor.precedence import LOOK_SECONDS
 from fleetcast.daemons.distributor.rules import (
     Goal,
     Offer,
     Urgency,
+    due,
     goals,
     offer_from_event,
-    offer_from_state,
     remembered,
 )
 from fleetcast.daemons.distributor.shelf import Line, Shelf
 from fleetcast.daemons.distributor.transfers import Transfers, Wanted
+from fleetcast.daemons.distributor.turns import Turns
 from fleetcast.events import names
-from fleetcast.events.envelope import parse
+from fleetcast.events.content import Content, Kind
+from fleetcast.events.envelope import Event, parse
 from fleetcast.events.errors import EventInvalid
 from fleetcast.events.payloads import ArtifactAvailable, VersionActivated
 from fleetcast.events.state import InstalledVersion, SlotState
 from fleetcast.events.wants import wants
-from fleetcast.transport.errors import StoreError
+from fleetcast.transport.errors import BadData, StoreError
 
 log = structlog.get_logger("fleetcast.distributor.reconcile")
 
@@ -35,15 +40,18 @@ log = structlog.get_logger("fleetcast.distributor.reconcile")
 class Reconciler:
     """Owner of the slots and offers that this node has heard of."""
 
-    def __init__(self, parts: Parts, transfers: Transfers, shelf: Shelf) -> None:
+    def __init__(self, parts: Parts, transfers: Transfers, shelf: Shelf, turns: Turns) -> None:
         self._parts = parts
         self._transfers = transfers
         self._shelf = shelf
+        self._turns = turns
         self._repairs: dict[Line, tuple[Goal, ...]] = {}
         self._slots: dict[Line, SlotState] = {}
         self._offers: dict[Line, tuple[Offer, ...]] = {}
+        self._by_reference: dict[tuple[Kind, str, str], tuple[Event, int]] = {}
         self._slots_known = asyncio.Event()
         self._offers_known = asyncio.Event()
+        self._distributions_known = asyncio.Event()
         self._wake = asyncio.Event()
 
     def wake(self) -> None:
@@ -56,6 +64,17 @@ class Reconciler:
         self._repairs[line] = (*self._repairs.get(line, ()), goal)
         self.wake()
 
+    def is_in_slots(self, artifact: str) -> bool:
+        """Whether a slot of any model or lane names the artifact."""
+        entries = (e for s in self._slots.values() for e in (s.production, s.previous, s.canary))
+        return any(entry.artifact == artifact for entry in entries if entry is not None)
+
+    def lines_naming(self, artifact: str) -> tuple[Line, ...]:
+        """The models and lanes of which nodes shall hold the artifact now, by slot or by offer."""
+        lines = {**self._slots, **self._offers}
+        named = {line: goals(self._slots.get(line), self._offers.get(line, ())) for line in lines}
+        return tuple(line for line, found in named.items() if any(g.artifact == artifact for g in found))
+
     async def watch_slots(self) -> None:
         """Follow slot orders until cancelled."""
         async for state in self._parts.registry.watch_slots():
@@ -66,6 +85,15 @@ class Reconciler:
             known = self._slots.get(line)
             if known is None or state.generation > known.generation:
                 self._slots[line] = state
+            self.wake()
+
+    async def watch_distributions(self) -> None:
+        """Follow orders to bring versions to some nodes, until cancelled."""
+        async for state in self._parts.registry.watch_distributions():
+            if isinstance(state, InSync):
+                self._distributions_known.set()
+                continue
+            self._parts.distributions.take(state)
             self.wake()
 
     async def watch_offers(self) -> None:
@@ -87,16 +115,41 @@ class Reconciler:
         payload = event.payload
         if not isinstance(payload, ArtifactAvailable):
             return
-        offer = offer_from_event(payload, correlation=event.correlationid, sequence=entry.sequence)
+        statement = payload.envelope.statement
+        line = (Kind.DATASET if statement.kind == "dataset" else Kind.MODEL, statement.model)
+        if not wants(self._parts.wants, *line):
+            return
+        if payload.content_ref is not None:
+            # Reading the bucket here would hold up every offer behind this one.
+            self._by_reference[*line, statement.version] = (event, entry.sequence)
+        else:
+            self._remember(event, entry.sequence)
+        self.wake()
+
+    def _remember(self, event: Event, sequence: int, content: Content | None = None) -> None:
+        assert isinstance(event.payload, ArtifactAvailable)
+        offer = offer_from_event(event.payload, correlation=event.correlationid, sequence=sequence, content=content)
         line = (offer.kind, offer.name)
-        if wants(self._parts.wants, offer.kind, offer.name):
-            self._offers[line] = remembered(self._offers.get(line, ()), offer)
-            self.wake()
+        self._offers[line] = remembered(self._offers.get(line, ()), offer)
+
+    async def _read_references(self) -> None:
+        """Turn offers whose content lies in the object bucket into offers; a bus that is away leaves them for later."""
+        for key, (event, sequence) in list(self._by_reference.items()):
+            assert isinstance(event.payload, ArtifactAvailable)
+            assert event.payload.content_ref is not None
+            try:
+                self._remember(event, sequence, await get_content(self._parts.bus, event.payload.content_ref))
+            except BadData as refused:
+                log.warning("offer.invalid", model=key[1], version=key[2], reason=str(refused))
+            if self._by_reference.get(key) == (event, sequence):
+                del self._by_reference[key]
 
     async def run(self) -> None:
         """Compare and act until cancelled."""
         await self._slots_known.wait()
         await self._offers_known.wait()
+        await self._distributions_known.wait()
+        resync_seconds = self._parts.settings.distributor.resync_seconds
         while True:
             self._wake.clear()
             try:
@@ -110,7 +163,7 @@ class Reconciler:
             try:
                 await asyncio.wait(
                     waiting,
-                    timeout=self._parts.settings.distributor.resync_seconds,
+                    timeout=LOOK_SECONDS if self._turns.somebody_waits else resync_seconds,
                     return_when=asyncio.FIRST_COMPLETED,
                 )
             finally:
@@ -120,6 +173,7 @@ class Reconciler:
 
     async def reconcile(self) -> None:
         """One comparison: transfers for what is missing, then every pointer that can move."""
+        await self._read_references()
         self._transfers.pursue(await self._wanted())
         for line, slot in list(self._slots.items()):
             if wants(self._parts.wants, *line):
@@ -127,17 +181,32 @@ class Reconciler:
 
     async def _wanted(self) -> Wanted:
         wanted: Wanted = {}
+        self._turns.begin()
         for line in {**self._slots, **self._offers, **self._repairs}:
             if not wants(self._parts.wants, *line):
                 continue
             asked = (*self._repairs.get(line, ()), *goals(self._slots.get(line), self._offers.get(line, ())))
             missing = [g for g in asked if not self._shelf.holds(line, g.version, g.artifact)]
             self._repairs[line] = tuple(g for g in self._repairs.get(line, ()) if g in missing)
-            for goal in missing:
+            for goal in due(missing):
+                if not self._may_start(line, goal):
+                    continue
+                offer = await self._offer_for(line, goal)
+                if offer is not None:
+                    wanted.setdefault(goal.artifact, (goal.urgency, offer))
+        for line, goal in self._parts.distributions.goals(datetime.now(UTC)):
+            # Whoever asked for it named the nodes: their own wants do not matter.
+            if not self._shelf.holds(line, goal.version, goal.artifact):
                 offer = await self._offer_for(line, goal)
                 if offer is not None:
                     wanted.setdefault(goal.artifact, (goal.urgency, offer))
         return wanted
+
+    def _may_start(self, line: Line, goal: Goal) -> bool:
+        """Whether it is this node's turn; what has begun goes on, and a repair waits for nobody."""
+        if goal in self._repairs.get(line, ()) or self._transfers.offer_of(goal.artifact) is not None:
+            return True
+        return self._turns.may_start(*line, goal.artifact)
 
     async def _offer_for(self, line: Line, goal: Goal) -> Offer | None:
         """How to get *goal*; None when nobody can say what it is made of."""
@@ -149,7 +218,11 @@ class Reconciler:
         if state is None or state.artifact != goal.artifact:
             log.error("goal.unknown", model=name, version=goal.version, artifact=goal.artifact)
             return None
-        return offer_from_state(state)
+        try:
+            return await offer_of(self._parts.bus, state)
+        except BadData as refused:
+            log.warning("goal.unknown", model=name, version=goal.version, artifact=goal.artifact, reason=str(refused))
+            return None
 
     async def _activate(self, line: Line, slot: SlotState) -> None:
         """Move the pointers to what *slot* orders, once that is installed."""

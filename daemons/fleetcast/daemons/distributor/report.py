@@ -1,4 +1,4 @@
-"""What is asked of `fc.svc.distributor.verify`, and what a node answers: values for both sides."""
+"""What is asked of the services of the distributor, and what a node answers: values for both sides."""
 
 from pydantic import Field
 
@@ -6,6 +6,7 @@ from fleetcast.events.content import Kind, Stored
 
 VERIFY_SUBJECT = "fc.svc.distributor.verify"
 STATUS_SUBJECT = "fc.svc.distributor.status"
+GC_SUBJECT = "fc.svc.distributor.gc"
 
 
 class InspectionRequest(Stored):
@@ -17,7 +18,7 @@ class InspectionRequest(Stored):
 
 
 class FileVerdict(Stored):
-    """One file: `expected` and `actual` are SHA-256; `actual` may say instead why none was computed."""
+    """One file of `bytes` bytes: `expected` and `actual` are SHA-256; `actual` may say instead why there is none."""
 
     kind: Kind
     model: str
@@ -27,6 +28,7 @@ class FileVerdict(Stored):
     ok: bool
     expected: str
     actual: str | None = None
+    bytes: int = 0
 
 
 class VersionName(Stored):
@@ -42,4 +44,46 @@ class InspectionReport(Stored):
     node: str
     checked: tuple[FileVerdict, ...] = ()
     repairing: tuple[VersionName, ...] = ()
+    seconds: float = Field(default=0.0, ge=0)
+
+
+class CollectionRequest(Stored):
+    """What to remove on the nodes (None: all): everything that nothing pins; `dry_run`: say it and remove nothing."""
+
+    dry_run: bool = False
+    nodes: tuple[str, ...] | None = None
+    actor: str | None = None
+    reason: str | None = None
+
+
+class RemovedVersion(Stored):
+    """A version that is gone, or would be; `bytes` are its own, whether or not another version shares them."""
+
+    kind: Kind
+    model: str
+    version: str
+    bytes: int
+
+
+class KeptVersion(RemovedVersion):
+    """A version that stays, and why."""
+
+    why: tuple[str, ...]
+
+
+class CollectionReport(Stored):
+    """What one node removed, or would remove.
+
+    Attributes:
+        files, bytes: what becomes free, bytes that no version names any more included.
+        free_bytes: free on its disk after that.
+    """
+
+    node: str
+    dry_run: bool = False
+    removed: tuple[RemovedVersion, ...] = ()
+    kept: tuple[KeptVersion, ...] = ()
+    files: int = 0
+    bytes: int = 0
+    free_bytes: int = 0
     seconds: float = Field(default=0.0, ge=0)

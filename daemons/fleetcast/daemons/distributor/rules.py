@@ -7,7 +7,15 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from fleetcast.events.content import Content, Kind
-from fleetcast.events.payloads import ArtifactAvailable, ManifestEnvelope, MetainfoRef, Origin, Statement
+from fleetcast.events.payloads import (
+    ArtifactAvailable,
+    ContentRef,
+    DaemonState,
+    ManifestEnvelope,
+    ObjectRef,
+    Origin,
+    Statement,
+)
 from fleetcast.events.state import NodeStatus, SlotState, VersionState
 from fleetcast.events.wants import wants
 
@@ -24,6 +32,7 @@ class Offer:
 
     Attributes:
         sequence: position in `FC_EVENTS` (0 when read from the registry), which orders offers of one model.
+        content_ref: the object that holds `content`, where it is too large for a message.
     """
 
     kind: Kind
@@ -32,11 +41,12 @@ class Offer:
     artifact: str
     content: Content
     metainfo_b64: str | None
-    metainfo_ref: MetainfoRef | None
+    metainfo_ref: ObjectRef | None
     origin: Origin
     cause: str
     correlation: str
     sequence: int
+    content_ref: ContentRef | None = None
 
     @property
     def key(self) -> tuple[Kind, str, str]:
@@ -50,14 +60,20 @@ class Offer:
         )
 
 
-def offer_from_event(payload: ArtifactAvailable, *, correlation: str, sequence: int) -> Offer:
+def offer_from_event(
+    payload: ArtifactAvailable, *, correlation: str, sequence: int, content: Content | None = None
+) -> Offer:
+    """The offer in an event; *content*: what `content_ref` names, where the event carries no content itself."""
     statement = payload.envelope.statement
+    known = payload.content or content
+    assert known is not None, "content by reference is read before the offer is made"
     return Offer(
         kind=Kind.DATASET if statement.kind == "dataset" else Kind.MODEL,
         name=statement.model,
         version=statement.version,
         artifact=payload.artifact,
-        content=payload.content,
+        content=known,
+        content_ref=payload.content_ref,
         metainfo_b64=payload.metainfo_b64,
         metainfo_ref=payload.metainfo_ref,
         origin=payload.origin,
@@ -67,13 +83,17 @@ def offer_from_event(payload: ArtifactAvailable, *, correlation: str, sequence: 
     )
 
 
-def offer_from_state(state: VersionState) -> Offer:
+def offer_from_state(state: VersionState, content: Content | None = None) -> Offer:
+    """A version of the registry as an offer; *content*: what `content_ref` names, where the record has none itself."""
+    known = state.content or content
+    assert known is not None, "content by reference is read before the offer is made"
     return Offer(
-        kind=Kind.DATASET if state.content.kind is Kind.DATASET else Kind.MODEL,
+        kind=state.kind,
         name=state.model,
         version=state.version,
         artifact=state.artifact,
-        content=state.content,
+        content=known,
+        content_ref=state.content_ref,
         metainfo_b64=state.metainfo_b64,
         metainfo_ref=state.metainfo_ref,
         origin=state.origin,
@@ -126,6 +146,16 @@ def goals(slot: SlotState | None, offers: Sequence[Offer]) -> tuple[Goal, ...]:
     return tuple(sorted(found.values(), key=lambda g: g.urgency))
 
 
+def due(missing: Sequence[Goal]) -> tuple[Goal, ...]:
+    """Of the goals of one model that are not here, those to fetch now.
+
+    While production is missing, what only a rollback needs waits: a transfer that is superseded in flight stops, and is
+    taken up again, with the bytes that it has, once the newer version is here.
+    """
+    urgent = any(goal.urgency is Urgency.PRODUCTION for goal in missing)
+    return tuple(g for g in missing if not (urgent and g.urgency is Urgency.PREVIOUS))
+
+
 def _is_superseded(offer: Offer, slot: SlotState | None) -> bool:
     # An offer older than what production already shows is history; one from the registry itself carries no sequence.
     return slot is not None and 0 < offer.sequence < slot.cause.sequence
@@ -170,6 +200,14 @@ def dials(me: str, other: str, *, other_complete: bool) -> bool:
 def wanting(statuses: Iterable[NodeStatus], kind: Kind, name: str) -> tuple[str, ...]:
     """Nodes whose wants match, in order: the M of "N of M"."""
     return tuple(sorted(s.node for s in statuses if wants(s.wants, kind, name)))
+
+
+def receivers(statuses: Sequence[NodeStatus], offer: Offer) -> int | None:
+    """How many live nodes want an offer and have not got it yet; None when no heartbeat was heard."""
+    alive = [s for s in statuses if s.state is not DaemonState.STOPPED]
+    holders = {s.node for s in alive for m in s.models for v in m.installed if v.artifact == offer.artifact}
+    missing = set(wanting(alive, offer.kind, offer.name)) - holders - {offer.origin.node}
+    return len(missing) or None
 
 
 @dataclass(frozen=True, slots=True)

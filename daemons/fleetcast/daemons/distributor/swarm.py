@@ -5,6 +5,9 @@ from fleetcast.events.payloads import Endpoints
 from fleetcast.events.state import NodeStatus, PeerNotice
 from fleetcast.transport.protocol import Source
 
+RELIEVED_BY = 2
+"""Other complete members that serve a late joiner instead of the origin: one may fail, and one is still there."""
+
 
 class SwarmBook:
     """Members of every swarm, as far as this node has heard."""
@@ -14,17 +17,29 @@ class SwarmBook:
         self._members: dict[str, dict[str, Endpoints]] = {}
         self._complete: dict[str, set[str]] = {}
         self._by_heartbeat: dict[str, frozenset[str]] = {}
+        self._origins: dict[str, str] = {}
 
     def note(self, artifact: str, node: str, endpoints: Endpoints, *, complete: bool) -> bool:
-        """Remember a member; True when it is new or moved."""
+        """Remember a member; True when it is new, moved, or holds all of it now."""
         if node == self._node:
             return False
         members = self._members.setdefault(artifact, {})
         changed = members.get(node) != endpoints
         members[node] = endpoints
+        holders = self._complete.setdefault(artifact, set())
+        changed = changed or (complete and node not in holders)
         if complete:
-            self._complete.setdefault(artifact, set()).add(node)
+            holders.add(node)
         return changed
+
+    def set_origin(self, artifact: str, node: str) -> None:
+        """Remember where an artifact started."""
+        self._origins[artifact] = node
+
+    def spares(self, artifact: str, node: str) -> bool:
+        """Whether a member is the origin and left alone, because enough others hold all of it."""
+        others = self._complete.get(artifact, set()) - {node}
+        return self._origins.get(artifact) == node and len(others) >= RELIEVED_BY
 
     def take_notice(self, notice: PeerNotice) -> bool:
         """Apply what a member said; True when this node should hand the member to its transport."""
@@ -61,13 +76,13 @@ class SwarmBook:
         return frozenset(self._complete.get(artifact, ()))
 
     def sources(self, artifact: str) -> tuple[Source, ...]:
-        """Members that this node dials, as a transport takes them: complete ones first."""
+        """Members that this node dials, as a transport takes them: complete ones first, without an origin to spare."""
         complete = self._complete.get(artifact, set())
         members = sorted(self._members.get(artifact, {}).items(), key=lambda m: (m[0] not in complete, m[0]))
         return tuple(
             source(node, endpoints, complete=node in complete)
             for node, endpoints in members
-            if dials(self._node, node, other_complete=node in complete)
+            if dials(self._node, node, other_complete=node in complete) and not self.spares(artifact, node)
         )
 
 

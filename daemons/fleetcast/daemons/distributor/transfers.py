@@ -10,6 +10,7 @@ import structlog
 from fleetcast.bus.errors import BusError
 from fleetcast.daemons.distributor.acquire import Acquisition
 from fleetcast.daemons.distributor.parts import Parts
+from fleetcast.daemons.distributor.progress import waiting
 from fleetcast.daemons.distributor.rules import Offer, Urgency, retry_delay
 from fleetcast.transport.errors import BadData, TransportError, VerificationFailed
 
@@ -34,9 +35,14 @@ class Transfers:
 
     async def run(self) -> None:
         """Keep the group that all transfers belong to, until cancelled."""
-        async with asyncio.TaskGroup() as self._group:
+        async with asyncio.TaskGroup() as group:
+            self._group = group
             self._start_more()
-            await asyncio.Event().wait()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                # Tasks that end from here on make room for nobody: the group takes no more.
+                self._group = None
 
     def pursue(self, wanted: Wanted) -> None:
         """Make *wanted* the goals: start what is missing, stop what nobody wants any more."""
@@ -45,6 +51,11 @@ class Transfers:
             log.info("transfer.superseded", artifact=artifact)
             self._running[artifact].cancel()
         self._start_more()
+
+    def offer_of(self, artifact: str) -> Offer | None:
+        """What *artifact* is fetched for; None when it is not wanted any more."""
+        wanted = self._wanted.get(artifact)
+        return wanted[1] if wanted else None
 
     def give_another_chance(self, artifact: str) -> None:
         """Forget that *artifact* was refused."""
@@ -63,10 +74,17 @@ class Transfers:
             task = self._group.create_task(self._run(offer), name=f"transfer:{artifact[:16]}")
             self._running[artifact] = task
             task.add_done_callback(functools.partial(self._ended, artifact))
+        self._parts.board.queue(waiting(self._parts.node, self._queued(), len(self._running)))
 
-    def _ended(self, artifact: str, _task: asyncio.Task[None]) -> None:
+    def _queued(self) -> list[Offer]:
+        """What has not begun, in the order in which it will."""
+        ordered = sorted(self._wanted.items(), key=lambda g: g[1][0])
+        return [offer for artifact, (_, offer) in ordered if artifact not in {*self._running, *self._refused}]
+
+    def _ended(self, artifact: str, task: asyncio.Task[None]) -> None:
         self._running.pop(artifact, None)
-        self._wanted.pop(artifact, None)
+        if not task.cancelled():  # what was stopped may have become wanted again meanwhile
+            self._wanted.pop(artifact, None)
         self._start_more()
 
     async def _run(self, offer: Offer) -> None:

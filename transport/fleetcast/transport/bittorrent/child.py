@@ -14,12 +14,15 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import replace
 
 from fleetcast.transport.bittorrent import notes, wire
-from fleetcast.transport.bittorrent.ledger import Ledger
+from fleetcast.transport.bittorrent.borrowing import Borrowing, Ended
 from fleetcast.transport.bittorrent.session import Session, free_port
+from fleetcast.transport.bittorrent.torrent import Torrent
 from fleetcast.transport.bittorrent.tracker import LoopbackTracker
+from fleetcast.transport.capped import Pacer
+from fleetcast.transport.niceness import lower
 
 FLUSH_SECONDS = 0.1
 """Distance of flushes of one torrent: finished pieces become readable this much later at most; 0.05 cost no speed."""
@@ -32,6 +35,10 @@ PEERS_SECONDS = 1.0
 """Distance of questions about who sent how much, while something is fetched."""
 LOAD_SECONDS = 0.05
 """Distance of looks at what waits for the disk, while something is fetched."""
+METER_SECONDS = 0.125
+"""Distance of reports of what has moved, until METER_FOR_SECONDS after the last byte; then METER_STILL_SECONDS."""
+METER_FOR_SECONDS = 2.0
+METER_STILL_SECONDS = 0.25
 LOAD_HIGH_BYTES = 32 * 2**20
 LOAD_LOW_BYTES = 16 * 2**20
 BRAKED_BYTES_PER_SECOND = 2**20
@@ -41,63 +48,24 @@ _PR_SET_PDEATHSIG = 1
 _CHUNK = 2**18
 
 
-@dataclass(slots=True)
-class Torrent:
-    """What the child knows about one torrent.
-
-    `waiting` are finished pieces that no flush covers yet, `flushing` those that the one under way covers; the same for
-    the tokens of flushes that the daemon asked for.
-    """
-
-    key: str
-    verified: bool
-    born: float
-    added: bool = False
-    begun: bool = False
-    removing: bool = False
-    checking: bool = True
-    finished: bool = False
-    reported: bool = False
-    peers_asked: int = 0
-    flush_pending: bool = False
-    flush_timer: asyncio.TimerHandle | None = None
-    flushed_at: float = 0.0
-    claimed: set[int] = field(default_factory=set)
-    waiting: list[int] = field(default_factory=list)
-    flushing: list[int] = field(default_factory=list)
-    tokens_waiting: list[int] = field(default_factory=list)
-    tokens_flushing: list[int] = field(default_factory=list)
-    ledger: Ledger = field(default_factory=Ledger)
-
-    @property
-    def fetching(self) -> bool:
-        """Whether its progress is worth asking for."""
-        return not self.verified and not self.reported
-
-    def claim(self, pieces: tuple[int, ...]) -> None:
-        """Note finished pieces that wait for a flush."""
-        new = [piece for piece in pieces if piece not in self.claimed]
-        self.claimed.update(new)
-        self.waiting += new
-
-    def forget(self) -> None:
-        """Believe nothing any more: a check begins."""
-        self.checking, self.finished, self.reported = True, False, False
-        self.claimed.clear()
-        self.waiting.clear()
-        self.flushing.clear()
-
-
 class Child:
     """Carries out orders on a session and reports what comes of them."""
 
-    def __init__(self, session: Session, tracker: LoopbackTracker, report: Callable[[wire.Report], None]) -> None:
+    def __init__(
+        self, session: Session, tracker: LoopbackTracker, report: Callable[[wire.Report], None], me: str
+    ) -> None:
+        self._me = me
         self._session = session
         self._tracker = tracker
         self._report = report
         self._torrents: dict[str, Torrent] = {}
         self._busy, self._added = asyncio.Event(), asyncio.Event()
-        self._braking = False
+        self._braking, self._room = False, asyncio.Event()
+        self._room.set()
+        self._capped = asyncio.Event()
+        self._moved, self._moved_at = wire.Moved(), 0.0
+        self._queued_bytes = 0
+        self._pacer, self._borrowed = Pacer(), 0
         self._asking: set[asyncio.Task[None]] = set()
         self._orders: dict[type[wire.Message], Callable[..., None]] = {
             wire.Add: self._add,
@@ -105,6 +73,7 @@ class Child:
             wire.Recheck: self._recheck,
             wire.Flush: self._flush_for,
             wire.Remove: self._remove,
+            wire.Limits: self._limit,
         }
         self._notes: dict[type[notes.Note], Callable[..., None]] = {
             notes.ListenSucceeded: lambda n: self._report(wire.Listening(n.port)),
@@ -112,13 +81,14 @@ class Child:
             notes.TorrentAdded: self._on_added,
             notes.TorrentRemoved: self._on_removed,
             notes.PieceFinished: self._on_piece,
+            notes.PieceFailed: self._on_wrong_piece,
             notes.TorrentChecked: self._on_checked,
             notes.TorrentFinished: self._on_finished,
             notes.CacheFlushed: self._on_flushed,
             notes.TorrentStates: self._on_states,
-            notes.PeerBanned: lambda n: self._report(wire.Banned(n.key, n.address)),
-            notes.TorrentFaulted: lambda n: self._report(wire.Faulted(n.key, n.reason)),
-            notes.DiskLoad: self._on_load,
+            notes.PeerBanned: lambda n: self._report(wire.Banned(n.key, n.address, n.tag)),
+            notes.TorrentFaulted: lambda n: self._report(wire.Faulted(n.key, n.reason, n.full)),
+            notes.Load: self._on_load,
             notes.AlertsDropped: self._on_dropped,
         }
 
@@ -163,11 +133,25 @@ class Child:
                 await asyncio.sleep(LOAD_SECONDS)
             _give_memory_back()
 
-    def _on_load(self, note: notes.DiskLoad) -> None:
+    async def meter(self) -> None:
+        """Ask what has moved, often while something does, as long as there is a cap."""
+        while True:
+            await self._capped.wait()
+            still = asyncio.get_running_loop().time() - self._moved_at > METER_FOR_SECONDS
+            await asyncio.sleep(METER_STILL_SECONDS if still else METER_SECONDS)
+            self._session.ask_load()
+
+    def _on_load(self, note: notes.Load) -> None:
+        moved = wire.Moved(note.received_bytes, note.sent_bytes, self._borrowed)
+        if moved != self._moved and self._capped.is_set():
+            self._moved, self._moved_at = moved, asyncio.get_running_loop().time()
+            self._report(moved)
+        self._queued_bytes = note.waiting_bytes
         limit = LOAD_LOW_BYTES if self._braking else LOAD_HIGH_BYTES
         if (note.waiting_bytes > limit) == self._braking:
             return
         self._braking = not self._braking
+        self._room.clear() if self._braking else self._room.set()
         for torrent in self._torrents.values():
             self._session.brake(torrent.key, BRAKED_BYTES_PER_SECOND if self._braking else 0)
 
@@ -190,14 +174,23 @@ class Child:
         totals = await asyncio.to_thread(self._session.peer_totals, torrent.key)
         torrent.peers_asked -= 1
         torrent.ledger.note(totals.peers)
-        self._report(wire.Received(torrent.key, torrent.ledger.totals()))
+        self._report(wire.Received(torrent.key, (*torrent.ledger.totals(), *torrent.lenders())))
         self._report_if_finished(torrent)
 
     # Orders
 
+    def _limit(self, order: wire.Limits) -> None:
+        self._session.limit(order.download, order.upload)
+        self._pacer.limit(order.borrow or None)
+        if order.download or order.upload or order.borrow:
+            self._capped.set()
+        else:
+            self._capped.clear()
+
     def _add(self, order: wire.Add) -> None:
-        self._torrents[order.key] = Torrent(order.key, order.verified, asyncio.get_running_loop().time())
-        self._tracker.set_peers(order.key, order.peers)
+        torrent = Torrent(order.key, order.verified, asyncio.get_running_loop().time())
+        self._torrents[order.key] = torrent
+        self._learn(torrent, order)
         try:
             self._session.add(
                 base64.b64decode(order.metainfo_b64),
@@ -211,13 +204,64 @@ class Child:
         self._added.set()
 
     def _peers(self, order: wire.Peers) -> None:
-        if order.key in self._torrents and self._tracker.set_peers(order.key, order.peers):
-            self._session.announce(order.key)
+        if torrent := self._torrents.get(order.key):
+            self._learn(torrent, order)
+            self._borrow(torrent)
+
+    def _learn(self, torrent: Torrent, order: wire.Add | wire.Peers) -> None:
+        torrent.peers = order.peers
+        if torrent.lend_url != order.lend_url:
+            self._stop_borrowing(torrent)
+            torrent.lend_url, torrent.lend_peer = order.lend_url, order.lend_peer
+        self._dial(torrent)
+
+    def _dial(self, torrent: Torrent) -> None:
+        if self._tracker.set_peers(torrent.key, torrent.dialled) and torrent.added:
+            self._session.announce(torrent.key)
             self._busy.set()
+
+    # Borrowing (ADR 0012)
+
+    def _borrow(self, torrent: Torrent) -> None:
+        """Begin to borrow, when somebody lends and it is known what is here already."""
+        if not torrent.lend_url or torrent.borrowing or torrent.checking or torrent.finished or torrent.removing:
+            return
+        torrent.borrowing = Borrowing(
+            torrent.lend_url,
+            self._me,
+            have=lambda: torrent.have,
+            take=lambda piece, data: asyncio.to_thread(self._session.give, torrent.key, piece, data),
+            pace=self._pace,
+            ended=lambda why: self._on_not_lent(torrent, why),
+        )
+        torrent.borrowing.start()
+
+    async def _pace(self, count: int) -> None:
+        self._borrowed += count
+        await self._pacer.take(count)
+        await self._room.wait()
+
+    def _stop_borrowing(self, torrent: Torrent) -> None:
+        if torrent.borrowing is not None:
+            torrent.borrowing.close()
+            torrent.lent_before = {peer: count for peer, _, count in torrent.lenders()}
+            torrent.wrong_before += torrent.borrowing.wrong_bytes
+            torrent.borrowing = None
+
+    def _on_not_lent(self, torrent: Torrent, why: Ended) -> None:
+        if why is Ended.WRONG:
+            self._report(wire.Banned(torrent.key, torrent.lend_peer))
+        self._dial(torrent)
+
+    def _on_wrong_piece(self, note: notes.PieceFailed) -> None:
+        torrent = self._torrents.get(note.key)
+        if torrent is not None and torrent.borrowing is not None:
+            torrent.borrowing.failed(note.piece)
 
     def _recheck(self, order: wire.Recheck) -> None:
         if torrent := self._torrents.get(order.key):
             torrent.forget()
+            self._stop_borrowing(torrent)
             if not torrent.verified:
                 self._session.writing(order.key, allowed=True)
             self._session.recheck(order.key)
@@ -235,6 +279,7 @@ class Child:
             self._report(wire.Removed(order.key))
             return
         torrent.removing = True
+        self._stop_borrowing(torrent)
         if torrent.added:
             self._session.remove(order.key)
 
@@ -282,6 +327,7 @@ class Child:
         if torrent.reported or not torrent.finished or unsettled:
             return
         torrent.reported = True
+        self._stop_borrowing(torrent)
         self._report(wire.Finished(torrent.key))
         # From here on the files belong to the store: whatever happens, they are not written to.
         self._session.writing(torrent.key, allowed=False)
@@ -310,6 +356,8 @@ class Child:
         # During a check this may be news from before it; what is right then shows in the pieces asked for afterwards.
         if torrent is not None and not torrent.verified and not torrent.checking:
             torrent.claim((note.piece,))
+            if torrent.borrowing is not None:
+                torrent.borrowing.finished(note.piece)
             self._plan_flush(torrent)
 
     def _on_checked(self, note: notes.TorrentChecked) -> None:
@@ -327,8 +375,9 @@ class Child:
             torrent = self._torrents.get(state.status.key)
             if torrent is None:
                 continue
-            torrent.begun = torrent.begun or state.status.payload > 0
-            self._report(state.status)
+            row = replace(torrent.counted(state.status, asyncio.get_running_loop().time()), queued=self._queued_bytes)
+            torrent.begun = torrent.begun or row.payload > 0
+            self._report(row)
             if state.pieces is not None and not state.checking:
                 self._on_pieces(torrent, state)
 
@@ -339,6 +388,7 @@ class Child:
         if torrent.verified:
             return
         torrent.claim(state.pieces or ())
+        self._borrow(torrent)
         torrent.finished = torrent.finished or state.whole
         if torrent.waiting or torrent.finished:
             self._plan_flush(torrent)
@@ -357,6 +407,8 @@ async def _serve(channel: socket.socket) -> None:
     reader, writer = await asyncio.open_connection(sock=channel)
     decoder = wire.Decoder()
     start, early = await _first_order(reader, decoder)
+    # Before libtorrent starts its threads, which inherit it.
+    lower(start.nice)
 
     def report(message: wire.Report) -> None:
         writer.write(wire.encode(message))
@@ -369,13 +421,15 @@ async def _serve(channel: socket.socket) -> None:
         return
     tracker = LoopbackTracker()
     await tracker.start()
-    child = Child(session, tracker, report)
+    child = Child(session, tracker, report, session.tag)
     asyncio.get_running_loop().add_reader(session.fileno(), child.take_notes)
     child.take_notes()
     tasks = [
         asyncio.create_task(child.pulse(), name="pulse"),
         asyncio.create_task(child.guard_memory(), name="memory"),
+        asyncio.create_task(child.meter(), name="meter"),
     ]
+    child.obey(wire.Limits(*start.limits))
     for order in early:
         child.obey(order)
     # The daemon may be gone before it has read everything: an end like any other.

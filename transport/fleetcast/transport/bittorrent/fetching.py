@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import structlog
 
 from fleetcast.transport.bittorrent import wire
-from fleetcast.transport.errors import TransferError, TransferFailed, TransferStalled, VerificationFailed
+from fleetcast.transport.errors import StoreFull, TransferFailed, TransferStalled, TransportError, VerificationFailed
 from fleetcast.transport.metainfo import PieceAt
 from fleetcast.transport.protocol import Observer, Progress
 
@@ -74,7 +74,7 @@ class Fetch:
         self._observer, self._node_of = observer, node_of
         self._flush, self._recheck, self._check_child = flush, recheck, check_child
         self._stall = StallWatch(stall_seconds)
-        self._told: asyncio.Queue[int | _Finished | TransferError] = asyncio.Queue()
+        self._told: asyncio.Queue[int | _Finished | TransportError] = asyncio.Queue()
         self._proven: set[int] = set()
         self._rechecks = self._deaths = self._payload_before = 0
         self._begun = self._rechecking = False
@@ -102,8 +102,8 @@ class Fetch:
                     self._observer.progress(self.progress())
             case wire.Received(by_sender=senders):
                 self._received = self._by_node(senders)
-            case wire.Faulted(reason=reason):
-                self.fail(TransferFailed(reason))
+            case wire.Faulted(reason=reason, full=full):
+                self.fail(StoreFull(reason) if full else TransferFailed(reason))
             case _:
                 pass
 
@@ -119,7 +119,7 @@ class Fetch:
         if self._deaths > MAX_CHILD_DEATHS:
             self.fail(TransferFailed(f"the BitTorrent process died {self._deaths} times during this transfer"))
 
-    def fail(self, error: TransferError) -> None:
+    def fail(self, error: TransportError) -> None:
         """End the fetch with *error*, after what was told before."""
         self._told.put_nowait(error)
 
@@ -131,10 +131,15 @@ class Fetch:
         Raises:
             TransferStalled: sources are connected and send nothing.
             TransferFailed: it cannot go on.
+            StoreFull: there is no space to write to.
         """
         ticker = asyncio.create_task(self._tick(), name="bittorrent progress")
         try:
             await self._prove()
+        except BaseException:
+            # What has come counts, whoever brings the rest.
+            self._observer.progress(self.progress())
+            raise
         finally:
             ticker.cancel()
         self._observer.progress(self.progress(finished=True))
@@ -142,7 +147,7 @@ class Fetch:
     async def _prove(self) -> None:
         while True:
             match await self._told.get():
-                case TransferError() as error:
+                case TransportError() as error:
                     raise error
                 case _Finished():
                     if len(self._proven) == len(self._pieces):
@@ -184,7 +189,7 @@ class Fetch:
         """Drop claims from before a check: the bytes may have changed since; what is right is claimed again."""
         waiting = [self._told.get_nowait() for _ in range(self._told.qsize())]
         for told in waiting:
-            if isinstance(told, TransferError):
+            if isinstance(told, TransportError):
                 self._told.put_nowait(told)
 
     async def _tick(self) -> None:
@@ -210,6 +215,8 @@ class Fetch:
             peers=status.peers if status else 0,
             bytes_by_source=self.bytes_by_source,
             uploaded=status.uploaded if status else 0,
+            restarts=self._deaths,
+            disk_queue_bytes=status.queued if status else None,
         )
 
     @property

@@ -46,6 +46,14 @@ class PieceFinished:
 
 
 @dataclass(frozen=True, slots=True)
+class PieceFailed:
+    """A piece hashed wrong and was thrown away."""
+
+    key: str
+    piece: int
+
+
+@dataclass(frozen=True, slots=True)
 class TorrentChecked:
     """The check of the folder is over."""
 
@@ -97,21 +105,25 @@ class PeerBanned:
 
     key: str
     address: str
+    tag: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class TorrentFaulted:
-    """A file could not be read or written, or the torrent is in an error state."""
+    """A file could not be read or written, for want of space when `full`, or the torrent is in an error state."""
 
     key: str
     reason: str
+    full: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class DiskLoad:
-    """Bytes that were received and are not written yet."""
+class Load:
+    """Bytes that were received and are not written yet; bytes in the streams of all peers since the session began."""
 
     waiting_bytes: int
+    received_bytes: int
+    sent_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,12 +137,13 @@ Note = (
     | TorrentAdded
     | TorrentRemoved
     | PieceFinished
+    | PieceFailed
     | TorrentChecked
     | TorrentFinished
     | CacheFlushed
     | TorrentStates
     | PeerBanned
     | TorrentFaulted
-    | DiskLoad
+    | Load
     | AlertsDropped
 )

@@ -1,15 +1,16 @@
 """The only module that touches libtorrent: one session, and `translate()`, which copies alerts into frozen values.
 
 An alert dies with the next `pop_alerts()`, and touching it then ends the process with a segmentation fault; so nothing
-outside `translate()` sees one. Only `peer_totals()` waits for libtorrent's network thread, and no Python callback is
-installed: both were seen to block or deadlock. Settings and their reasons: ADR 0009.
+outside `translate()` sees one. Only `peer_totals()` and `give()` wait for libtorrent's network thread, and no Python
+callback is installed: both were seen to block or deadlock. Settings and their reasons: ADR 0009 and 0012.
 """
 
+import errno
 import ipaddress
 import os
 import socket
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 import libtorrent as lt
@@ -17,12 +18,13 @@ import libtorrent as lt
 from fleetcast.transport.bittorrent.notes import (
     AlertsDropped,
     CacheFlushed,
-    DiskLoad,
     ListenFailed,
     ListenSucceeded,
+    Load,
     Note,
     PeerBanned,
     PeerTotals,
+    PieceFailed,
     PieceFinished,
     TorrentAdded,
     TorrentChecked,
@@ -100,7 +102,14 @@ def _peer_id(raw: bytes) -> str:
 def _fault(alert: Any) -> Note:
     where = getattr(alert, "filename", "")
     path = where() if callable(where) else where
-    return TorrentFaulted(_key(alert), f"{alert.error.message()}{f' ({path})' if path else ''}")
+    full = alert.error.value() in {errno.ENOSPC, errno.EDQUOT} and alert.error.category() == lt.system_category()
+    return TorrentFaulted(_key(alert), f"{alert.error.message()}{f' ({path})' if path else ''}", full)
+
+
+def _load(alert: Any) -> Note:
+    values = alert.values
+    waiting = int(values["disk.disk_blocks_in_use"]) * BLOCK
+    return Load(waiting, int(values["net.recv_bytes"]), int(values["net.sent_bytes"]))
 
 
 _TRANSLATIONS: dict[type[Any], Callable[[Any], Note | None]] = {
@@ -109,14 +118,15 @@ _TRANSLATIONS: dict[type[Any], Callable[[Any], Note | None]] = {
     lt.add_torrent_alert: _added,
     lt.torrent_removed_alert: lambda a: TorrentRemoved(str(a.info_hashes.v2)),
     lt.piece_finished_alert: lambda a: PieceFinished(_key(a), int(a.piece_index)),
+    lt.hash_failed_alert: lambda a: PieceFailed(_key(a), int(a.piece_index)),
     lt.torrent_checked_alert: lambda a: TorrentChecked(_key(a)),
     lt.torrent_finished_alert: lambda a: TorrentFinished(_key(a)),
     lt.cache_flushed_alert: lambda a: CacheFlushed(_key(a)),
     lt.state_update_alert: lambda a: TorrentStates(tuple(_state(s) for s in a.status)),
-    lt.peer_ban_alert: lambda a: PeerBanned(_key(a), _address(a.endpoint)),
+    lt.peer_ban_alert: lambda a: PeerBanned(_key(a), _address(a.endpoint), _peer_id(a.pid.to_bytes())),
     lt.file_error_alert: _fault,
     lt.torrent_error_alert: _fault,
-    lt.session_stats_alert: lambda a: DiskLoad(int(a.values["disk.disk_blocks_in_use"]) * BLOCK),
+    lt.session_stats_alert: _load,
     lt.alerts_dropped_alert: lambda _: AlertsDropped(),
 }
 
@@ -129,6 +139,7 @@ class Session:
 
     def __init__(self, start: Start, port: int) -> None:
         self._port = port
+        self.tag = peer_tag(f"{start.advertise}:{port}")
         params = lt.session_params()
         params.settings = cast("lt.settings_pack", _settings(start, port))
         params.disk_io_constructor = "pread_disk_io_constructor"
@@ -139,6 +150,7 @@ class Session:
         self._session.set_alert_fd(self._writable)
         self._handles: dict[str, Handle] = {}
         self._asked: set[str] = set()
+        self._sizes: dict[str, tuple[int, ...]] = {}
         self._untranslatable: set[type[Any]] = set()
 
     def fileno(self) -> int:
@@ -177,8 +189,11 @@ class Session:
             # for each new one: 15 CPU seconds per GiB against 1.8 (measured). Sizes are checked in either case.
             params.have_pieces = [True] * params.ti.num_pieces()
             params.flags |= lt.torrent_flags.upload_mode
+        key = str(params.info_hashes.v2)
+        if not verified and params.ti is not None:
+            self._sizes[key] = tuple(_piece_sizes(params.ti))
         self._session.async_add_torrent(params)
-        self._asked.add(str(params.info_hashes.v2))
+        self._asked.add(key)
 
     def holds(self, key: str) -> bool:
         """Whether the torrent is in the session or on its way there."""
@@ -209,13 +224,40 @@ class Session:
             change = handle.unset_flags if allowed else handle.set_flags
             change(lt.torrent_flags.upload_mode)
 
+    def give(self, key: str, piece: int, data: bytes) -> bool:
+        """Take a piece that came by another way; it is hashed, written and told to peers as if a peer had sent it.
+
+        `PieceFinished` or `PieceFailed` follows. False: peers are being asked for the piece, and it is left to them.
+        libtorrent 2.1.1 would keep the request of a block that one peer is asked for, and crash on it once the torrent
+        is complete (`piece_picker::abort_download` without a picker: seen).
+
+        Blocks for the network thread, as `peer_totals`: call it in a thread.
+
+        Raises:
+            ValueError: the torrent has no such piece of this size.
+        """
+        handle, sizes = self._handles.get(key), self._sizes.get(key)
+        if handle is None or sizes is None or not 0 <= piece < len(sizes) or len(data) != sizes[piece]:
+            raise ValueError(f"no piece {piece} of {len(data)} bytes")
+        try:
+            if any(begun["piece_index"] == piece for begun in handle.get_download_queue()):
+                return False
+            handle.add_piece(piece, data, 0)
+        except RuntimeError:
+            return False  # the torrent is gone meanwhile
+        return True
+
     def ask_states(self) -> None:
         """Ask for the states that changed, without pieces; `TorrentStates` follows."""
         self._session.post_torrent_updates(0)
 
     def ask_load(self) -> None:
-        """Ask how much waits for the disk; `DiskLoad` follows."""
+        """Ask how much waits for the disk and how much has moved; `Load` follows."""
         self._session.post_session_stats()
+
+    def limit(self, download: int, upload: int) -> None:
+        """Let all torrents together receive and send so many bytes per second; 0: no cap."""
+        self._session.apply_settings(cast("lt.settings_pack", _caps(download, upload)))
 
     def brake(self, key: str, bytes_per_second: int) -> None:
         """Let one torrent receive so much at most; 0: as much as the session may."""
@@ -264,7 +306,17 @@ class Session:
             self._handles[note.key] = note.handle
         elif isinstance(note, TorrentRemoved | TorrentAdded):
             self._handles.pop(note.key, None)
+            self._sizes.pop(note.key, None)
             self._asked.discard(note.key)
+
+
+def _piece_sizes(info: Any) -> Iterator[int]:
+    """Sizes of all pieces. Those of `torrent_info.piece_size` include padding, and libtorrent then takes no piece."""
+    files, length = info.files(), info.piece_length()
+    for index in range(files.num_files()):
+        if not files.file_flags(index) & lt.file_flags_t.flag_pad_file:
+            whole, rest = divmod(files.file_size(index), length)
+            yield from [length] * whole + [rest] * bool(rest)
 
 
 def free_port(bind: str, port: int) -> int:
@@ -309,8 +361,7 @@ def _settings(start: Start, port: int) -> dict[str, Any]:
         **_BUFFERS,
         "listen_interfaces": _listen_interfaces(start.bind, port),
         "peer_fingerprint": peer_tag(f"{start.advertise}:{port}"),
-        "download_rate_limit": min(start.download_limit, MAX_RATE),
-        "upload_rate_limit": min(start.upload_limit, MAX_RATE),
+        **_caps(*start.limits[:2]),
         "hashing_threads": max(1, min(4, (os.cpu_count() or 2) // 2)),
         "alert_queue_size": ALERT_QUEUE,
         # Not blocks and connections: they would cost the one network thread its time. `peer` brings bans.
@@ -322,6 +373,10 @@ def _settings(start: Start, port: int) -> dict[str, Any]:
             | lt.alert_category.peer
         ),
     }
+
+
+def _caps(download: int, upload: int) -> dict[str, int]:
+    return {"download_rate_limit": min(download, MAX_RATE), "upload_rate_limit": min(upload, MAX_RATE)}
 
 
 _NETWORK: dict[str, Any] = {
@@ -366,22 +421,26 @@ _SWARM: dict[str, Any] = {
     "close_redundant_connections": False,
     "strict_end_game_mode": False,
     "piece_extent_affinity": True,
-    "max_out_request_queue": 500,
+    # Short queues: what a peer was asked for long ago cannot be asked from one that has it by now (ADR 0012).
+    "max_out_request_queue": 64,
     "max_allowed_in_request_queue": 4000,
-    "request_queue_time": 3,
+    "request_queue_time": 1,
     "active_downloads": -1,
     "active_seeds": -1,
     "active_limit": -1,
     "active_checking": 2,
     "tick_interval": 100,
+    # A cap counts what is in the streams (ADR 0017); the estimate of the headers below made it 5 to 15 % less.
+    "rate_limit_ip_overhead": False,
 }
 _BUFFERS: dict[str, Any] = {
     # With 256 MiB the resident size reached 1 GiB; with 32 MiB speed is the same.
     "max_queued_disk_bytes": 32 * MIB,
     "aio_threads": 4,
-    "send_buffer_watermark": 4 * MIB,
-    "send_buffer_low_watermark": 1 * MIB,
-    "send_buffer_watermark_factor": 150,
-    "send_not_sent_low_watermark": 512 * 1024,
+    # Shallow: news of pieces and requests wait behind what is in the buffer; a fifth of a second's worth is enough.
+    "send_buffer_watermark": 1 * MIB,
+    "send_buffer_low_watermark": 64 * 1024,
+    "send_buffer_watermark_factor": 20,
+    "send_not_sent_low_watermark": 16 * 1024,
     "max_peer_recv_buffer_size": 2 * MIB,
 }

@@ -102,6 +102,16 @@ class Supervisor:
         self._writer.write(wire.encode(order))
         return True
 
+    @property
+    def silent_seconds(self) -> float:
+        """How long the child has said nothing; it speaks all the time while something is fetched."""
+        return asyncio.get_running_loop().time() - self.last_heard if self._up else 0.0
+
+    def limit(self, limits: wire.Limits) -> None:
+        """Set the caps of this child and of every later one."""
+        self._start = replace(self._start, limits=(limits.download, limits.upload, limits.borrow))
+        self.send(limits)
+
     def kill(self) -> None:
         """End a child that does not answer; the next one starts by itself."""
         if self._process is not None:

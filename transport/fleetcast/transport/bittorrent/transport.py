@@ -3,11 +3,9 @@
 import asyncio
 import base64
 import importlib.util
-import ipaddress
 import itertools
-import socket
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import structlog
@@ -16,13 +14,20 @@ from fleetcast.config.settings import BittorrentSettings
 from fleetcast.events.content import Content
 from fleetcast.transport import metainfo
 from fleetcast.transport.bittorrent import wire
+from fleetcast.transport.bittorrent.addresses import host_of, literal
+from fleetcast.transport.bittorrent.bans import BanBook
+from fleetcast.transport.bittorrent.dialling import Dialling, dialling
 from fleetcast.transport.bittorrent.fetching import Fetch
 from fleetcast.transport.bittorrent.supervisor import Supervisor
+from fleetcast.transport.capped import Capped, Moved, Receiving
 from fleetcast.transport.errors import TransferFailed
-from fleetcast.transport.protocol import Availability, FetchRequest, Observer, Source
+from fleetcast.transport.lending.desk import Lendable
+from fleetcast.transport.protocol import Availability, Ban, FetchRequest, Observer, Source
 
 REMOVE_SECONDS = 5.0
 """Time for the child to let go of a torrent; it waits for writes under way."""
+SILENT_SECONDS = 3.0
+"""A child that fetches and says nothing for so long, 12 of its intervals, is not asked to let go but ended."""
 READY_SECONDS = 5.0
 """Time for the child to take a seed; it takes milliseconds unless files are missing and the rest is checked."""
 DAMAGED = "its files are missing or damaged"
@@ -35,14 +40,18 @@ class _Torrent:
     """What the daemon knows about one torrent; `fetch` while it is fetched, `verified` when its files are proven."""
 
     artifact: str
+    content: Content
     info: metainfo.Metainfo
+    files: Path
     folder: Path
     verified: bool
     sources: dict[str, Source] = field(default_factory=dict)
     peers: tuple[str, ...] = ()
+    lender: Source | None = None
+    lend_peer: str = ""
     fetch: Fetch | None = None
     status: wire.Status | None = None
-    banned: set[str] = field(default_factory=set)
+    bans: BanBook = field(default_factory=BanBook)
 
     def order(self) -> wire.Add:
         """The order that puts it into the child."""
@@ -51,8 +60,16 @@ class _Torrent:
             metainfo_b64=base64.b64encode(self.info.data).decode(),
             folder=str(self.folder),
             verified=self.verified,
-            peers=self.peers,
+            # A new child knows nothing of the bans of the last one.
+            peers=tuple(peer for peer in self.peers if peer not in self.bans.addresses),
+            lend_url=self.lend_url,
+            lend_peer=self.lend_peer,
         )
+
+    @property
+    def lend_url(self) -> str:
+        """Where pieces are borrowed; empty: nowhere."""
+        return f"{self.lender.http}/l/{self.artifact}" if self.lender else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +105,9 @@ class BittorrentTransport:
     Args:
         bind: address to listen on; `0.0.0.0` for all.
         advertise: address by which others reach this node; part of `endpoint`.
+        nice: niceness of the child; 0: that of this process.
         on_seed_lost: told (artifact, reason) when a seeded artifact could not be read and is not seeded any more.
+        on_banned: told (artifact, ban) when a peer sent wrong bytes and is not asked any more.
     """
 
     name = "bittorrent"
@@ -99,22 +118,27 @@ class BittorrentTransport:
         bind: str,
         advertise: str,
         *,
+        nice: int = 0,
         on_seed_lost: Callable[[str, str], None] | None = None,
+        on_banned: Callable[[str, Ban], None] | None = None,
     ) -> None:
         self._settings, self._advertise = settings, advertise
         self._on_seed_lost = on_seed_lost
+        self._on_banned = on_banned
         self._port = 0
         self._torrents: dict[str, _Torrent] = {}
         self._waiting: dict[tuple[str, str, int], asyncio.Future[bool | None]] = {}
         self._tokens = itertools.count(1)
         self._running = False
+        self._limits = wire.Limits()
+        self._moved = self._moved_before = wire.Moved()
+        self._nodes: dict[str, str] = {}
         self._supervisor = Supervisor(
             wire.Start(
                 bind=bind,
                 port=settings.port,
-                advertise=_host(advertise),
-                download_limit=settings.download_limit_bytes_per_second,
-                upload_limit=settings.upload_limit_bytes_per_second,
+                advertise=host_of(advertise),
+                nice=nice,
             ),
             on_report=self._take,
             on_up=self._restore,
@@ -134,7 +158,28 @@ class BittorrentTransport:
     @property
     def endpoint(self) -> str:
         """Address and port that others reach this node by: `host:port`."""
-        return f"{_host(self._advertise)}:{self._port}"
+        return f"{host_of(self._advertise)}:{self._port}"
+
+    def limit(self, download: int | None, upload: int | None) -> None:
+        """Let all torrents together receive from peers and send so many bytes per second from now on; None: no cap."""
+        self._limit(replace(self._limits, download=download or 0, upload=upload or 0))
+
+    def know(self, node: str, endpoint: str) -> None:
+        """Remember which node listens at *endpoint*: who dials this one is named by it."""
+        self._nodes[wire.peer_tag(endpoint)] = node
+
+    def moved(self) -> Moved:
+        """Bytes in the streams of all peers, as of the last report; they are counted while there is a cap."""
+        return Moved(self._moved.received, self._moved.sent)
+
+    @property
+    def borrowing(self) -> Capped:
+        """What is borrowed beside what peers send, for a share of the cap of its own."""
+        return Receiving(lambda: self._moved.borrowed, lambda cap: self._limit(replace(self._limits, borrow=cap or 0)))
+
+    def _limit(self, limits: wire.Limits) -> None:
+        self._limits = limits
+        self._supervisor.limit(limits)
 
     async def start(self) -> None:
         """Start the child and listen.
@@ -170,6 +215,8 @@ class BittorrentTransport:
         except BaseException:
             await asyncio.shield(self._remove(torrent))
             raise
+        finally:
+            self._tell_bans(torrent, torrent.status.failed if torrent.status else 0)
         torrent.verified, torrent.fetch = True, None
 
     async def seed(
@@ -204,7 +251,8 @@ class BittorrentTransport:
         """Tell who else is in the swarm; both sides may be told. Unknown artifacts are ignored."""
         for torrent in self._of(artifact):
             await self._learn(torrent, sources)
-            self._supervisor.send(wire.Peers(torrent.info.info_hash, torrent.peers))
+            order = torrent.order()
+            self._supervisor.send(wire.Peers(order.key, order.peers, order.lend_url, order.lend_peer))
 
     async def flush(self, artifact: str) -> None:
         """Return when every block of the artifact that has come was handed to the operating system."""
@@ -225,6 +273,11 @@ class BittorrentTransport:
                 whole = await self._recheck_seed(torrent) and whole
         return whole
 
+    def lendable(self, artifact: str) -> Lendable | None:
+        """What can be lent of an artifact: all of it where it is proven, nothing elsewhere."""
+        torrent = next((t for t in self._of(artifact) if t.verified), None)
+        return Lendable(torrent.content, torrent.info.piece_length, torrent.files) if torrent else None
+
     def stats(self) -> BittorrentStats:
         """How things stand, as of the last reports."""
         return BittorrentStats(
@@ -236,7 +289,14 @@ class BittorrentTransport:
     def _torrent(self, artifact: str, content: Content, data: bytes, folder: Path, *, verified: bool) -> _Torrent:
         if artifact != content.artifact:
             raise TransferFailed(f"{artifact} is not the name of this content, {content.artifact}")
-        return _Torrent(artifact, metainfo.read(data, content), _save_path(folder, content), verified)
+        return _Torrent(
+            artifact,
+            content,
+            metainfo.read(data, content),
+            folder / metainfo.torrent_name(artifact),
+            _save_path(folder, content),
+            verified,
+        )
 
     def _of(self, artifact: str) -> list[_Torrent]:
         return [t for t in self._torrents.values() if t.artifact == artifact]
@@ -251,7 +311,7 @@ class BittorrentTransport:
             flush=lambda: self._flush(key),
             recheck=lambda: self._supervisor.send(wire.Recheck(key)),
             check_child=self._supervisor.check,
-            node_of=lambda address, tag: _node_of(torrent, address, tag),
+            node_of=lambda address, tag: _node_of(torrent, address, tag, self._nodes),
         )
 
     async def _make_room(self, torrent: _Torrent) -> None:
@@ -280,18 +340,28 @@ class BittorrentTransport:
         key = torrent.info.info_hash
         if self._torrents.get(key) is torrent:
             del self._torrents[key]
-        try:
-            async with asyncio.timeout(REMOVE_SECONDS):
-                await asyncio.shield(self._ask(wire.Remove(key), wire.Removed))
-        except TimeoutError:
-            log.warning("bittorrent.not_removed", artifact=torrent.artifact)
+        hangs = torrent.fetch is not None and self._supervisor.silent_seconds > SILENT_SECONDS
+        removed = asyncio.ensure_future(self._ask(wire.Remove(key), wire.Removed))
+        if (await asyncio.wait({removed}, timeout=0.0 if hangs else REMOVE_SECONDS))[0]:
+            return
+        log.warning("bittorrent.not_removed", artifact=torrent.artifact)
+        if torrent.fetch is not None:
+            # A child that holds on to the files would write into what another transport brings.
+            self._supervisor.kill()
+            await removed
 
     async def _learn(self, torrent: _Torrent, sources: Iterable[Source]) -> None:
         for source in sources:
             if source.bt and source.bt != self.endpoint:
                 torrent.sources[source.bt] = source
-        found = [await _literal(address) for address in torrent.sources]
+        plan = Dialling(tuple(torrent.sources.values()))
+        if not torrent.verified:
+            lends = torrent.lender.bt if torrent.lender else None
+            plan = dialling(plan.peers, lender=lends, banned=torrent.bans.addresses)
+        found = [await literal(source.bt) for source in plan.peers if source.bt]
         torrent.peers = tuple(sorted(peer for peer in found if peer is not None))
+        torrent.lender = plan.lender
+        torrent.lend_peer = (await literal(plan.lender.bt) if plan.lender and plan.lender.bt else None) or ""
 
     async def _recheck_seed(self, torrent: _Torrent) -> bool:
         whole = await self._ask(wire.Recheck(torrent.info.info_hash), wire.Checked)
@@ -331,6 +401,8 @@ class BittorrentTransport:
                 self._answer(("Flushed", key, token), True)
             case wire.Checked(key=key, whole=whole) if ("Checked", key, 0) in self._waiting:
                 self._answer(("Checked", key, 0), whole)
+            case wire.Moved():
+                self._moved = _together(self._moved_before, report)
             case _ if torrent is not None:
                 self._take_for(torrent, report)
 
@@ -338,15 +410,22 @@ class BittorrentTransport:
         if torrent.fetch is not None:
             torrent.fetch.take(report)
         match report:
-            case wire.Status():
+            case wire.Status(failed=failed):
                 torrent.status = report
-            case wire.Banned(address=address):
-                torrent.banned.add(address)
-                log.warning("bittorrent.peer_banned", artifact=torrent.artifact, address=address)
+                self._tell_bans(torrent, failed)
+            case wire.Banned(address=address, tag=tag):
+                # libtorrent says it again for every piece that was still on its way.
+                if torrent.bans.note(address, _node_of(torrent, address, tag, self._nodes)):
+                    log.warning("bittorrent.peer_banned", artifact=torrent.artifact, address=address)
             case wire.Faulted(reason=reason) if torrent.fetch is None:
                 self._lose_seed(torrent, reason)
             case wire.Checked(whole=False) if torrent.verified:
                 self._lose_seed(torrent, DAMAGED)
+
+    def _tell_bans(self, torrent: _Torrent, failed_bytes: int) -> None:
+        for ban in torrent.bans.settle(failed_bytes):
+            if self._on_banned is not None:
+                self._on_banned(torrent.artifact, ban)
 
     def _lose_seed(self, torrent: _Torrent, reason: str) -> None:
         log.error("bittorrent.seed_lost", artifact=torrent.artifact, reason=reason)
@@ -361,12 +440,18 @@ class BittorrentTransport:
             self._add(torrent)
 
     def _lost(self) -> None:
+        self._moved_before = self._moved
         for slot in list(self._waiting):
             self._answer(slot, None)
         for torrent in self._torrents.values():
             torrent.status = None
+            torrent.bans.child_died()
             if torrent.fetch is not None:
                 torrent.fetch.child_died()
+
+
+def _together(one: wire.Moved, other: wire.Moved) -> wire.Moved:
+    return wire.Moved(one.received + other.received, one.sent + other.sent, one.borrowed + other.borrowed)
 
 
 def _save_path(folder: Path, content: Content) -> Path:
@@ -387,38 +472,13 @@ async def _make_folder(folder: Path) -> None:
         raise TransferFailed(f"the folder {folder} cannot be made: {e.strerror}") from e
 
 
-def _host(address: str) -> str:
-    return f"[{address}]" if ":" in address and not address.startswith("[") else address
-
-
-async def _literal(address: str) -> str | None:
-    """`host:port` with the host as a literal address; None, and a line in the log, when there is none."""
-    host, _, port = address.rpartition(":")
-    host = host.strip("[]")
-    if not (port.isascii() and port.isdigit() and 0 < int(port) < 2**16):
-        log.warning("bittorrent.source_unusable", address=address, reason="not host:port")
-        return None
-    try:
-        return f"{_host(str(ipaddress.ip_address(host)))}:{int(port)}"
-    except ValueError:
-        return await _resolved(host, int(port))
-
-
-async def _resolved(host: str, port: int) -> str | None:
-    try:
-        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError) as e:
-        log.warning("bittorrent.source_unusable", address=f"{host}:{port}", reason=str(e))
-        return None
-    return f"{_host(str(found[0][4][0]))}:{port}"
-
-
-def _node_of(torrent: _Torrent, address: str, tag: str) -> str:
-    """A connection that came in has a port of its own; then the peer id tells who it is."""
+def _node_of(torrent: _Torrent, address: str, tag: str, nodes: Mapping[str, str]) -> str:
+    """A connection that came in has a port of its own; then the peer id tells who it is. *nodes*: by peer tag."""
     if source := torrent.sources.get(address):
         return source.node
     if tag:
-        return next((s.node for e, s in torrent.sources.items() if wire.peer_tag(e) == tag), address)
+        found = next((s.node for e, s in torrent.sources.items() if wire.peer_tag(e) == tag), None)
+        return found or nodes.get(tag, address)
     return address
 
 
@@ -430,5 +490,5 @@ def _stats(torrent: _Torrent) -> TorrentStats:
         peers=status.peers if status else 0,
         uploaded_bytes=status.uploaded if status else 0,
         failed_bytes=status.failed if status else 0,
-        banned=tuple(sorted(torrent.banned)),
+        banned=tuple(sorted(torrent.bans.addresses)),
     )

@@ -18,13 +18,25 @@ MAX_DOCUMENT_BYTES = 64 * 2**20
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """First order: listen, and obey the caps. Rates in bytes per second, 0: none. Port 0 takes a free one."""
+    """First order: listen, and obey the caps, which are those of `Limits`. Port 0 takes a free one."""
 
     bind: str
     port: int
     advertise: str
-    download_limit: int
-    upload_limit: int
+    limits: tuple[int, int, int] = (0, 0, 0)
+    nice: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What may move from now on, in bytes per second; 0: no cap. While there is one, `Moved` is reported.
+
+    `borrow` is what may be borrowed (ADR 0012), beside what peers send.
+    """
+
+    download: int = 0
+    upload: int = 0
+    borrow: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +44,9 @@ class Add:
     """Take a torrent. `verified`: its files are proven, so it is seeded unread and never written to.
 
     Otherwise the folder is checked, and what is missing is fetched.
+
+    `lend_url`: where the one node that has everything lends pieces; `lend_peer`: its address as a peer, for when it
+    does not lend. Both empty: nobody is borrowed from.
     """
 
     key: str
@@ -39,14 +54,18 @@ class Add:
     folder: str
     verified: bool
     peers: tuple[str, ...]
+    lend_url: str = ""
+    lend_peer: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Peers:
-    """All peers known for a torrent now, as `host:port` with literal addresses."""
+    """All peers known for a torrent now, as `host:port` with literal addresses, and the lender as in `Add`."""
 
     key: str
     peers: tuple[str, ...]
+    lend_url: str = ""
+    lend_peer: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +111,15 @@ class Alive:
 
 
 @dataclass(frozen=True, slots=True)
+class Moved:
+    """Bytes in the streams to and from all peers since the child was started, and bytes borrowed beside them."""
+
+    received: int = 0
+    sent: int = 0
+    borrowed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Added:
     """A torrent is in the session."""
 
@@ -123,7 +151,8 @@ class Finished:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """How a torrent stands. `payload` and `uploaded` are bytes since it was added, `failed` those that hashed wrong."""
+    """How a torrent stands. `payload` and `uploaded` are bytes since it was added, `failed` those that hashed wrong;
+    `queued` are the bytes of all torrents that wait to be written."""
 
     key: str
     state: str
@@ -133,6 +162,7 @@ class Status:
     payload: int
     uploaded: int
     failed: int
+    queued: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,25 +190,28 @@ class Removed:
 
 @dataclass(frozen=True, slots=True)
 class Faulted:
-    """A torrent cannot go on: no space, a folder that is gone, a read error."""
+    """A torrent cannot go on: a folder that is gone, a read error; `full`: there is no space to write to."""
 
     key: str
     reason: str
+    full: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Banned:
-    """A sender of wrong bytes is not asked any more."""
+    """A sender of wrong bytes, by its address and its peer tag, is not asked any more."""
 
     key: str
     address: str
+    tag: str = ""
 
 
-Order = Start | Add | Peers | Recheck | Flush | Remove
+Order = Start | Limits | Add | Peers | Recheck | Flush | Remove
 Report = (
     Listening
     | NotListening
     | Alive
+    | Moved
     | Added
     | Pieces
     | Checked

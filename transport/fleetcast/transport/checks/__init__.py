@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from fleetcast.config.settings import VerifySettings
     from fleetcast.events.content import Format
 
-__all__ = ["FormatReport", "Verdict", "check_format", "detect_format"]
+__all__ = ["FormatReport", "Verdict", "check_format", "detect_format", "has_telling_name"]
 
 
 def detect_format(path: Path, *, name: str = "") -> "Format":
@@ -31,12 +31,20 @@ def detect_format(path: Path, *, name: str = "") -> "Format":
     return detect(path, name or path.name)
 
 
+def has_telling_name(name: str) -> bool:
+    """Whether the format of a file follows from its name alone."""
+    from fleetcast.transport.checks.detect import is_telling
+
+    return is_telling(name)
+
+
 async def check_format(
     path: str | Path,
     format: "Format",  # noqa: A002 - the word of the glossary
     settings: "VerifySettings",
     *,
     whole: bool = False,
+    nice: int = 0,
 ) -> FormatReport:
     """Test whether a file loads, without running anything that is in it.
 
@@ -44,6 +52,7 @@ async def check_format(
         path: a file on this node; symbolic links are refused.
         whole: also read every member of an archive and compare its CRC, as an origin does: there the bytes have no
             digest from elsewhere yet.
+        nice: niceness of the test's process; 0: that of this one.
 
     Returns:
         Always a report: a file that exceeds memory or time, or makes the test fail in any other way, is refused.
@@ -53,4 +62,4 @@ async def check_format(
     """
     from fleetcast.transport.checks.parent import check
 
-    return await check(Path(path), format, settings, whole=whole)
+    return await check(Path(path), format, settings, whole=whole, nice=nice)

@@ -14,6 +14,7 @@ from typing import BinaryIO
 
 from fleetcast.transport.checks.confine import confine
 from fleetcast.transport.checks.report import RefusedFile, UntestedFile, Verdict
+from fleetcast.transport.niceness import lower
 
 _TESTS = {
     "torch": "torch_file",
@@ -53,6 +54,8 @@ class Task:
 def main(argument: str) -> None:
     request = json.loads(argument)
     answer = _own_stdout()
+    # Before libraries start threads, which inherit it.
+    lower(int(request["nice"]))
     facts = confine(int(request["memory_bytes"]), int(request["cpu_seconds"]))
     with os.fdopen(int(request["fd"]), "rb") as file:
         size = os.fstat(file.fileno()).st_size

@@ -32,6 +32,11 @@ def detect(path: Path, name: str) -> Format:
     return found
 
 
+def is_telling(name: str) -> bool:
+    """Whether a file of this name has a format test of its own, whatever its first bytes are."""
+    return Path(name).suffix.lower() in _BY_SUFFIX.keys() | _TORCH_SUFFIXES
+
+
 def _by_magic(head: bytes) -> Format:
     if head.startswith(ZIP):
         return _by_first_member(head)

@@ -35,7 +35,8 @@ class Array:
 
 
 def test(task: Task) -> str:
-    """Test an NPZ file; the facts are `arrays`, `samples` and `unequal`.
+    """Test an NPZ file; the facts are `arrays`, `samples`, `named`, `lengths` and `unequal`: the number of samples,
+    whether arrays said so by their names, the lengths that occur, and the arrays that have another one.
 
     Raises:
         RefusedFile: see the package.
@@ -94,4 +95,6 @@ def _count_samples(arrays: dict[str, Array], facts: dict[str, object]) -> None:
         raise RefusedFile(f"its arrays disagree on the number of samples: {said}")
     if lengths:
         facts["samples"] = next(iter(by_name.values()), Counter(lengths.values()).most_common(1)[0][0])
+        facts["named"] = bool(by_name)
+        facts["lengths"] = sorted(set(lengths.values()))[:MAX_LISTED]
         facts["unequal"] = sorted(n for n, length in lengths.items() if length != facts["samples"])[:MAX_LISTED]

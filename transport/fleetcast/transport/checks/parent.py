@@ -36,13 +36,20 @@ _INHERITED = ("LD_LIBRARY_PATH",)
 _TAIL = 2000
 
 
-async def check(path: Path, format: Format, settings: VerifySettings, *, whole: bool) -> FormatReport:  # noqa: A002
+async def check(
+    path: Path,
+    format: Format,  # noqa: A002
+    settings: VerifySettings,
+    *,
+    whole: bool,
+    nice: int,
+) -> FormatReport:
     """Run the test of *format* on a file (see the package)."""
     if format is Format.OPAQUE:
         return FormatReport(Verdict.NOT_TESTED, "opaque")
     fd = await asyncio.to_thread(_open, path)
     try:
-        request = _request(fd, path, format, settings, whole=whole)
+        request = _request(fd, path, format, settings, whole=whole) | {"nice": nice}
         report = await _run(fd, request, settings.timeout_seconds)
     finally:
         os.close(fd)

@@ -5,11 +5,27 @@ decisions about what to serve.
 """
 
 from fleetcast.transport.store.blobs import Mismatch
+from fleetcast.transport.store.bundle import PublishedFolder, is_folder
 from fleetcast.transport.store.collection import Collected
 from fleetcast.transport.store.layout import Line
 from fleetcast.transport.store.pointers import Activation
 from fleetcast.transport.store.records import ArtifactRecord
-from fleetcast.transport.store.retention import Expendable, Pins
+from fleetcast.transport.store.retention import Expendable, Judgement, Pins
+from fleetcast.transport.store.room import Hold
 from fleetcast.transport.store.store import Ingested, Store
 
-__all__ = ["Activation", "ArtifactRecord", "Collected", "Expendable", "Ingested", "Line", "Mismatch", "Pins", "Store"]
+__all__ = [
+    "Activation",
+    "ArtifactRecord",
+    "Collected",
+    "Expendable",
+    "Hold",
+    "Ingested",
+    "Judgement",
+    "Line",
+    "Mismatch",
+    "Pins",
+    "PublishedFolder",
+    "Store",
+    "is_folder",
+]

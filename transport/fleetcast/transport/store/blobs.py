@@ -8,6 +8,7 @@ import os
 import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
 
 from fleetcast.events.content import Content, ContentFile
@@ -137,10 +138,12 @@ class Blobs:
         Raises:
             NotKept: a blob is missing.
         """
-        for file in content.files:
-            with self._swarm_folder_of(artifact, file, create=True) as (folder, name):
-                self.link_to(file, folder, name, point="swarm.link")
-                folder.sync(point="swarm.sync")
+        for _, together in groupby(content.files, key=lambda f: f.path.rpartition("/")[0]):
+            files = list(together)
+            with self._swarm_folder_of(artifact, files[0], create=True) as (folder, _):
+                linked = [self.link_to(f, folder, f.path.rpartition("/")[2], point="swarm.link") for f in files]
+                if any(linked):
+                    folder.sync(point="swarm.sync")
 
     def link_to(self, file: ContentFile, folder: Folder, name: str, *, point: str) -> bool:
         """Let *name* in *folder* be the blob of *file*; False when it is already. The caller syncs the folder.

@@ -1,6 +1,8 @@
 """Collection: removes versions that nothing pins, then the artifacts and blobs that nothing names any more."""
 
+import contextlib
 import time
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -53,12 +55,40 @@ class Sweep:
             self._artifact(record.content.artifact)
             self._blobs_of(record.content)
 
+    def foreseen(self, expendable: Sequence[tuple[Line, str]]) -> Collected:
+        """What removing the orphans and then *expendable* would come to; bytes of a file with a further name stay."""
+        kept, going = set(self._pins.artifacts), dict[str, Content]()
+        for line in self._versions.lines():
+            for record in self._versions.records(line):
+                if (line, record.installed.version) in expendable:
+                    going[record.content.artifact] = record.content
+                else:
+                    kept.add(record.installed.artifact)
+        orphans = self._old_orphans(kept | going.keys())
+        for artifact in orphans:
+            with contextlib.suppress(NotKept):
+                going[artifact] = self._records.read(artifact).content
+        sizes = self._sizes(going.values(), kept)
+        gone = (*orphans, *(a for a in going if a not in kept and a not in orphans))
+        return Collected(tuple(expendable), gone, len(sizes), sum(sizes.values()))
+
+    def _sizes(self, going: Iterable[Content], kept: Iterable[str]) -> dict[str, int]:
+        """Bytes by digest of files that only *going* content names."""
+        staying = self._pinned_blobs()
+        for artifact in kept:
+            with contextlib.suppress(NotKept):
+                staying |= {f.sha256 for f in self._records.read(artifact).content.files}
+        return {f.sha256: f.size for content in going for f in content.files if f.sha256 not in staying}
+
+    def _old_orphans(self, kept: Set[str]) -> tuple[str, ...]:
+        found = sorted({*self._records.names(), *self._names(layout.SWARM)} - kept)
+        changed = ((a, self._newest_change(layout.swarm(a), layout.artifact_record(a))) for a in found)
+        return tuple(artifact for artifact, at in changed if at <= self._before)
+
     def orphans(self) -> None:
         """Remove old artifacts that no version is made of, and old blobs that have no other name."""
-        kept = self._kept_artifacts()
-        for artifact in sorted({*self._records.names(), *self._names(layout.SWARM)} - kept):
-            if self._newest_change(layout.swarm(artifact), layout.artifact_record(artifact)) <= self._before:
-                self._artifact(artifact)
+        for artifact in self._old_orphans(self._kept_artifacts()):
+            self._artifact(artifact)
         pinned = self._pinned_blobs()
         for prefix in self._names(layout.BLOBS):
             for digest in {*self._names((*layout.BLOBS, prefix))} - pinned:

@@ -14,6 +14,7 @@ from fleetcast.transport.errors import ContentRefused
 FICLONE = 0x40049409
 """ioctl that shares the blocks of one file with another, on Btrfs, XFS and others (linux/fs.h)."""
 
+_WRITE_ELSEWHERE = "write to another name, rename it to its name when it is complete, then publish it again"
 _PUBLISH_AGAIN = "publish the path of one plain file: fleetcast promote MODEL VERSION FILE"
 
 
@@ -45,11 +46,11 @@ class PublishedFile:
         try:
             by_path = self.path.stat()
         except OSError as gone:
-            raise _changed(self.path, "it is gone") from gone
+            raise changed(self.path, "it is gone") from gone
         if _state(now) != _state(self.before):
-            raise _changed(self.path, "it was written meanwhile")
+            raise changed(self.path, "it was written meanwhile")
         if _state(by_path) != _state(self.before):
-            raise _changed(self.path, "another file took its place")
+            raise changed(self.path, "another file took its place")
 
 
 @contextlib.contextmanager
@@ -62,13 +63,13 @@ def published(path: str | Path, settings: StoreSettings) -> Iterator[PublishedFi
     Raises:
         ContentRefused: it is missing, no plain file, empty, too large, not readable, or not in a publish root.
     """
-    wanted = _absolute(path)
-    with _opened(wanted, os.O_PATH) as place:
+    wanted = absolute_path(path)
+    with opened(wanted, os.O_PATH) as place:
         before = os.fstat(place)
         real = Path(f"/proc/self/fd/{place}").readlink()
-        root = _root_of(real, wanted, settings)
+        root = root_of(real, wanted, settings)
         _check_plain(before, wanted, settings)
-        with _opened(Path(f"/proc/self/fd/{place}"), os.O_RDONLY, shown=wanted) as fd:
+        with opened(Path(f"/proc/self/fd/{place}"), os.O_RDONLY, shown=wanted) as fd:
             yield PublishedFile(fd, wanted, real, os.fstat(fd), handover=_is_handover(root, before, settings))
 
 
@@ -81,7 +82,12 @@ def clone(source: int, target: int) -> bool:
     return True
 
 
-def _absolute(path: str | Path) -> Path:
+def absolute_path(path: str | Path) -> Path:
+    """The path that was asked for.
+
+    Raises:
+        ContentRefused: it is relative.
+    """
     text = os.fspath(path)
     if not text.startswith("/") or "\0" in text:
         raise ContentRefused(
@@ -92,7 +98,12 @@ def _absolute(path: str | Path) -> Path:
 
 
 @contextlib.contextmanager
-def _opened(path: Path, flags: int, *, shown: Path | None = None) -> Iterator[int]:
+def opened(path: Path, flags: int, *, shown: Path | None = None) -> Iterator[int]:
+    """Open what a producer wrote; *shown*: what it is called in a refusal.
+
+    Raises:
+        ContentRefused: it is missing, or this process may not.
+    """
     shown = shown or path
     try:
         fd = os.open(path, flags | os.O_CLOEXEC | os.O_NOCTTY)
@@ -112,7 +123,12 @@ def _opened(path: Path, flags: int, *, shown: Path | None = None) -> Iterator[in
         os.close(fd)
 
 
-def _root_of(real: Path, wanted: Path, settings: StoreSettings) -> Path:
+def root_of(real: Path, wanted: Path, settings: StoreSettings) -> Path:
+    """The publish root that something lies in.
+
+    Raises:
+        ContentRefused: it lies in none.
+    """
     roots = (*settings.publish_roots, *settings.handover_roots)
     for root in roots:
         # A path of a removed file ends with " (deleted)" and is caught by its link count.
@@ -132,7 +148,7 @@ def _check_plain(found: os.stat_result, path: Path, settings: StoreSettings) -> 
     if not stat.S_ISREG(found.st_mode):
         raise ContentRefused(f"{path} is no plain file but a pipe, socket or device", next_step=_PUBLISH_AGAIN)
     if found.st_nlink == 0:
-        raise _changed(path, "it was removed")
+        raise changed(path, "it was removed")
     if found.st_size == 0:
         raise ContentRefused(
             f"{path} is empty", next_step="write the file to a new name, rename it when it is complete, then publish it"
@@ -153,8 +169,6 @@ def _state(found: os.stat_result) -> tuple[int, ...]:
     return (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
 
 
-def _changed(path: Path, how: str) -> ContentRefused:
-    return ContentRefused(
-        f"{path} changed while it was read: {how}",
-        next_step="write to another name, rename it to its name when it is complete, then publish it again",
-    )
+def changed(path: Path, how: str, next_step: str = _WRITE_ELSEWHERE) -> ContentRefused:
+    """The refusal of what is not what it was when it was opened."""
+    return ContentRefused(f"{path} changed while it was read: {how}", next_step=next_step)

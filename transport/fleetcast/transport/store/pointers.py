@@ -9,7 +9,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from fleetcast.events.content import Kind, safe_relative_path
+from fleetcast.events.content import ContentFile, Kind, safe_relative_path
 from fleetcast.events.state import SlotEntry, SlotState
 from fleetcast.transport.errors import NotInstalled, PathRefused, StaleGeneration, StoreError
 from fleetcast.transport.store import layout
@@ -143,16 +143,14 @@ class Pointers:
         record = self._held(line, slot.production)
         if record is None:
             return None
-        files = record.content.files
-        below = f"/{files[0].path}" if len(files) == 1 else ""
+        below = f"/{single.path}" if (single := _single_file(record)) else ""
         return f"../{'/'.join(line.names)}/{record.installed.version}{below}"
 
     def _essential(self, line: Line, record: InstallRecord | None) -> str | None:
         """The name in the flat view, checked before anything moves."""
         if record is None or line.kind is not Kind.MODEL:
             return None
-        files = record.content.files
-        suffix = Path(files[0].path).suffix if len(files) == 1 else ""
+        suffix = Path(single.path).suffix if (single := _single_file(record)) else ""
         name = _rendered(self._essential_name, line.name, record.installed.version, suffix)
         with contextlib.suppress(FileNotFoundError), Folder.open(self._data, layout.ESSENTIAL) as view:
             if view.stat(name) is not None and name not in self._shown(view, line):
@@ -175,6 +173,12 @@ class Pointers:
             previous=home / layout.PREVIOUS if self._held(line, slot.previous) else None,
             essential=layout.absolute(self._data, (*layout.ESSENTIAL, essential)) if essential else None,
         )
+
+
+def _single_file(record: InstallRecord) -> ContentFile | None:
+    """The file of a version that is one; None: the version is its folder, as a bundle is whatever it holds."""
+    files = record.content.files
+    return files[0] if len(files) == 1 and record.content.kind is not Kind.BUNDLE else None
 
 
 def _is_readable(folder: Folder, name: str) -> bool:

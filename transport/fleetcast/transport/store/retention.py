@@ -1,6 +1,6 @@
 """What may be removed from a node: a pure decision over values."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from fleetcast.events.state import InstalledVersion, SlotState
@@ -14,10 +14,12 @@ class Pins:
     Attributes:
         versions: versions that stay.
         artifacts: artifacts whose bytes stay, installed or not.
+        released: versions that were kept for a time that is over: that nobody ever served them keeps them no more.
     """
 
     versions: frozenset[tuple[Line, str]] = frozenset()
     artifacts: frozenset[str] = frozenset()
+    released: frozenset[tuple[Line, str]] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,30 +44,50 @@ class Expendable:
     version: InstalledVersion = field(compare=False)
 
 
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """A version, and why it stays; no reason: it may go."""
+
+    line: Line
+    version: InstalledVersion = field(compare=False)
+    reasons: tuple[str, ...] = ()
+
+
 def expendable(views: Iterable[LineView], keep_versions: int, pins: Pins) -> list[Expendable]:
-    """Return the versions that may go, those that were installed first in front.
+    """Return the versions that may go, those that were installed first in front."""
+    free = [Expendable(j.line, j.version) for j in judge(views, keep_versions, pins) if not j.reasons]
+    return sorted(free, key=lambda e: e.version.installed_at)
+
+
+def judge(views: Iterable[LineView], keep_versions: int, pins: Pins) -> list[Judgement]:
+    """Return every version with the reasons for which it stays.
 
     Kept are what a slot names, the last *keep_versions* in production, as many of the newest that were never served
     (a slot order may be on its way), and what the caller pins by name or by artifact.
     """
-    free = [
-        Expendable(view.line, version)
+    return [
+        Judgement(view.line, version, tuple(_reasons(view, version, keep_versions, pins)))
         for view in views
         for version in view.installed
-        if version.version not in _kept(view, keep_versions) and not _is_pinned(view.line, version, pins)
     ]
-    return sorted(free, key=lambda e: e.version.installed_at)
 
 
-def _is_pinned(line: Line, version: InstalledVersion, pins: Pins) -> bool:
-    return (line, version.version) in pins.versions or version.artifact in pins.artifacts
-
-
-def _kept(view: LineView, keep_versions: int) -> frozenset[str]:
-    slot = view.slot
-    in_slots = [e.version for e in (slot.production, slot.previous, slot.canary) if e] if slot else []
+def _reasons(view: LineView, version: InstalledVersion, keep_versions: int, pins: Pins) -> Iterator[str]:
+    name, slot = version.version, view.slot
+    for role in ("production", "canary", "previous"):
+        entry = getattr(slot, role, None)
+        if entry is not None and entry.version == name:
+            yield role
     here = {v.version for v in view.installed}
-    served = [v for v in view.served if v in here][:keep_versions]
-    unserved = [v for v in view.installed if v.version not in view.served]
+    if name in [v for v in view.served if v in here][:keep_versions]:
+        yield f"one of the last {keep_versions} in production"
+    unserved = [v for v in view.installed if v.version not in view.served and not _is_released(view.line, v, pins)]
     newest = sorted(unserved, key=lambda v: v.installed_at, reverse=True)[:keep_versions]
-    return frozenset((*in_slots, *served, *(v.version for v in newest)))
+    if version in newest:
+        yield f"one of the newest {keep_versions} that were never served"
+    if (view.line, name) in pins.versions or version.artifact in pins.artifacts:
+        yield "pinned"
+
+
+def _is_released(line: Line, version: InstalledVersion, pins: Pins) -> bool:
+    return (line, version.version) in pins.released

@@ -1,8 +1,7 @@
 """The store of one node: what its daemons call. All methods block; a daemon calls them in threads."""
 
-import os
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,10 +10,12 @@ from fleetcast.events.content import Content, ContentFile, Format, Kind, safe_re
 from fleetcast.events.payloads import Checks, ManifestEnvelope
 from fleetcast.events.state import InstalledVersion, SlotState
 from fleetcast.transport.checks import detect_format
-from fleetcast.transport.errors import ContentRefused, NotKept, PathRefused, StoreFull
+from fleetcast.transport.errors import ContentRefused, NotKept, PathRefused
+from fleetcast.transport.hashing import sha256_stream
 from fleetcast.transport.metainfo import piece_length
 from fleetcast.transport.store import layout
 from fleetcast.transport.store.blobs import Blobs, Mismatch
+from fleetcast.transport.store.bundle import PublishedFolder, published_folder
 from fleetcast.transport.store.collection import Collected, Sweep
 from fleetcast.transport.store.folder import Folder, store_errors
 from fleetcast.transport.store.intake import PublishedFile, published
@@ -23,23 +24,26 @@ from fleetcast.transport.store.pointers import Activation, Pointers
 from fleetcast.transport.store.quarantine import Quarantine
 from fleetcast.transport.store.records import AppliedSlot, ArtifactRecord, ArtifactRecords
 from fleetcast.transport.store.repair import Repair
-from fleetcast.transport.store.retention import Expendable, LineView, Pins, expendable
+from fleetcast.transport.store.retention import Expendable, Judgement, LineView, Pins, expendable, judge
+from fleetcast.transport.store.room import Hold, Room, unwritten
 from fleetcast.transport.store.versions import Versions, line_of
 
 
 @dataclass(frozen=True, slots=True)
 class Ingested:
-    """A published file in the store.
+    """A published file or folder in the store.
 
     Attributes:
         content: what it is.
         layers: by path, the nodes of the pieces (BEP 52), 32 bytes each.
         piece_length: bytes of a piece.
+        left_out: names of a folder that do not belong to the bundle.
     """
 
     content: Content
     layers: Mapping[str, bytes]
     piece_length: int
+    left_out: tuple[str, ...] = ()
 
 
 class Store:
@@ -56,6 +60,7 @@ class Store:
         self._blobs = Blobs(self._data)
         self._versions = self._make_versions()
         self._pointers = Pointers(self._data, self._versions, settings.essential_name)
+        self._room = Room(self._data, settings.reserve_bytes)
         self._records = ArtifactRecords(self._data)
         self._quarantine = Quarantine(self._data, settings.quarantine_bytes)
         self._repair = Repair(self._blobs, self._versions, self._quarantine, self._records)
@@ -74,6 +79,11 @@ class Store:
     def swarm_folder(self, artifact: str) -> Path:
         """The save path of a torrent; its files lie in a folder named by the short form of the artifact."""
         return layout.absolute(self._data, layout.swarm(artifact))
+
+    @property
+    def staging(self) -> Path:
+        """Where transports may keep what is of no use after their end; emptied by `reconcile`."""
+        return layout.absolute(self._data, layout.STAGING)
 
     def line_folder(self, kind: Kind, name: str) -> Path:
         return layout.absolute(self._data, layout.line(kind, name))
@@ -107,10 +117,9 @@ class Store:
         with published(path, self._settings) as opened, store_errors(f"cannot take {opened.path}"):
             name = _published_name(opened)
             size = opened.before.st_size
-            if not opened.handover:
-                self._need(size, f"{opened.path}")
             length = piece_length(size)
-            digest, replaced = self._blobs.take(opened, length)
+            with self._room.hold(f"{opened.path}", lambda: 0 if opened.handover else size):
+                digest, replaced = self._blobs.take(opened, length)
             file = ContentFile(path=name, size=digest.size, sha256=digest.sha256, pieces_root=digest.pieces_root)
             known = format or detect_format(self.blob(digest.sha256), name=name)
             content = Content(kind=kind, format=known, files=(file,))
@@ -119,19 +128,69 @@ class Store:
                 self._mend(content)
         return Ingested(content, {name: digest.layer}, length)
 
+    def ingest_folder(self, path: str | Path, *, judge: Callable[[PublishedFolder], None] = lambda _: None) -> Ingested:
+        """Take a folder from a publish root into the store, as a bundle of one moment.
+
+        Args:
+            judge: looks at the folder before any of it is copied, and may refuse it.
+
+        Raises:
+            ContentRefused: it or a file below it may not be published, or changed while it was read.
+            StoreFull: there is no space.
+        """
+        with published_folder(path, self._settings) as folder, store_errors(f"cannot take {folder.path}"):
+            judge(folder)
+            length = piece_length(folder.size)
+            with self._room.hold(f"{folder.path}", lambda: 0 if folder.handover else folder.size):
+                taken = {name: self._take_part(folder, name, length) for name in folder.files}
+            folder.check_still_same()
+            files = tuple(file for file, _layer, _replaced in taken.values())
+            content = Content(kind=Kind.BUNDLE, format=Format.MIXED, files=files)
+            self._blobs.link_swarm(content.artifact, content)
+            if any(replaced for _file, _layer, replaced in taken.values()):
+                self._mend(content)
+        layers = {name: layer for name, (_file, layer, _replaced) in taken.items()}
+        return Ingested(content, layers, length, folder.left_out)
+
+    def _take_part(self, folder: PublishedFolder, name: str, length: int) -> tuple[ContentFile, bytes, bool]:
+        """Take one file of a bundle; returns it, its layer, and whether it took the place of a damaged blob."""
+        with folder.file(name, self._settings) as opened:
+            digest, replaced = self._blobs.take(opened, length)
+        file = ContentFile(path=name, size=digest.size, sha256=digest.sha256, pieces_root=digest.pieces_root)
+        return file, digest.layer, replaced
+
+    def digest(self, path: str | Path) -> str:
+        """The SHA-256 of a file that may be published, which is left where it is.
+
+        Raises:
+            ContentRefused: it may not be published, or changed while it was read.
+        """
+        with published(path, self._settings) as found, open(found.fd, "rb", buffering=0, closefd=False) as file:
+            digest = sha256_stream(file)
+            found.check_still_same()
+        return digest
+
+    def parts(self, content: Content) -> dict[str, Path]:
+        """Where the files of content lie with their own names, beside each other, once `link_swarm` or a transfer has
+        put them there: what reads one file and finds another by its name has to look here."""
+        home = layout.absolute(self._data, layout.swarm_files(content.artifact))
+        return {file.path: home / file.path for file in content.files}
+
     def has(self, content: Content) -> bool:
         """Whether every file is in the store."""
         return all(self._blobs.holds(f) for f in content.files)
 
-    def reserve(self, content: Content) -> None:
-        """Make sure that the content fits before it is fetched.
+    def reserve(self, content: Content) -> Hold:
+        """Promise the content the room that it still needs, until the hold is released.
 
         Raises:
-            StoreFull: it does not, with `reserve_bytes` left free.
+            StoreFull: it does not fit beside what others were promised, with `reserve_bytes` left free.
         """
-        missing = {f.sha256: f.size for f in content.files if not self._blobs.holds(f)}
-        here = self._brought(content)
-        self._need(max(sum(missing.values()) - here, 0), f"artifact {content.artifact[:16]}")
+        return self._room.hold(f"artifact {content.artifact[:16]}", lambda: self._missing(content))
+
+    def room_for(self, content: Content) -> int:
+        """Bytes that have to be free before `reserve` can promise anything to this content."""
+        return self._room.needed_bytes(self._missing(content))
 
     def admit(self, content: Content) -> None:
         """Let the files of the swarm folder, every piece of which was proven, be part of the store.
@@ -282,14 +341,23 @@ class Store:
 
     def free_bytes(self) -> int:
         """Bytes that this process may still write below the data folder."""
-        self._data.mkdir(parents=True, exist_ok=True)
-        found = os.statvfs(self._data)
-        return found.f_bavail * found.f_frsize
+        return self._room.free_bytes()
 
     def expendable(self, pins: Pins = Pins()) -> list[Expendable]:  # noqa: B008 - frozen
         """The versions that `collect` would remove, the oldest first."""
         with store_errors("cannot list what may be removed"):
             return expendable(map(self._view, self._versions.lines()), self._settings.keep_versions, pins)
+
+    def judge(self, pins: Pins = Pins()) -> list[Judgement]:  # noqa: B008 - frozen
+        """Every version here, and why it stays."""
+        with store_errors("cannot list what is kept"):
+            return judge(map(self._view, self._versions.lines()), self._settings.keep_versions, pins)
+
+    def foresee(self, pins: Pins = Pins()) -> Collected:  # noqa: B008 - frozen
+        """What `collect` would remove now, and remove nothing."""
+        sweep = Sweep(self._data, self._versions, self._records, pins, self._settings.orphan_seconds)
+        with self._changing, store_errors("cannot look at what may be removed"):
+            return sweep.foreseen([(item.line, item.version.version) for item in self.expendable(pins)])
 
     def collect(self, pins: Pins = Pins(), *, until_free_bytes: int | None = None) -> Collected:  # noqa: B008 - frozen
         """Remove versions that nothing pins, then artifacts and files that nothing names.
@@ -313,24 +381,10 @@ class Store:
         with self._changing:
             self._versions.mend_all(content.files)
 
-    def _need(self, size: int, what: str) -> None:
-        free = self.free_bytes()
-        if size + self._settings.reserve_bytes > free:
-            raise StoreFull(
-                f"no room for {what}: {size} bytes and {self._settings.reserve_bytes} in reserve, but {free} are free",
-                next_step=f"free space below {self._data}, or lower store.reserve_bytes in fleetcast.toml",
-            )
-
-    def _brought(self, content: Content) -> int:
-        """Bytes that an earlier transfer of this content has left on the disk."""
+    def _missing(self, content: Content) -> int:
+        """Bytes that a transfer of this content will still take from the disk."""
         folder = layout.absolute(self._data, layout.swarm_files(content.artifact))
-        found = 0
-        for file in content.files:
-            try:
-                found += min(os.lstat(folder / file.path).st_blocks * 512, file.size)
-            except OSError:
-                continue
-        return found
+        return unwritten((folder / f.path, f.size) for f in content.files if not self._blobs.holds(f))
 
     def _set_aside(self, line: Line, name: str) -> Path:
         with Folder.open(self._data, line.names) as folder:

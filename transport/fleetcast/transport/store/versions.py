@@ -90,9 +90,20 @@ class Versions:
     def _publish(self, line: Line, version: str, content: Content) -> None:
         with Folder.open(self._data, line.names, create=True) as folder:
             if folder.is_folder(version):
-                self.mend(line, version, content)
-            else:
-                self._stage_and_rename(folder, version, content)
+                if _holds_only(folder, version, content):
+                    self.mend(line, version, content)
+                    return
+                self._set_aside(folder, version)
+            self._stage_and_rename(folder, version, content)
+
+    def _set_aside(self, folder: Folder, version: str) -> None:
+        """Take away what has the name of a version and holds files that its content has not: files of two contents
+        never share a folder."""
+        spare = spare_name()
+        with folder.staging() as staging:
+            folder.rename(version, staging, spare, point="install.clear")
+            folder.sync(point="install.clear_sync")
+            staging.remove_tree(spare, point="install.clear_tree")
 
     def _stage_and_rename(self, folder: Folder, version: str, content: Content) -> None:
         spare = spare_name()
@@ -230,6 +241,22 @@ def _descend(root: Folder, path: str, *, create: bool) -> Iterator[tuple[Folder,
         for folder in folders:
             here = stack.enter_context(here.enter(folder, create=create))
         yield here, name
+
+
+def _holds_only(folder: Folder, version: str, content: Content) -> bool:
+    """Whether every file in a version's folder has a name that its content has too."""
+    with folder.enter(version) as root:
+        return set(_names_below(root)) <= {f.path for f in content.files}
+
+
+def _names_below(folder: Folder) -> Iterator[str]:
+    """Every name in a folder that is no folder, as a path below it."""
+    for name in folder.names():
+        if folder.is_folder(name):
+            with folder.enter(name) as inner:
+                yield from (f"{name}/{below}" for below in _names_below(inner))
+        else:
+            yield name
 
 
 def _sync_tree(folder: Folder) -> None:

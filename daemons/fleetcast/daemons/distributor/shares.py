@@ -1,0 +1,90 @@
+"""How one cap is shared by all that move bytes under it: pure, over bytes per second.
+
+Every part asks for what it could use; the cap is divided so that nobody gets less than an equal part unless it asks for
+less, and what is not asked for goes to those who want more (max-min fairness, Bertsekas and Gallager, Data Networks,
+6.5.2).
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+FLOOR_SHARE = 256
+"""Whoever asks for nothing holds 1/256 of the cap: enough to begin, and to be seen."""
+USED_UP = 0.85
+"""Who uses this much of its share would use more; limiters let a little less pass than they are told."""
+HEADROOM = 1.25
+"""Room above what is used, so that a part that speeds up shows it before it is held back."""
+CHANGE = 0.02
+"""Shares that differ less from those in force are not worth telling anybody."""
+BEGINS = 4.0
+"""A rate that multiplies by so much from one look to the next is a beginning, not a ripple."""
+SMOOTHING_SECONDS = 0.5
+"""The weight of the past falls to 1/e in this time: some ticks of libtorrent's limiter, which works in bursts."""
+
+
+def divide(cap: int, demands: Mapping[str, float]) -> dict[str, int]:
+    """Divide a cap: never more than the cap in sum, and nothing left over as long as somebody is there to use it.
+
+    Args:
+        cap: bytes per second, at least 256 per part.
+        demands: what each part could use, in bytes per second; `inf`: all it gets; 0: nothing now.
+
+    Returns:
+        Shares of at least 1/256 of the cap each. Who asks for more than that has at least its equal part of the rest,
+        or what it asks for.
+    """
+    floor = cap // FLOOR_SHARE
+    shares = dict.fromkeys(demands, float(floor))
+    left = float(cap - floor * len(shares))
+    hungry = {name: demand - floor for name, demand in demands.items() if demand > floor}
+    rest = dict(hungry)
+    while rest and left > 0:
+        equal = left / len(rest)
+        modest = {name: wanted for name, wanted in rest.items() if wanted <= equal}
+        for name in tuple(modest or rest):
+            given = min(rest.pop(name), equal)
+            shares[name] += given
+            left -= given
+    # Whoever moves bytes may soon want more; when nobody does, everybody may begin.
+    takers = hungry or demands
+    return {name: int(share + (left / len(takers) if name in takers else 0)) for name, share in shares.items()}
+
+
+def demand(share: int, rate: float) -> float:
+    """What a part could use that has *share* and uses *rate*: all it gets, when the share is used up."""
+    return math.inf if rate >= USED_UP * share else HEADROOM * rate
+
+
+def half(cap: int | None) -> int | None:
+    """What somebody is told who cannot be told again while it runs."""
+    return None if cap is None else cap // 2
+
+
+def less(cap: int | None, used: float) -> int | None:
+    """What is left of a cap for the others when *used* goes to those: at least half, which they were not told."""
+    return None if cap is None else max(cap // 2, cap - int(used))
+
+
+def is_worth_telling(before: Mapping[str, int], after: Mapping[str, int]) -> bool:
+    """Whether shares changed by more than the ripple of measuring."""
+    return before.keys() != after.keys() or any(abs(after[n] - before[n]) > CHANGE * before[n] for n in after)
+
+
+@dataclass(slots=True)
+class Rate:
+    """Bytes per second of a count that only grows, smoothed."""
+
+    value: float = 0.0
+    _count: int | None = field(default=None, repr=False)
+
+    def sample(self, count: int, elapsed_seconds: float) -> float:
+        """Take the count *elapsed_seconds* after the last one; returns the rate."""
+        if self._count is not None and elapsed_seconds > 0:
+            now = max(0, count - self._count) / elapsed_seconds
+            # Whoever begins is not held back by its past.
+            begins = now > BEGINS * self.value
+            weight = 0.0 if begins else math.exp(-elapsed_seconds / SMOOTHING_SECONDS)
+            self.value = weight * self.value + (1 - weight) * now
+        self._count = count
+        return self.value

@@ -1,0 +1,118 @@
+"""Whether a cap is held: one capped node, one direction, on each kind of address."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.benchmarks._hosts import LAN_NETWORK, OVERLAY_NETWORK, FleetHosts, Flow, fleet_hosts, loopback_hosts
+from tests.benchmarks._swarm_fleet import ORIGIN, SwarmFleet, swarm_fleet
+
+from fleetcast.config.limits import LimitsSettings
+from fleetcast.config.settings import Settings
+
+LINK_MBIT = 1000
+SECONDS = 12
+"""How long a transfer under its cap takes: long enough that what passes in the first moment does not count."""
+SAMPLE_SECONDS = 0.2
+
+NETWORKS: dict[str, Callable[[], AbstractContextManager[FleetHosts]]] = {
+    "loopback": lambda: loopback_hosts(1),
+    "LAN 10/8": lambda: fleet_hosts(1, LINK_MBIT, LAN_NETWORK),
+    "overlay 100.64/10": lambda: fleet_hosts(1, LINK_MBIT, OVERLAY_NETWORK),
+}
+DIRECTIONS = ("download", "upload")
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What had passed at a moment."""
+
+    seconds: float
+    flow: Flow
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """One transfer under a cap; bytes per second in TCP streams, and on the line with all headers."""
+
+    network: str
+    direction: str
+    transport: str
+    stream_rate: float
+    line_rate: float
+
+    def error(self, cap: int) -> float:
+        """How far the rate is from the cap, either way, as a share of the cap."""
+        return abs(self.stream_rate / cap - 1)
+
+    def shown(self, cap: int) -> dict[str, object]:
+        """As the conditions show it."""
+        return {
+            "network": self.network,
+            "direction": self.direction,
+            "transport": self.transport,
+            "stream_over_cap": round(self.stream_rate / cap, 4),
+            "line_over_cap": round(self.line_rate / cap, 4),
+        }
+
+
+def steady(samples: list[Sample], size: int) -> tuple[Sample, Sample]:
+    """The samples at a quarter and at 95 % of *size* bytes: without the first moment, without the end."""
+    begin = samples[0].flow.stream_bytes
+    before = [s for s in samples if s.flow.stream_bytes - begin < 0.25 * size]
+    after = [s for s in samples if s.flow.stream_bytes - begin >= 0.95 * size]
+    return before[-1], after[0]
+
+
+def rate(first: Sample, last: Sample, count: Callable[[Flow], int]) -> float:
+    """Bytes per second between two samples."""
+    return (count(last.flow) - count(first.flow)) / (last.seconds - first.seconds)
+
+
+def measure_caps(cap: int, folder: Path) -> Iterator[Held]:
+    """Every direction on every network, one after the other."""
+    for network, hosts in NETWORKS.items():
+        for number, direction in enumerate(DIRECTIONS):
+            with hosts() as made:
+                yield asyncio.run(_one(cap, folder / f"{network[:3]}{number}", made, network, direction))
+
+
+async def _one(cap: int, folder: Path, hosts: FleetHosts, network: str, direction: str) -> Held:
+    capped = ORIGIN if direction == "upload" else "node-1"
+    limits = LimitsSettings.model_validate({f"{direction}_bytes_per_second": cap})
+
+    def change(name: str, settings: Settings) -> Settings:
+        return settings.model_copy(update={"limits": limits}) if name == capped else settings
+
+    size = SECONDS * cap
+    async with swarm_fleet(folder, hosts, change=change) as fleet:
+        samples: list[Sample] = []
+        sampling = asyncio.create_task(_sample(samples, fleet, direction), name="sample the wire")
+        try:
+            run = await fleet.run("v1", size, seconds=60 + 4 * SECONDS)
+        finally:
+            sampling.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await sampling
+    first, last = steady(samples, size)
+    return Held(
+        network,
+        direction,
+        run.nodes[0].transport or "unknown",
+        rate(first, last, lambda f: f.stream_bytes),
+        rate(first, last, lambda f: f.bytes),
+    )
+
+
+async def _sample(samples: list[Sample], fleet: SwarmFleet, direction: str) -> None:
+    while True:
+        if direction == "upload":
+            flow = fleet.hosts.origin.counters().sent
+        else:
+            flow = fleet.hosts.receivers[0].counters().received
+        samples.append(Sample(time.monotonic(), flow))
+        await asyncio.sleep(SAMPLE_SECONDS)

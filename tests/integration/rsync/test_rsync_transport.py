@@ -1,0 +1,342 @@
+"""The last rung with a real rsync: from a module on loopback, and over ssh with a forced command."""
+
+import asyncio
+import os
+import random
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from tests.integration.rsync.conftest import ModuleMaker, Server, free_port, put_in_store
+
+from fleetcast.config.settings import RsyncSettings
+from fleetcast.transport.errors import SourceUnreachable, TransferError, TransferFailed, TransferStalled
+from fleetcast.transport.protocol import Ban, FetchRequest, Source
+from fleetcast.transport.rsync import RsyncTransport
+from fleetcast.transport.testing import Thing, Witness, thing_of, until
+
+pytestmark = pytest.mark.asyncio
+
+KIB, MIB = 2**10, 2**20
+PIECE = 64 * KIB
+
+
+def noise(size: int, seed: int = 1) -> bytes:
+    return random.Random(seed).randbytes(size)
+
+
+def model(size: int = 4 * MIB, seed: int = 1) -> Thing:
+    return thing_of({"m.bin": noise(size, seed)}, PIECE)
+
+
+class Receiver:
+    """A node that fetches by rsync."""
+
+    def __init__(self, folder: Path, settings: RsyncSettings) -> None:
+        self.folder, self.staging = folder / "swarm", folder / "staging"
+        self.staging.mkdir(parents=True)
+        self.bans: list[Ban] = []
+        self.transport = RsyncTransport(
+            settings, staging=self.staging, on_banned=lambda _artifact, ban: self.bans.append(ban)
+        )
+
+    async def fetch(
+        self,
+        thing: Thing,
+        *sources: Source,
+        have: dict[int, frozenset[int]] | None = None,
+        witness: Witness | None = None,
+    ) -> Witness:
+        seen = witness or Witness(thing, self.folder)
+        await self.transport.start()
+        request = FetchRequest("t1", thing.artifact, thing.content, thing.metainfo, self.folder, sources, have or {})
+        async with asyncio.timeout(90):
+            await self.transport.fetch(request, seen)
+        return seen
+
+    def half(self, thing: Thing, share: float = 0.6) -> dict[int, frozenset[int]]:
+        """Lay down some pieces at random, as a swarm leaves them, and say which."""
+        have = {}
+        for index, file in enumerate(thing.content.files):
+            pieces = range(-(-file.size // thing.piece_length))
+            chosen = frozenset(random.Random(index).sample(pieces, round(len(pieces) * share)))
+            path = thing.path(self.folder, file.path)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("wb") as out:
+                for piece in chosen:
+                    start = piece * thing.piece_length
+                    out.seek(start)
+                    out.write(thing.files[file.path][start : start + thing.piece_length])
+                out.truncate(file.size)
+            have[index] = chosen
+        return have
+
+
+@pytest.fixture
+def receiver(tmp_path: Path) -> Iterator[Receiver]:
+    made = Receiver(tmp_path / "r", RsyncSettings(modules=True, connect_seconds=20, accept_older=True))
+    yield made
+    assert list(made.staging.iterdir()) == []
+    assert rsyncs_of(made) == []
+
+
+def rsyncs_of(receiver: Receiver) -> list[int]:
+    """Processes whose command line names the receiver's staging folder."""
+    return [
+        p.pid for p in psutil.process_iter(["cmdline"]) if str(receiver.staging) in " ".join(p.info["cmdline"] or [])
+    ]
+
+
+async def test_a_file_comes_whole_and_every_piece_is_claimed(module: ModuleMaker, receiver: Receiver) -> None:
+    thing, server = model(), module("s1")
+    put_in_store(thing, server.store)
+
+    seen = await receiver.fetch(thing, server.source)
+
+    assert thing.lies_in(receiver.folder)
+    assert seen.verifier.complete
+    assert seen.last.bytes_by_source == {"s1": thing.size}
+    assert seen.last.bytes_done == thing.size
+
+
+async def test_a_bundle_comes_by_one_rsync_with_nested_and_equal_files(module: ModuleMaker, receiver: Receiver) -> None:
+    same = noise(200_000, 7)
+    files = {f"layers/{n}/w.bin": noise(90_000 + n, n) for n in range(30)}
+    thing, server = thing_of({**files, "a.bin": same, "z/a.bin": same}, PIECE), module("s1")
+    put_in_store(thing, server.store)
+
+    seen = await receiver.fetch(thing, server.source)
+
+    assert thing.lies_in(receiver.folder)
+    assert seen.verifier.complete
+    assert seen.last.received == thing.size - len(same)
+
+
+async def test_what_another_rung_left_proven_is_not_fetched_again(module: ModuleMaker, receiver: Receiver) -> None:
+    thing, server = thing_of({"a.bin": noise(3 * MIB), "b.bin": noise(5 * MIB + 77, 2)}, PIECE), module("s1")
+    put_in_store(thing, server.store)
+    have = receiver.half(thing)
+    kept = sum(len(p) for p in have.values()) * PIECE
+
+    seen = await receiver.fetch(thing, server.source, have=have)
+
+    assert thing.lies_in(receiver.folder)
+    assert seen.last.received <= thing.size - kept + PIECE
+    # The wire agrees: the source sent no more than what was missing, and what describes it.
+    assert sent_by(server) <= 1.1 * (thing.size - kept)
+
+
+async def test_a_transfer_that_forgets_what_is_proven_is_caught(module: ModuleMaker, receiver: Receiver) -> None:
+    """The broken variant of the test above."""
+    thing, server = model(), module("s1")
+    put_in_store(thing, server.store)
+    kept = sum(len(p) for p in receiver.half(thing).values()) * PIECE
+
+    await receiver.fetch(thing, server.source, have={})
+
+    assert thing.lies_in(receiver.folder)
+    assert sent_by(server) > 1.1 * (thing.size - kept)
+
+
+def sent_by(server: Server) -> int:
+    """Bytes that the source says it sent, from the last line of its log."""
+    lines = [line for line in (server.store.parent / "log").read_text().splitlines() if " sent " in line]
+    return int(lines[-1].split(" sent ")[1].split()[0].replace(",", ""))
+
+
+async def test_a_source_with_wrong_bytes_is_banned_and_another_one_finishes(
+    module: ModuleMaker, receiver: Receiver
+) -> None:
+    thing, evil, good = model(), module("evil"), module("good")
+    put_in_store(thing, good.store)
+    put_in_store(thing, evil.store)
+    have = receiver.half(thing, 0.5)
+    blob = next(p for p in evil.store.rglob("*") if p.is_file())
+    blob.write_bytes(noise(thing.size, 99))
+
+    seen = await receiver.fetch(thing, evil.source, good.source, have=have)
+
+    assert thing.lies_in(receiver.folder)
+    assert [(ban.transport, ban.peer) for ban in receiver.bans] == [("rsync", "evil")]
+    assert seen.last.bytes_by_source["good"] <= thing.size // 2 + PIECE
+
+
+async def test_only_wrong_bytes_end_in_a_failure_and_no_piece_of_them_is_accepted(
+    module: ModuleMaker, receiver: Receiver
+) -> None:
+    thing, evil = model(), module("evil")
+    put_in_store(thing, evil.store)
+    next(p for p in evil.store.rglob("*") if p.is_file()).write_bytes(noise(thing.size, 99))
+    seen = Witness(thing, receiver.folder)
+
+    with pytest.raises(TransferFailed, match="evil sent wrong bytes"):
+        await receiver.fetch(thing, evil.source, witness=seen)
+
+    assert seen.verifier.proven_bytes == 0
+
+
+async def test_a_longer_file_is_refused_and_a_link_is_not_followed(
+    module: ModuleMaker, receiver: Receiver, tmp_path: Path
+) -> None:
+    thing, longer, linked = model(), module("longer"), module("linked")
+    for server in (longer, linked):
+        put_in_store(thing, server.store)
+    blob = next(p for p in longer.store.rglob("*") if p.is_file())
+    blob.write_bytes(next(iter(thing.files.values())) + b"more")
+    link = next(p for p in linked.store.rglob("*") if p.is_file())
+    elsewhere = tmp_path / "elsewhere"
+    link.rename(elsewhere)
+    link.symlink_to(elsewhere)
+
+    with pytest.raises(TransferFailed, match="bytes are missing"):
+        await receiver.fetch(thing, longer.source, linked.source)
+
+    assert not thing.path(receiver.folder).read_bytes()
+
+
+async def test_a_missing_blob_and_a_dead_source_are_passed_over(module: ModuleMaker, receiver: Receiver) -> None:
+    thing, empty, good = model(), module("empty"), module("good")
+    put_in_store(thing, good.store)
+    dead = Source("dead", rsync=f"rsync://127.0.0.1:{free_port()}/store", complete=True)
+
+    seen = await receiver.fetch(thing, dead, empty.source, good.source)
+
+    assert thing.lies_in(receiver.folder)
+    assert set(seen.last.bytes_by_source) == {"good"}
+
+
+async def test_a_source_that_accepts_and_says_nothing_is_a_stall(tmp_path: Path) -> None:
+    quick = RsyncSettings(modules=True, connect_seconds=0.5, stall_seconds=0.5, accept_older=True)
+    receiver = Receiver(tmp_path / "r", quick)
+
+    async def silence(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    hole = await asyncio.start_server(silence, "127.0.0.1", 0)
+    async with hole:
+        port = hole.sockets[0].getsockname()[1]
+        source = Source("hole", rsync=f"rsync://127.0.0.1:{port}/store", complete=True)
+        with pytest.raises((TransferStalled, TransferFailed)):
+            await receiver.fetch(model(), source)
+
+    assert rsyncs_of(receiver) == []
+
+
+async def test_a_killed_rsync_leaves_the_rest_to_the_next_source(module: ModuleMaker, receiver: Receiver) -> None:
+    thing, first, second = model(16 * MIB), module("first"), module("second")
+    for server in (first, second):
+        put_in_store(thing, server.store)
+    seen = Witness(thing, receiver.folder)
+    receiver.transport.limit(4 * MIB, None)
+
+    fetch = asyncio.create_task(receiver.fetch(thing, first.source, second.source, witness=seen))
+    await asyncio.wait_for(seen.began.wait(), 60)
+    # Both halves of rsync, and not their guard.
+    for pid in rsyncs_of(receiver):
+        if "guard.py" not in " ".join(psutil.Process(pid).cmdline()):
+            os.kill(pid, 9)
+    receiver.transport.limit(None, None)
+    await fetch
+
+    assert thing.lies_in(receiver.folder)
+    assert set(seen.last.bytes_by_source) == {"first", "second"}
+    assert seen.last.received <= 1.1 * thing.size
+
+
+async def test_a_cancelled_transfer_leaves_no_process_and_keeps_its_pieces(
+    module: ModuleMaker, receiver: Receiver
+) -> None:
+    thing, server = model(16 * MIB), module("s1")
+    put_in_store(thing, server.store)
+    seen = Witness(thing, receiver.folder)
+    receiver.transport.limit(2 * MIB, None)
+
+    fetch = asyncio.create_task(receiver.fetch(thing, server.source, witness=seen))
+    await asyncio.wait_for(seen.began.wait(), 60)
+    fetch.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await fetch
+
+    assert rsyncs_of(receiver) == []
+    again = Witness(thing, receiver.folder)
+    assert again.verifier.verify_piece(0, 0)
+
+
+async def test_a_source_that_turns_up_later_is_used(module: ModuleMaker, receiver: Receiver) -> None:
+    thing, empty, good = model(), module("empty"), module("good")
+    put_in_store(thing, good.store)
+
+    fetch = asyncio.create_task(receiver.fetch(thing, empty.source))
+    await until(lambda: bool(rsyncs_of(receiver)) or fetch.done(), 30)
+    await receiver.transport.add_sources(thing.artifact, (good.source,))
+    await fetch
+
+    assert thing.lies_in(receiver.folder)
+
+
+async def test_without_a_source_that_serves_rsync_it_says_so(receiver: Receiver) -> None:
+    with pytest.raises(SourceUnreachable, match="no source of it serves rsync"):
+        await receiver.fetch(model(), Source("n1", bt="127.0.0.1:1", complete=True))
+
+
+async def test_over_ssh_only_the_forced_command_runs_and_the_file_comes(forced: Server, tmp_path: Path) -> None:
+    thing, receiver = model(), Receiver(tmp_path / "r", forced.settings)
+    put_in_store(thing, forced.store)
+
+    seen = await receiver.fetch(thing, forced.source, have=receiver.half(thing))
+
+    assert thing.lies_in(receiver.folder)
+    assert seen.last.received < thing.size
+    assert rsyncs_of(receiver) == []
+
+
+async def test_over_ssh_an_unknown_host_key_is_refused(forced: Server, tmp_path: Path) -> None:
+    thing = model()
+    put_in_store(thing, forced.store)
+    (tmp_path / "nobody").touch()
+    settings = forced.settings.model_copy(update={"known_hosts": tmp_path / "nobody"})
+    receiver = Receiver(tmp_path / "r", settings)
+
+    with pytest.raises(TransferError, match=r"Host key verification failed|host key is known"):
+        await receiver.fetch(thing, forced.source)
+
+
+_ORPHAN_MAKER = """
+import asyncio, sys
+from fleetcast.transport.rsync.child import RsyncChild
+async def main():
+    await RsyncChild.start(sys.argv[1:])
+    await asyncio.sleep(600)
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("guarded", [True, False], ids=["guarded", "broken variant: no guard"])
+async def test_no_half_of_rsync_outlives_a_killed_daemon(module: ModuleMaker, tmp_path: Path, guarded: bool) -> None:
+    thing, server = model(16 * MIB), module("s1")
+    put_in_store(thing, server.store)
+    blob = next(p for p in server.store.rglob("*") if p.is_file())
+    out = tmp_path / "out"
+    words = ["rsync", "--inplace", "--bwlimit=512", f"{server.endpoint}/{blob.relative_to(server.store)}", str(out)]
+    daemon = await asyncio.create_subprocess_exec(
+        *((sys.executable, "-c", _ORPHAN_MAKER) if guarded else ("sh", "-c", '"$@" & wait', "sh")),
+        *words,
+        stdout=asyncio.subprocess.DEVNULL,
+    )
+    await until(lambda: out.exists() and out.stat().st_size > 0, 60)
+
+    daemon.kill()
+    await daemon.wait()
+
+    def left() -> list[int]:
+        return [p.pid for p in psutil.process_iter(["cmdline"]) if str(out) in (p.info["cmdline"] or [])]
+
+    if guarded:
+        await until(lambda: not left(), 30)
+    else:
+        assert left()
+        for pid in left():
+            os.kill(pid, 9)

@@ -1,0 +1,99 @@
+"""Mirrors of the HTTP rung that lie, or take for ever. They join the fleet as any node on the bus can."""
+
+import contextlib
+import os
+import shutil
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import psutil
+import pytest
+from tests.system.faults.stage import RATE, Stage, both, carried_by, random_bytes, stage, throttled
+from tests.system.faults.test_peers import bans, join, offered
+
+from fleetcast.events.payloads import Endpoints
+from fleetcast.transport.aria2.testing import Manner, MirrorServer
+
+needs_aria2c = pytest.mark.skipif(
+    shutil.which("aria2c") is None, reason="aria2c is not installed: apt-get install aria2"
+)
+pytestmark = pytest.mark.asyncio
+HTTP = both(carried_by("aria2", "bittorrent", "rsync"), throttled(RATE))
+
+
+@contextlib.asynccontextmanager
+async def mirror(s: Stage, data: bytes, manner: Manner = Manner.HONEST) -> AsyncIterator[MirrorServer]:
+    """A file server that joins as a node which holds everything."""
+    async with MirrorServer({}, node="mirror", manner=manner) as server:
+        offer = await offered(s)
+        assert offer.content is not None
+        (file,) = offer.content.files
+        names = (file.sha256, f"{offer.artifact}/{offer.artifact[:16]}/{file.path}", file.path)
+        server.files = dict.fromkeys(names, data)
+        await join(s, offer.artifact, "mirror", Endpoints(http=server.source.http))
+        yield server
+
+
+@needs_aria2c
+async def test_a_mirror_of_another_file_of_the_same_size_is_named_and_nothing_of_it_stays(
+    tmp_path: Path, bound: float
+) -> None:
+    async with stage(tmp_path, nodes=2, settings=HTTP) as s:
+        promoted = await s.promote("m", "1")
+        async with mirror(s, random_bytes(len(promoted.data), seed=77)) as lying:
+            await s.until_served()
+            assert lying.sent > 0, "nobody asked it"
+        assert {b.peer for b in await bans(s)} == {"mirror"}
+        await s.check_aftermath(limit_seconds=bound)
+
+
+@needs_aria2c
+async def test_a_mirror_that_answers_slowly_for_ever_holds_nobody_up(tmp_path: Path, bound: float) -> None:
+    async with stage(tmp_path, nodes=2, settings=HTTP) as s:
+        promoted = await s.promote("m", "1")
+        async with mirror(s, promoted.data, Manner.DRIPS) as slow:
+            await s.until_served()
+            assert slow.ranges, "nobody asked it"
+        await s.check_aftermath(limit_seconds=bound)
+
+
+@needs_aria2c
+async def test_an_aria2c_killed_in_the_middle_costs_no_byte_twice(tmp_path: Path, bound: float) -> None:
+    async with stage(tmp_path, nodes=2, settings=HTTP) as s:
+        await s.promote("m", "1")
+        await s.until_fetched(0.4, "node-2")
+        process = s.node("node-2").process
+        assert process is not None
+        family = psutil.Process(process.pid).children(recursive=True)
+        carriers = [child.pid for child in family if child.name() == "aria2c"]
+        assert carriers, "aria2c does not carry it"
+        for pid in carriers:
+            os.kill(pid, signal.SIGKILL)
+        await s.until_served()
+        await s.check_aftermath(limit_seconds=bound)
+
+
+@pytest.fixture
+def path_without_aria2c(tmp_path: Path) -> str:
+    """A PATH on which every program of this machine is, but aria2c."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    for place in os.environ["PATH"].split(os.pathsep):
+        for program in Path(place).iterdir() if Path(place).is_dir() else ():
+            if program.name != "aria2c" and not (folder / program.name).is_symlink():
+                (folder / program.name).symlink_to(program)
+    return str(folder)
+
+
+async def test_without_aria2c_another_way_is_taken_and_one_line_says_so(
+    tmp_path: Path, bound: float, path_without_aria2c: str
+) -> None:
+    without = {"node-2": {"PATH": path_without_aria2c}}
+    async with stage(tmp_path, nodes=2, settings=HTTP, environment=without) as s:
+        await s.promote("m", "1")
+        await s.until_served()
+        said = [e for e in s.node("node-2").logged("transport.unavailable") if e.get("transport") == "aria2"]
+        assert len(said) == 1
+        assert "aria2c" in str(said[0]["reason"])
+        await s.check_aftermath(limit_seconds=bound)

@@ -1,0 +1,33 @@
+"""Promotions that meet each other."""
+
+from pathlib import Path
+
+import pytest
+from tests.system.faults.stage import MIB, stage, throttled
+
+pytestmark = pytest.mark.asyncio
+
+
+async def test_two_models_promoted_at_once_both_arrive(tmp_path: Path, bound: float) -> None:
+    async with stage(tmp_path, nodes=3, settings=throttled(8 * MIB, "node-1", "node-2")) as s:
+        await s.promote("m", "1", seed=1)
+        await s.promote("n", "1", seed=2, node="node-2")
+        await s.until_served()
+        await s.check_aftermath(limit_seconds=bound)
+
+
+async def test_a_version_promoted_while_the_last_one_is_in_flight_stops_it(tmp_path: Path, bound: float) -> None:
+    async with stage(tmp_path, nodes=3) as s:
+        await s.promote("m", "1", seed=1)
+        await s.until_fetched(0.3)
+        await s.promote("m", "2", seed=2, size=8 * MIB)
+        await s.until_served()
+
+        receivers = [s.node(name) for name in s.receivers]
+        for node in receivers:
+            assert node.logged("transfer.superseded")
+            assert not (node.data / "models/m/1").exists(), "it was not stopped"
+        # What a rollback needs follows, from where it was stopped.
+        installed = [node.data / "models/m/1" for node in receivers]
+        await s.fleet.until("version 1 follows", lambda: all(folder.is_dir() for folder in installed))
+        await s.check_aftermath(limit_seconds=bound)

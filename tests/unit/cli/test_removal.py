@@ -1,0 +1,35 @@
+"""What gc says to a person."""
+
+from tests.unit.cli.test_transfers import shown
+
+from fleetcast.cli.removal import picture, sentence
+from fleetcast.daemons.distributor.report import CollectionReport, KeptVersion, RemovedVersion
+from fleetcast.events.content import Kind
+
+GONE = RemovedVersion(kind=Kind.MODEL, model="hex8", version="1", bytes=2**20)
+KEPT = KeptVersion(kind=Kind.MODEL, model="hex8", version="2", bytes=2**20, why=("production", "one of the last 3"))
+
+
+def report(node: str) -> CollectionReport:
+    return CollectionReport(node=node, removed=(GONE,), kept=(KEPT,), files=1, bytes=2**20)
+
+
+def test_what_goes_and_what_stays_is_told_once_for_nodes_that_are_alike() -> None:
+    lines = shown(picture([report("a"), report("b")], dry_run=True))
+    assert lines == [
+        "WOULD GO    BYTES  FROM",
+        "hex8@1    1.0 MiB  a, b",
+        "",
+        "KEPT      BYTES  BECAUSE                        ON",
+        "hex8@2  1.0 MiB  production; one of the last 3  a, b",
+    ]
+
+
+def test_a_fleet_of_300_takes_as_many_lines_as_one_node() -> None:
+    assert len(shown(picture([report(f"n{i:03}") for i in range(300)], dry_run=False))) == 5
+
+
+def test_the_sum_names_who_did_not_answer() -> None:
+    assert sentence([report("a"), report("b")], ["c"], dry_run=False) == (
+        "removed 2 versions, 2.0 MiB in 2 files, on 2 nodes; c did not answer"
+    )

@@ -1,0 +1,75 @@
+"""How one cap is shared by all that move bytes under it."""
+
+import math
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fleetcast.config.limits import LEAST_CAP
+from fleetcast.daemons.distributor.shares import FLOOR_SHARE, Rate, demand, divide, half, is_worth_telling, less
+
+caps = st.integers(LEAST_CAP, 10**11)
+wishes = st.one_of(st.just(0.0), st.just(math.inf), st.floats(0, 10**11, allow_nan=False))
+demands = st.dictionaries(st.sampled_from(["bittorrent", "borrowing", "http", "aria2", "more"]), wishes, min_size=1)
+
+
+@given(caps, demands)
+def test_shares_never_come_to_more_than_the_cap(cap: int, wanted: dict[str, float]) -> None:
+    assert sum(divide(cap, wanted).values()) <= cap
+
+
+@given(caps, demands)
+def test_nothing_of_the_cap_is_left_over(cap: int, wanted: dict[str, float]) -> None:
+    assert sum(divide(cap, wanted).values()) >= cap * (1 - 1e-6) - len(wanted)
+
+
+@given(caps, demands)
+def test_everybody_has_a_floor(cap: int, wanted: dict[str, float]) -> None:
+    assert min(divide(cap, wanted).values()) >= cap // FLOOR_SHARE
+
+
+@given(caps, demands)
+def test_nobody_who_asks_gets_less_than_an_equal_part_or_what_it_asks_for(cap: int, wanted: dict[str, float]) -> None:
+    shares = divide(cap, wanted)
+    floors = len(wanted) * (cap // FLOOR_SHARE)
+    for name, wish in wanted.items():
+        assert shares[name] >= min(wish, (cap - floors) / len(wanted)) * (1 - 1e-6) - 1
+
+
+def test_what_one_does_not_use_the_other_has() -> None:
+    shares = divide(25_600_000, {"bittorrent": math.inf, "http": 5_000_000.0, "aria2": 0.0})
+    assert shares == {"bittorrent": 20_500_000, "http": 5_000_000, "aria2": 100_000}
+
+
+def test_while_nothing_moves_everybody_may_begin() -> None:
+    assert divide(25_600_000, {"bittorrent": 0.0, "http": 0.0}) == {"bittorrent": 12_800_000, "http": 12_800_000}
+
+
+def test_whoever_uses_its_share_up_is_given_more_and_whoever_does_not_keeps_room_to_grow() -> None:
+    assert demand(1000, 900) == math.inf
+    assert demand(1000, 400) == 500
+
+
+def test_ripple_is_not_worth_telling_and_a_new_part_is() -> None:
+    assert not is_worth_telling({"a": 1000, "b": 1000}, {"a": 1010, "b": 990})
+    assert is_worth_telling({"a": 1000, "b": 1000}, {"a": 1100, "b": 900})
+    assert is_worth_telling({"a": 1000}, {"a": 1000, "b": 0})
+
+
+def test_what_cannot_be_told_while_it_runs_and_the_others_stay_under_the_cap_together() -> None:
+    cap = 1_000_000
+    told = half(cap)
+    assert told is not None
+    assert less(cap, told) == cap - told
+    assert less(cap, 0) == cap
+    assert less(cap, 10 * cap) == cap // 2
+    assert half(None) is None
+    assert less(None, 5) is None
+
+
+@given(st.integers(0, 10**9))
+def test_steady_rate_is_measured_as_it_is(rate: int) -> None:
+    meter = Rate()
+    for tick in range(80):
+        meter.sample(rate * tick // 8, 0.125)
+    assert math.isclose(meter.value, rate, rel_tol=0.01, abs_tol=10)

@@ -1,0 +1,147 @@
+"""The aria2 transport as the distributor sees it (ADR 0013)."""
+
+import asyncio
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from fleetcast.config.settings import Aria2Settings
+from fleetcast.transport import metainfo
+from fleetcast.transport.aria2 import options
+from fleetcast.transport.aria2.child import Nursery
+from fleetcast.transport.aria2.fetching import Fetch
+from fleetcast.transport.capped import Moved
+from fleetcast.transport.errors import TransferFailed
+from fleetcast.transport.protocol import Availability, Ban, FetchRequest, Observer, Source
+
+
+@dataclass(frozen=True, slots=True)
+class Aria2Stats:
+    """The transport: process id of aria2c (None when none is needed), starts of it, artifacts that are fetched."""
+
+    child_pid: int | None
+    starts: int
+    fetching: tuple[str, ...]
+
+
+class Aria2Transport:
+    """Fetches artifacts by HTTP from every node that holds them whole; implements `protocol.Transport`.
+
+    One aria2c serves all transfers of the node. It is started when the first of them needs it and ended with the last;
+    it never outlives the daemon.
+
+    Args:
+        staging: folder for what aria2 notes about its downloads; what a crash leaves there may be removed.
+        nice: niceness of aria2c; 0: that of this process.
+        on_banned: told (artifact, ban) when a source sent wrong bytes and is not asked any more.
+    """
+
+    name = "aria2"
+
+    def __init__(
+        self,
+        settings: Aria2Settings,
+        *,
+        staging: Path,
+        nice: int = 0,
+        on_banned: Callable[[str, Ban], None] | None = None,
+    ) -> None:
+        self._settings, self._staging, self._on_banned = settings, staging, on_banned
+        self._nursery = Nursery(nice)
+        self._looked = self._closed = False
+        self._limit = self._received = 0
+        self._telling: asyncio.Task[None] | None = None
+        self._fetches: dict[str, tuple[Fetch, asyncio.Task[None]]] = {}
+
+    async def start(self) -> None:
+        """Look for aria2c; nothing is started."""
+        await asyncio.to_thread(self._nursery.look)
+        self._looked = True
+
+    async def close(self) -> None:
+        """Stop. Fetches under way fail; the bytes stay for the next try."""
+        self._closed = True
+        tasks = [task for _, task in self._fetches.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if self._telling is not None:
+            await self._telling
+        await self._nursery.end()
+
+    def available(self) -> Availability:
+        """Return whether artifacts can be fetched by aria2 on this node."""
+        if not self._settings.enabled:
+            return Availability(ok=False, reason="switched off in fleetcast.toml: [aria2] enabled")
+        if not self._looked or self._closed:
+            return Availability(ok=False, reason="not started")
+        objection = options.objection(self._nursery.path, self._nursery.version)
+        return Availability(ok=not objection, reason=objection)
+
+    def stats(self) -> Aria2Stats:
+        """How things stand."""
+        return Aria2Stats(self._nursery.pid, self._nursery.starts, tuple(self._fetches))
+
+    def moved(self) -> Moved:
+        """How many bytes were received so far (`capped.Capped`)."""
+        return Moved(received=self._received + sum(fetch.received for fetch, _ in self._fetches.values()))
+
+    def limit(self, download: int | None, upload: int | None) -> None:
+        """Cap what all transfers receive together, in bytes per second, from now on; None: no cap. Nothing is sent."""
+        del upload
+        self._limit = download or 0
+        if self._telling is None or self._telling.done():
+            self._telling = asyncio.create_task(self._tell_limit(), name="aria2 limit")
+
+    async def _tell_limit(self) -> None:
+        """Tell the last word when several came meanwhile."""
+        told = -1
+        while told != self._limit:
+            told = self._limit
+            await self._nursery.limit(told)
+
+    async def fetch(self, request: FetchRequest, observer: Observer) -> None:
+        """Fetch the artifact; see `protocol.Transport.fetch`.
+
+        Pieces in `request.have` are neither fetched nor claimed; others that lie in the folder are hashed first.
+        """
+        if request.artifact != request.content.artifact:
+            raise TransferFailed(f"{request.artifact} is not the name of this content, {request.content.artifact}")
+        if request.artifact in self._fetches:
+            raise TransferFailed(f"{request.artifact} is being fetched already")
+        if self._closed:
+            raise TransferFailed("the aria2 transport is closed")
+        info = metainfo.read(request.metainfo, request.content)
+        fetch = Fetch(
+            request,
+            info,
+            observer,
+            self._settings,
+            self._nursery,
+            staging=self._staging,
+            limit=lambda: self._limit,
+            on_banned=self._on_banned,
+        )
+        await self._run(request.artifact, fetch)
+
+    async def _run(self, artifact: str, fetch: Fetch) -> None:
+        """A task of its own, so that `close` can end it while its caller waits."""
+        task = asyncio.create_task(fetch.run(), name=f"aria2 fetch {artifact[:16]}")
+        self._fetches[artifact] = fetch, task
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            if self._closed and (current := asyncio.current_task()) is not None and not current.cancelling():
+                raise TransferFailed("the aria2 transport is closed") from None
+            raise
+        finally:
+            self._received += fetch.received
+            self._fetches.pop(artifact, None)
+
+    async def add_sources(self, artifact: str, sources: Iterable[Source]) -> None:
+        """Tell a running transfer of more sources, or of known ones that are complete now; nothing when none runs."""
+        found = self._fetches.get(artifact)
+        if found is not None:
+            found[0].learn(sources)

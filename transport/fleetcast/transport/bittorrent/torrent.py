@@ -1,0 +1,116 @@
+"""What the child knows about one torrent; owned by the child's loop. Standard library only."""
+
+import asyncio
+from dataclasses import dataclass, field, replace
+
+from fleetcast.transport.bittorrent import wire
+from fleetcast.transport.bittorrent.borrowing import Borrowing, Ended
+from fleetcast.transport.bittorrent.ledger import Ledger
+
+RATE_OVER_SECONDS = 1.0
+"""What the rate of borrowed bytes is an average over."""
+
+
+@dataclass(slots=True)
+class Meter:
+    """A rate from a count that grows."""
+
+    count: int = 0
+    at: float = 0.0
+    last: int = 0
+
+    def rate(self, count: int, now: float) -> int:
+        """Take the count at *now* and return how many a second came lately."""
+        if now - self.at >= RATE_OVER_SECONDS:
+            self.last = int((count - self.count) / (now - self.at)) if self.at else 0
+            self.count, self.at = count, now
+        return self.last
+
+
+@dataclass(slots=True)
+class Torrent:
+    """What the child knows about one torrent.
+
+    `waiting` are finished pieces that no flush covers yet, `flushing` those that the one under way covers; the same for
+    the tokens of flushes that the daemon asked for.
+    """
+
+    key: str
+    verified: bool
+    born: float
+    added: bool = False
+    begun: bool = False
+    removing: bool = False
+    checking: bool = True
+    finished: bool = False
+    reported: bool = False
+    peers_asked: int = 0
+    flush_pending: bool = False
+    flush_timer: asyncio.TimerHandle | None = None
+    flushed_at: float = 0.0
+    claimed: set[int] = field(default_factory=set)
+    waiting: list[int] = field(default_factory=list)
+    flushing: list[int] = field(default_factory=list)
+    tokens_waiting: list[int] = field(default_factory=list)
+    tokens_flushing: list[int] = field(default_factory=list)
+    ledger: Ledger = field(default_factory=Ledger)
+    have: int = 0
+    peers: tuple[str, ...] = ()
+    lend_url: str = ""
+    lend_peer: str = ""
+    borrowing: Borrowing | None = None
+    lent_before: dict[str, int] = field(default_factory=dict)
+    wrong_before: int = 0
+    meter: Meter = field(default_factory=Meter)
+
+    @property
+    def lent(self) -> int:
+        """Bytes that were borrowed so far."""
+        return sum(count for _, _, count in self.lenders())
+
+    def lenders(self) -> tuple[tuple[str, str, int], ...]:
+        """Who lent how much, as `wire.Received` has it."""
+        counts = dict(self.lent_before)
+        if self.borrowing:
+            counts[self.lend_peer] = counts.get(self.lend_peer, 0) + self.borrowing.received_bytes
+        return tuple((peer, "", count) for peer, count in counts.items() if count)
+
+    @property
+    def dialled(self) -> tuple[str, ...]:
+        """Whom libtorrent is told of: the lender only when it does not lend."""
+        alone = self.borrowing is None or self.borrowing.why_ended in {None, Ended.WRONG}
+        return self.peers if alone or not self.lend_peer else (*self.peers, self.lend_peer)
+
+    @property
+    def fetching(self) -> bool:
+        """Whether its progress is worth asking for."""
+        return not self.verified and not self.reported
+
+    def counted(self, status: wire.Status, now: float) -> wire.Status:
+        """*status* with what was borrowed, which libtorrent does not count."""
+        rate = self.meter.rate(self.lent, now)
+        connected = self.borrowing is not None and self.borrowing.connected
+        wrong = self.wrong_before + (self.borrowing.wrong_bytes if self.borrowing else 0)
+        return replace(
+            status,
+            payload=status.payload + self.lent,
+            rate=status.rate + rate,
+            peers=status.peers + connected,
+            failed=status.failed + wrong,
+        )
+
+    def claim(self, pieces: tuple[int, ...]) -> None:
+        """Note finished pieces that wait for a flush."""
+        new = [piece for piece in pieces if piece not in self.claimed]
+        self.claimed.update(new)
+        self.waiting += new
+        for piece in new:
+            self.have |= 1 << piece
+
+    def forget(self) -> None:
+        """Believe nothing any more: a check begins."""
+        self.checking, self.finished, self.reported = True, False, False
+        self.claimed.clear()
+        self.have = 0
+        self.waiting.clear()
+        self.flushing.clear()

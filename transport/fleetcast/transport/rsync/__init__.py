@@ -1,0 +1,9 @@
+"""rsync, the last rung (ADR 0014): one child per transfer, from one source at a time, over ssh with a forced command.
+
+`plan` decides, `guard` is the small parent that ends rsync's processes together, `child` runs them, `transport` follows
+the bytes. Nothing here serves: the source side is sshd and `rrsync`, see docs/rsync.md.
+"""
+
+from fleetcast.transport.rsync.transport import RsyncTransport
+
+__all__ = ["RsyncTransport"]
