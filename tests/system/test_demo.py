@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 SECONDS = 110
+RUNGS = {"bittorrent", "aria2", "rsync"}
 STEPS = [
     "start nats-server and three nodes",
     "make a model and a data set",
@@ -88,7 +89,9 @@ def assert_installs(installs: list[dict[str, Any]]) -> None:
         same = [i for i in installs if (i["model"], i["version"]) == (model, version)]
         assert len({i["sha256"] for i in same}) == 1
         assert len({i["bytes"] for i in same}) == 1
-        assert {i["transport"] for i in same if i["node"] != "node-1"} == {"bittorrent"}
+        # Which rung of the ladder brought it depends on how busy this machine is.
+        fetched = [i["transport"].split("+") for i in same if i["node"] != "node-1"]
+        assert all(rung in RUNGS for rungs in fetched for rung in rungs)
     assert {i["bytes"] for i in installs if i["model"] == "hex8_2p"} == {67_110_344}
     for install in installs:
         assert install["checks"].keys() == {"size", "sha256", "format"}

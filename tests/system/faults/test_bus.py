@@ -34,7 +34,7 @@ async def test_nats_restarted_in_the_middle_costs_no_byte_and_no_pause(tmp_path:
 @pytest.mark.parametrize(
     "seconds",
     [
-        pytest.param(20, id="20s"),
+        pytest.param(12, id="12s"),
         pytest.param(70, id="70s", marks=(pytest.mark.soak, pytest.mark.timeout(300))),
     ],
 )

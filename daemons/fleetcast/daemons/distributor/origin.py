@@ -103,9 +103,10 @@ class OriginDesk:
     def __init__(self, parts: Parts, acquisition: Acquisition) -> None:
         self._parts = parts
         self._acquisition = acquisition
+        self._turns: dict[tuple[Kind, str], asyncio.Lock] = {}
 
     async def handle(self, event: Event, delivery: Delivery) -> None:
-        """Take one submission.
+        """Take one submission. Those of one line take turns: what two events say at once must be known to be the same.
 
         Raises:
             Reject: the file or the version cannot be taken.
@@ -113,6 +114,10 @@ class OriginDesk:
         asked = submission(event)
         if asked is None or getattr(event.payload, "node", None) != self._parts.node:
             return
+        async with self._turns.setdefault((asked.kind, asked.name), asyncio.Lock()):
+            await self._take(event, asked, delivery)
+
+    async def _take(self, event: Event, asked: Submission, delivery: Delivery) -> None:
         structlog.contextvars.bind_contextvars(correlation_id=event.correlationid, model=asked.name)
         began = time.monotonic()
         try:
