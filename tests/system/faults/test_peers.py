@@ -61,7 +61,9 @@ async def bans(s: Stage) -> list[PeerBanned]:
     return [e.payload for e in await s.fleet.events("fc.ev.peer.banned.*") if isinstance(e.payload, PeerBanned)]
 
 
-async def test_a_peer_that_sends_other_bytes_is_banned_and_named_and_no_byte_of_it_stays(tmp_path: Path, bound: float) -> None:
+async def test_a_peer_that_sends_other_bytes_is_banned_and_named_and_no_byte_of_it_stays(
+    tmp_path: Path, bound: float
+) -> None:
     async with stage(tmp_path, nodes=3) as s:
         await s.promote("m", "1")
         offer = await offered(s)

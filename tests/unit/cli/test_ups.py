@@ -97,7 +97,9 @@ def test_half_a_note_is_passed_over(tmp_path: Path) -> None:
 
 def test_the_settings_of_a_local_node_come_back_as_they_were_written(tmp_path: Path) -> None:
     layout = Layout(tmp_path)
-    settings = node_settings(layout, "node-2", "nats://127.0.0.1:4242", publish=(tmp_path / "x",), download_limit=65_536)
+    settings = node_settings(
+        layout, "node-2", "nats://127.0.0.1:4242", publish=(tmp_path / "x",), download_limit=65_536
+    )
     write_settings(layout.node_config("node-2"), settings)
     assert load(layout.node_config("node-2"), env={}).settings == settings
 
