@@ -3,7 +3,10 @@
 import asyncio
 import importlib
 import importlib.util
+import os
+import subprocess
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -45,6 +48,19 @@ async def no_task_left() -> AsyncIterator[None]:
     yield
     left = {task for task in asyncio.all_tasks() - before - {asyncio.current_task()} if not task.done()}
     assert not left, f"tasks left behind: {sorted(task.get_name() for task in left)}"
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 16 MiB."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root to mount a small file system")
+    place = tmp_path / "disk"
+    place.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", place], check=False).returncode:
+        pytest.skip("this machine does not let us mount a file system")
+    yield place
+    subprocess.run(["umount", "-l", place], check=True)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

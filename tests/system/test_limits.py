@@ -1,9 +1,6 @@
 """A fleet that leaves room: seeds rest when nobody needs them, and old versions go when the disk is full."""
 
-import os
 import random
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,19 +9,6 @@ from fleetcast.config.settings import BittorrentSettings, Settings
 from fleetcast.daemons.testing import fleet
 
 MIB = 2**20
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 16 MiB."""
-    if os.geteuid() != 0:
-        pytest.skip("needs root to mount a small file system")
-    place = tmp_path / "disk"
-    place.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", place], check=False).returncode:
-        pytest.skip("this machine does not let us mount a file system")
-    yield place
-    subprocess.run(["umount", "-l", place], check=True)
 
 
 def random_bytes(size: int, seed: int) -> bytes:

@@ -8,13 +8,13 @@ from pathlib import Path
 
 from fleetcast.bus import Bus
 from fleetcast.cli.call import Call
-from fleetcast.cli.connection import Target, absolute, connected, target
+from fleetcast.cli.connection import Target, connected, target
 from fleetcast.cli.fleet import DONE, NodeView, received
 from fleetcast.cli.live import Fleet, watched
 from fleetcast.cli.pace import newest, slow_nodes
 from fleetcast.cli.problems import Exit, Problem, not_found, timed_out, usage
 from fleetcast.cli.running import run_async
-from fleetcast.cli.submit import check_path, checked, mention_unknown_node, publish
+from fleetcast.cli.submit import checked, held, mention_unknown_node, publish
 from fleetcast.cli.units import duration, parse_duration, percent, rate, size
 from fleetcast.cli.waiting import Answers, answers_to, refused
 from fleetcast.events.content import Kind
@@ -154,20 +154,14 @@ def request(
     Raises:
         Problem: a name cannot be one, or the file cannot be taken from this node.
     """
-    path = absolute(file)
-    if node in {None, aim.node}:
-        check_path(aim, path, what.model, what.version or "")
-    fields: dict[str, object] = {
+    fields = {
         "model": what.model,
         "version": what.version,
         "kind": what.kind,
-        "path": str(path),
-        "node": node or aim.node,
         "to": tuple(to),
         "until": until,
+        **held(aim, file, what.model, what.version or "", node=node, reason=reason),
     }
-    if reason:
-        fields["metadata"] = {"reason": reason}
     return new_event(checked(DistributionRequested, fields), source=aim.source)
 
 

@@ -79,13 +79,23 @@ def submission(
     Raises:
         Problem: a name cannot be one, or the file cannot be taken from this node.
     """
+    fields = {"model": model, "version": version, **held(aim, file, model, version, node=node, reason=reason)}
+    return new_event(checked(kind, fields), source=aim.source)
+
+
+def held(
+    aim: Target, file: Path, model: str, version: str, *, node: str | None, reason: str | None
+) -> dict[str, object]:
+    """What every event says of a file that a node holds: where it lies, on which node, and why it is sent.
+
+    Raises:
+        Problem: the file cannot be taken from this node.
+    """
     path = absolute(file)
     if node in {None, aim.node}:
         check_path(aim, path, model, version)
-    fields: dict[str, object] = {"model": model, "version": version, "path": str(path), "node": node or aim.node}
-    if reason:
-        fields["metadata"] = {"reason": reason}
-    return new_event(checked(kind, fields), source=aim.source)
+    fields: dict[str, object] = {"path": str(path), "node": node or aim.node}
+    return fields | ({"metadata": {"reason": reason}} if reason else {})
 
 
 def checked(kind: type[_P], fields: dict[str, object]) -> _P:

@@ -28,7 +28,7 @@ async def test_an_artifact_comes_from_three_mirrors_at_once(bench: Bench, thing:
     assert thing.lies_in(bench.folder)
     assert seen.verifier.complete
     assert all(mirror.sent > 0 for mirror in mirrors)
-    assert sent(*mirrors) == thing.size
+    assert thing.size <= sent(*mirrors) <= 1.1 * thing.size
     assert bench.is_clean()
 
 
@@ -52,7 +52,7 @@ async def test_an_artifact_comes_from_real_stores(bench: Bench, thing: Thing) ->
     witness = Witness(thing, bench.folder)
     await bench.transport.fetch(bench.request(thing, *sources), witness)
     assert thing.lies_in(bench.folder)
-    assert sum(server.sent_bytes for server in servers) == thing.size
+    assert thing.size <= sum(server.sent_bytes for server in servers) <= 1.1 * thing.size
     assert sum(witness.last.bytes_by_source.values()) == pytest.approx(thing.size, abs=8)
 
 
@@ -62,7 +62,7 @@ async def test_mirrors_on_one_host_are_all_used(bench: Bench, thing: Thing) -> N
     await bench.fetch(thing, *mirrors)
     assert thing.lies_in(bench.folder)
     assert all(mirror.sent > 0 for mirror in mirrors)
-    assert sent(*mirrors) == thing.size
+    assert thing.size <= sent(*mirrors) <= 1.1 * thing.size
 
 
 @pytest.mark.asyncio
@@ -88,7 +88,7 @@ async def test_a_bundle_comes_file_by_file_and_no_name_means_anything_to_aria2(b
         mirror.files = {quote(name): data for name, data in bundle.files.items()}
     await bench.fetch(bundle, *mirrors)
     assert bundle.lies_in(bench.folder)
-    assert sent(*mirrors) == bundle.size
+    assert bundle.size <= sent(*mirrors) <= 1.25 * bundle.size  # six small files: one asked twice is a sixth
     here = [p for p in bench.folder.rglob("*") if p.is_file()]
     assert len(here) == len(names)
     assert not list(bench.staging.iterdir())
@@ -156,7 +156,7 @@ async def test_what_an_earlier_try_left_unproven_is_hashed_and_used(bench: Bench
     seen = await bench.fetch(thing, mirror)
     assert thing.lies_in(bench.folder)
     assert seen.verifier.complete
-    assert mirror.sent == thing.size // 2
+    assert thing.size // 2 <= mirror.sent <= 1.1 * (thing.size // 2)
 
 
 @pytest.mark.asyncio
@@ -206,7 +206,7 @@ async def test_a_cap_slows_a_transfer_down(bench: Bench, thing: Thing) -> None:
     began = loop.time()
     await bench.fetch(thing, mirror)
     assert loop.time() - began > 1.0
-    assert bench.transport.moved().received == thing.size
+    assert thing.size <= bench.transport.moved().received <= 1.1 * thing.size
 
 
 @pytest.mark.asyncio

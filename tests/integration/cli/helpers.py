@@ -6,15 +6,15 @@ import os
 import signal
 import subprocess
 import sys
-import threading
-from collections.abc import Coroutine, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
+from tests.integration.cli.aside import aside
 from tests.unit.cli.builders import ARTIFACT
 
 from fleetcast.bus import Bus, ConsumerSpec, Delivery, Reject, Service, connect, declare
@@ -160,29 +160,14 @@ class Stand:
 @contextmanager
 def standing(home: Path) -> Iterator[Stand]:
     """A stand with a server of its own, on a thread that lives as long as the server."""
-    ready: Future[Stand] = Future()
-    done = threading.Event()
 
-    async def live() -> None:
+    @asynccontextmanager
+    async def opened() -> AsyncIterator[Stand]:
         async with nats_server(home / "nats") as server:
             settings = fast_settings(server.url)
             async with connect(settings, node="node-1", daemon="test") as bus:
                 await declare(bus, 1)
-                ready.set_result(Stand(home, server.url, bus, asyncio.get_running_loop()))
-                await asyncio.to_thread(done.wait)
+                yield Stand(home, server.url, bus, asyncio.get_running_loop())
 
-    def run() -> None:
-        try:
-            asyncio.run(live())
-        except BaseException as error:
-            if not ready.done():
-                ready.set_exception(error)
-            raise
-
-    thread = threading.Thread(target=run, name="stand")
-    thread.start()
-    try:
-        yield ready.result(SECONDS)
-    finally:
-        done.set()
-        thread.join(SECONDS)
+    with aside(opened, "stand", SECONDS) as found:
+        yield found

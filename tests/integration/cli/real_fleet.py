@@ -1,13 +1,13 @@
 """A real fleet beside a test that calls commands in its own process: distributors as processes, a loop on a thread."""
 
 import asyncio
-import threading
-from collections.abc import Callable, Coroutine, Iterator
-from concurrent.futures import Future
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
+
+from tests.integration.cli.aside import aside
 
 from fleetcast.config.settings import Settings
 from fleetcast.daemons.testing import Fleet, fleet
@@ -35,26 +35,11 @@ class RealFleet:
 @contextmanager
 def running(home: Path, nodes: int, settings: Callable[[str, Settings], Settings]) -> Iterator[RealFleet]:
     """A fleet of *nodes* distributors below *home*, ended on leaving."""
-    ready: Future[RealFleet] = Future()
-    done = threading.Event()
 
-    async def live() -> None:
+    @asynccontextmanager
+    async def opened() -> AsyncIterator[RealFleet]:
         async with fleet(home, nodes, settings=settings) as made:
-            ready.set_result(RealFleet(made, asyncio.get_running_loop()))
-            await asyncio.to_thread(done.wait)
+            yield RealFleet(made, asyncio.get_running_loop())
 
-    def run() -> None:
-        try:
-            asyncio.run(live())
-        except BaseException as error:
-            if not ready.done():
-                ready.set_exception(error)
-            raise
-
-    thread = threading.Thread(target=run, name="fleet")
-    thread.start()
-    try:
-        yield ready.result(SECONDS)
-    finally:
-        done.set()
-        thread.join(SECONDS)
+    with aside(opened, "fleet", SECONDS) as found:
+        yield found
