@@ -227,9 +227,9 @@ class Session:
     def give(self, key: str, piece: int, data: bytes) -> bool:
         """Take a piece that came by another way; it is hashed, written and told to peers as if a peer had sent it.
 
-        `PieceFinished` or `PieceFailed` follows. False: peers are being asked for the piece, and it is left to them.
-        libtorrent 2.1.1 would keep the request of a block that one peer is asked for, and crash on it once the torrent
-        is complete (`piece_picker::abort_download` without a picker: seen).
+        `PieceFinished` or `PieceFailed` follows. False: a peer has the piece, and it is left to peers. libtorrent 2.1.1
+        would keep the request of a block that one peer is asked for, and crash on it once the torrent is complete
+        (`piece_picker::abort_download` without a picker: seen). What no peer has, none can be asked for.
 
         Blocks for the network thread, as `peer_totals`: call it in a thread.
 
@@ -240,7 +240,7 @@ class Session:
         if handle is None or sizes is None or not 0 <= piece < len(sizes) or len(data) != sizes[piece]:
             raise ValueError(f"no piece {piece} of {len(data)} bytes")
         try:
-            if any(begun["piece_index"] == piece for begun in handle.get_download_queue()):
+            if any(handle.piece_availability()[piece : piece + 1]):
                 return False
             handle.add_piece(piece, data, 0)
         except RuntimeError:

@@ -10,7 +10,7 @@ SILENT_SECONDS = 3.0
 """A borrower without an open request is taken for gone after this: it asks again within milliseconds otherwise."""
 SETTLE_SECONDS = 10.0
 """A piece that was handed over and is still not reported after this was lost on the way to the disk."""
-STARVE_SECONDS = 2.0
+STARVE_SECONDS = 4.0
 """For pieces of 1 MiB and less; longer for larger ones, of which one comes seldom on a slow link."""
 HELP_SECONDS = 1.0
 """A piece that nobody reports for so long may be lent a second time, to somebody who is quicker."""
