@@ -202,7 +202,7 @@ async def test_what_is_no_export_is_passed_over_and_said_once(three: Fleet) -> N
     outside.write_bytes(samples(5))
     (folder / "link.npz").symlink_to(outside)
     (folder / "half.npz.part").write_bytes(b"half")
-    (folder / "torn.npz").write_bytes(samples(500)[:-40])
+    lay(three, "node-1", "broken", "torn.npz", samples(500)[:-40])
     for _ in range(2):
         await several_looks(three, "node-1", "broken")
 

@@ -68,12 +68,13 @@ async def test_a_node_that_was_down_catches_up_without_what_was_superseded(tmp_p
             await f.promote("m", version, f.publish(f"{version}.bin", version.encode() * 9999))
             await f.until_served("m", version, nodes=("node-1", "node-2"))
         f.nodes["node-3"].start()
+        await f.until_ready("node-3")
         began = time.monotonic()
-        await f.until_served("m", "5", seconds=20)
+        await f.until_served("m", "5")
 
         folder = f.nodes["node-3"].data / "models/m"
         await f.until("what a rollback needs follows", (folder / "4").is_dir)
-        assert time.monotonic() - began < 15
+        assert time.monotonic() - began < 30
         assert not (folder / "2").exists()
         assert not (folder / "3").exists()
 
@@ -86,7 +87,7 @@ async def test_a_daemon_killed_in_the_middle_of_a_transfer_finishes_it_after_its
         node = f.nodes["node-2"]
         orphans = children(node)
         node.kill()
-        await f.until("its children end with it", lambda: not any(_alive(p) for p in orphans), 10)
+        await f.until("its children end with it", lambda: not any(_alive(p) for p in orphans))
         assert not (node.data / "models/m/1").exists()
         node.start()
         await f.until_served("m", "1", seconds=40)
@@ -152,7 +153,7 @@ async def test_a_damaged_stored_byte_is_named_and_repaired_from_peers(tmp_path: 
 
         wrong = {(n, c["path"]) for n, r in reports.items() for c in r["checked"] if not c["ok"]}
         assert wrong == {("node-2", str(path))}
-        await f.until("repaired", lambda: path.exists() and path.read_bytes() == data, 20)
+        await f.until("repaired", lambda: path.exists() and path.read_bytes() == data)
         await f.until_served("m", "1")
         said = [e.payload for e in await f.events("fc.ev.integrity.failed.*")]
         assert [(p.node, p.model) for p in said if isinstance(p, IntegrityFailed)] == [("node-2", "m")]
@@ -189,7 +190,7 @@ async def test_daemons_wait_for_a_server_that_is_not_up_yet(tmp_path: Path) -> N
         await asyncio.sleep(2)
         assert all(n.process is not None and n.process.poll() is None for n in f.nodes.values())
         await f.server.start_async()
-        await f.until_ready(seconds=30)
+        await f.until_ready()
         await f.promote("m", "1", f.publish("m.bin", b"x" * 100))
         await f.until_served("m", "1")
 

@@ -434,6 +434,28 @@ class LadderSettings(Group):
     )
 
 
+class RegistrySettings(Group):
+    """The registry daemon: what decides promotions, and where its read model lies."""
+
+    gates: Path | None = Field(
+        default=None,
+        examples=["/etc/fleetcast/gates.toml"],
+        description="File with the gates (config/gates.toml is one, with comments). None: whoever promotes decides.",
+    )
+    read_model: Path | None = Field(
+        default=None,
+        examples=["/var/lib/fleetcast/registry/read-model.sqlite"],
+        description="SQLite file that lists and histories are read from; it can be deleted at any time. None: "
+        "registry/read-model.sqlite below store.data.",
+    )
+    look_seconds: float = Field(
+        default=1.0,
+        gt=0,
+        description="Seconds between looks at rollouts under way, besides those that news of nodes cause: deadlines "
+        "and bake times are kept within this.",
+    )
+
+
 class LogSettings(Group):
     """Logs."""
 
@@ -464,4 +486,5 @@ class Settings(Group):
     ladder: LadderSettings = LadderSettings()
     distributor: DistributorSettings = DistributorSettings()
     exports: ExportSettings = ExportSettings()
+    registry: RegistrySettings = RegistrySettings()
     log: LogSettings = LogSettings()

@@ -9,7 +9,7 @@ from fleetcast.cli.problems import usage
 from fleetcast.config.loader import load
 from fleetcast.config.settings import Settings
 
-DAEMONS = {"distributor": "fleetcast.daemons.distributor"}
+DAEMONS = {"distributor": "fleetcast.daemons.distributor", "registry": "fleetcast.daemons.registry"}
 """Packages by daemon; each has `main(settings) -> int`."""
 
 

@@ -1,14 +1,14 @@
 """What heartbeats and slots say about a fleet, as pure functions: who counts, who is ready, what is wrong."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 
 from fleetcast.cli.units import ago, moment, percent
 from fleetcast.events.content import Kind
 from fleetcast.events.payloads import DaemonState
-from fleetcast.events.state import ModelStatus, NodeStatus, SlotState, TransferStatus
-from fleetcast.events.wants import wants
+from fleetcast.events.state import CanaryForm, ModelStatus, NodeStatus, SlotState, TransferStatus
+from fleetcast.registry.fleet import FleetView, Lag, Sighting, Straggler, Stranger
 
 LOST_AFTER_HEARTBEATS = 3
 """A node whose newest heartbeat is older than so many heartbeat distances is lost (DESIGN section 4)."""
@@ -68,10 +68,33 @@ def views(
 
 @dataclass(frozen=True)
 class Waiting:
-    """A node that does not serve what is ordered yet, and why."""
+    """A node that does not serve what is ordered yet, and why; `lag`: in short, the same words for every fleet."""
 
     node: str
     reason: str
+    lag: Lag
+
+
+@dataclass(frozen=True)
+class CanaryProgress:
+    """How far a slot order's canary has come.
+
+    Attributes:
+        version, percent, form: what is ordered, and what the percentage is of.
+        ready: nodes that serve it, or have it ready for servers that split requests: the N of N of K.
+        waiting: the others of the K.
+    """
+
+    version: str
+    percent: int
+    form: CanaryForm
+    ready: tuple[str, ...]
+    waiting: tuple[Waiting, ...]
+
+    @property
+    def wanted(self) -> int:
+        """K: how many nodes the order assigns to it."""
+        return len(self.ready) + len(self.waiting)
 
 
 @dataclass(frozen=True)
@@ -79,9 +102,12 @@ class Rollout:
     """How far a slot order has come.
 
     Attributes:
-        kind, model, version, generation: what is ordered.
+        kind, model, version, generation: what is ordered for production.
         ready: nodes that serve it at that generation, the N of N of M.
-        waiting: the other nodes that want it.
+        wanted: the M: how many nodes want the model, those of the canary included.
+        waiting: the nodes that shall serve production and do not.
+        canary: None: there is none.
+        strangers: nodes that serve what no slot names.
     """
 
     kind: Kind
@@ -89,17 +115,20 @@ class Rollout:
     version: str
     generation: int
     ready: tuple[str, ...]
+    wanted: int
     waiting: tuple[Waiting, ...]
+    canary: CanaryProgress | None = None
+    strangers: tuple[Stranger, ...] = ()
 
     @property
-    def wanted(self) -> int:
-        """M: how many nodes want the model."""
-        return len(self.ready) + len(self.waiting)
+    def behind(self) -> tuple[Waiting, ...]:
+        """Every node that does not serve what is ordered for it; a canary that is missing is only its own."""
+        return (*self.waiting, *(self.canary.waiting if self.canary else ()))
 
     @property
     def complete(self) -> bool:
-        """Every wanting node serves it; nobody wanting it is not completion."""
-        return bool(self.ready) and not self.waiting
+        """Every node serves what is ordered for it; nobody wanting it is not completion."""
+        return not self.behind and bool(self.ready or (self.canary and self.canary.ready))
 
 
 def received(transfer: TransferStatus) -> int:
@@ -108,39 +137,68 @@ def received(transfer: TransferStatus) -> int:
 
 
 def rollout(slot: SlotState, nodes: Sequence[NodeView]) -> Rollout:
-    """How far *slot*'s production order has come on *nodes*."""
+    """How far *slot*'s order has come on *nodes*."""
+    fleet = FleetView(Sighting(n.status, n.age_seconds, silent=not n.alive) for n in nodes)
+    seen = {node.name: node for node in nodes}
+
+    def waiting(stragglers: Iterable[Straggler], version: str) -> tuple[Waiting, ...]:
+        return tuple(Waiting(s.node, _reason(s, seen.get(s.node), slot, version), s.lag) for s in stragglers)
+
+    count, tried = fleet.production_count(slot), fleet.canary_count(slot)
     version = slot.production.version if slot.production else ""
-    ready, waiting = [], []
-    for node in nodes:
-        if not wants(node.status.wants, slot.kind, slot.model):
-            continue
-        reason = _reason_to_wait(node, slot, version)
-        if reason is None:
-            ready.append(node.name)
-        else:
-            waiting.append(Waiting(node.name, reason))
-    return Rollout(slot.kind, slot.model, version, slot.generation, tuple(ready), tuple(waiting))
+    canary = None
+    if tried is not None and slot.canary is not None:
+        behind = waiting(tried.stragglers, slot.canary.version)
+        canary = CanaryProgress(slot.canary.version, tried.percent, tried.form, tried.serving, behind)
+    return Rollout(
+        slot.kind,
+        slot.model,
+        version,
+        slot.generation,
+        count.serving,
+        len(count.wanting),
+        waiting(count.stragglers, version),
+        canary,
+        count.strangers,
+    )
 
 
 def rollout_document(progress: Rollout) -> dict[str, object]:
     """A rollout in JSON."""
+    canary = progress.canary
     return {
         "kind": progress.kind.value,
         "model": progress.model,
         "version": progress.version,
         "generation": progress.generation,
         "ready": list(progress.ready),
-        "waiting": [{"node": each.node, "reason": each.reason} for each in progress.waiting],
+        "wanted": progress.wanted,
+        "waiting": [_waiting_document(each) for each in progress.waiting],
+        "canary": None
+        if canary is None
+        else {
+            "version": canary.version,
+            "percent": canary.percent,
+            "form": canary.form.value,
+            "ready": list(canary.ready),
+            "waiting": [_waiting_document(each) for each in canary.waiting],
+        },
+        "strangers": [{"node": s.node, **asdict(s.served)} for s in progress.strangers],
         "complete": progress.complete,
     }
 
 
-def _reason_to_wait(node: NodeView, slot: SlotState, version: str) -> str | None:
-    held = node.line(slot.kind, slot.model)
-    if held is not None and held.current == version and held.generation >= slot.generation:
-        return None
+def _waiting_document(waiting: Waiting) -> dict[str, object]:
+    return {"node": waiting.node, "reason": waiting.reason, "lag": waiting.lag.value}
+
+
+def _reason(straggler: Straggler, node: NodeView | None, slot: SlotState, version: str) -> str:
+    """Why a node is behind, with all that it says about it itself."""
+    if node is None:
+        return straggler.detail
     if not node.alive:
         return f"{node.state}, last heard {ago(node.age_seconds)}"
+    held = node.line(slot.kind, slot.model)
     if held is not None and any(each.version == version for each in held.installed):
         return "has it, and is about to serve it"
     for transfer in node.status.transfers:
@@ -150,6 +208,11 @@ def _reason_to_wait(node: NodeView, slot: SlotState, version: str) -> str | None
     if held is None or held.current is None:
         return "has no version yet"
     return f"serves {held.current} at generation {held.generation}"
+
+
+def _named(waiting: Iterable[Waiting]) -> str:
+    """`node-2 fetching 40 % (not verified); …`."""
+    return "; ".join(f"{each.node} {each.reason} ({each.lag.value})" for each in waiting)
 
 
 def problems(nodes: Sequence[NodeView], rollouts: Sequence[Rollout], dead_letters: int) -> tuple[str, ...]:
@@ -163,11 +226,17 @@ def problems(nodes: Sequence[NodeView], rollouts: Sequence[Rollout], dead_letter
         if node.alive and node.status.state is DaemonState.DEGRADED
     ]
     found += [
-        f"{each.model}@{each.version} is on {len(each.ready)} of {each.wanted} nodes: "
-        + "; ".join(f"{w.node} {w.reason}" for w in each.waiting)
+        f"{each.model}@{each.version} is on {len(each.ready)} of {each.wanted} nodes: {_named(each.waiting)}"
         for each in rollouts
         if each.waiting
     ]
+    found += [
+        f"canary {each.model}@{each.canary.version} is on {len(each.canary.ready)} of {each.canary.wanted} nodes: "
+        + _named(each.canary.waiting)
+        for each in rollouts
+        if each.canary and each.canary.waiting
+    ]
+    found += [f"{each.model} on {stranger}" for each in rollouts for stranger in each.strangers]
     found += [
         f"{transfer.model}@{transfer.version} on {node.name}: transfer failed: {transfer.reason or 'no reason given'}"
         for node in nodes

@@ -13,6 +13,7 @@ from fleetcast.bus.errors import NotFound
 from fleetcast.cli.fleet import NodeView, Rollout, rollout, views
 from fleetcast.cli.problems import Problem
 from fleetcast.events.content import Kind
+from fleetcast.events.payloads import DaemonState
 from fleetcast.events.state import NodeStatus, SlotState, TransferStatus
 from fleetcast.registry import Registry
 
@@ -51,6 +52,11 @@ class Fleet:
     def node(self, name: str) -> NodeView | None:
         """Node *name*, if it was heard from."""
         return next((node for node in self.nodes if node.name == name), None)
+
+    def is_ready(self, daemon: str, pid: int | None) -> bool:
+        """Whether the process *pid* has said that it is ready as *daemon*, on whichever node."""
+        said = (s for s in self._statuses.values() if s.daemon == daemon and s.pid == pid)
+        return any(s.state is DaemonState.READY for s in said)
 
     @property
     def transfers(self) -> tuple[TransferStatus, ...]:

@@ -6,6 +6,7 @@ from functools import singledispatch
 
 from fleetcast.cli.units import clock, duration, rate, size
 from fleetcast.events import payloads as p
+from fleetcast.events import runs as r
 from fleetcast.events.envelope import Event
 
 
@@ -175,3 +176,48 @@ def _node_started(payload: p.NodeStarted, _source: str) -> str:
 @_tell.register
 def _node_stopped(payload: p.NodeStopped, _source: str) -> str:
     return f"{payload.daemon} on {payload.node} stopped in order"
+
+
+@_tell.register
+def _run_started(payload: r.RunStarted, _source: str) -> str:
+    made = f" makes {payload.model}" if payload.model else ""
+    data = f" from the data of {payload.lane}" if payload.lane else ""
+    device = f", {payload.device}" if payload.device else ""
+    code = f", code {payload.git_commit[:12]}" if payload.git_commit else ""
+    return f"run {payload.run_id} on {payload.node}{made or ' trains'}{data}{device}{code}"
+
+
+@_tell.register
+def _epoch_logged(payload: r.RunEpochLogged, _source: str) -> str:
+    took = f" in {duration(payload.seconds)}" if payload.seconds is not None else ""
+    return f"run {payload.run_id} ended epoch {payload.epoch}{took}{_metrics(payload.metrics)}"
+
+
+@_tell.register
+def _checkpoint_saved(payload: r.RunCheckpointSaved, _source: str) -> str:
+    what = f"a checkpoint of epoch {payload.epoch}, {size(payload.size)}"
+    return f"run {payload.run_id} saved {what}, at {payload.node}:{payload.path}"
+
+
+@_tell.register
+def _degraded(payload: r.RunDegraded, _source: str) -> str:
+    device = f" on {payload.device}" if payload.device else ""
+    return f"run {payload.run_id} is degraded{device} since epoch {payload.since_epoch}: {payload.reason}"
+
+
+@_tell.register
+def _fault_recorded(payload: r.RunFaultRecorded, _source: str) -> str:
+    action = f"; {payload.action}" if payload.action else ""
+    kind = f"{payload.fault_class} fault on {payload.node}"
+    return f"run {payload.run_id} had a {kind} ({payload.signature}): {payload.reason}{action}"
+
+
+@_tell.register
+def _run_finished(payload: r.RunFinished, _source: str) -> str:
+    reason = f": {payload.reason}" if payload.reason else ""
+    return f"run {payload.run_id} ended, {payload.outcome}{reason}{_metrics(payload.metrics)}"
+
+
+def _metrics(metrics: Mapping[str, float]) -> str:
+    """The first five numbers of a run."""
+    return "".join(f", {name} {value:g}" for name, value in list(metrics.items())[:5])

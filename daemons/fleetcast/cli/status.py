@@ -21,6 +21,7 @@ from fleetcast.cli.running import run_async
 from fleetcast.cli.table import table
 from fleetcast.cli.transfers import attention, in_one_line, transfer_document
 from fleetcast.cli.units import ago
+from fleetcast.events.wants import wants
 
 DEAD_SECONDS = 5.0
 """Distance of looks at the dead letters while the picture is watched."""
@@ -119,23 +120,33 @@ def _node_row(node: NodeView) -> Sequence[object]:
 def _model_table(rollouts: Sequence[Rollout], nodes: Sequence[NodeView]) -> RenderableType:
     """Models and nodes as a matrix; where that would be too wide, only the nodes that are behind are named."""
     matrix = len(nodes) <= MATRIX_NODES
-    columns = ("MODEL", "VERSION", "GENERATION", "SERVED BY", *([n.name for n in nodes] if matrix else ["NOT YET ON"]))
+    tried = any(each.canary for each in rollouts)
+    canary = ["CANARY"] if tried else []
+    columns = ("MODEL", "VERSION", "PRODUCTION", *canary, *([n.name for n in nodes] if matrix else ["NOT YET ON"]))
     rows = [
         (
             each.model,
-            each.version,
-            each.generation,
-            f"{len(each.ready)} of {each.wanted}",
-            *([_on(each, node) for node in nodes] if matrix else [", ".join(w.node for w in each.waiting) or "-"]),
+            each.version or "-",
+            f"{len(each.ready)} of {each.wanted} at generation {each.generation}",
+            *([_canary(each)] if tried else []),
+            *([_on(each, node) for node in nodes] if matrix else [", ".join(w.node for w in each.behind) or "-"]),
         )
         for each in rollouts
     ]
-    return table(columns, rows, right=(2,))
+    return table(columns, rows)
+
+
+def _canary(progress: Rollout) -> str:
+    """`43: 1 of 1 (33 % of nodes)`."""
+    canary = progress.canary
+    if canary is None:
+        return "-"
+    return f"{canary.version}: {len(canary.ready)} of {canary.wanted} ({canary.percent} % of {canary.form.value})"
 
 
 def _on(progress: Rollout, node: NodeView) -> str:
     """What *node* serves of the model: its version, or `-` where it wants none of it."""
-    if node.name not in {*progress.ready, *(each.node for each in progress.waiting)}:
+    if not wants(node.status.wants, progress.kind, progress.model):
         return "-"
     held = node.line(progress.kind, progress.model)
     return (held.current if held else None) or "none"

@@ -17,6 +17,7 @@ from fleetcast.cli.units import parse_duration, size
 from fleetcast.cli.waiting import answers_to, sentence, talker, until_answered
 from fleetcast.events.envelope import Event, new_event
 from fleetcast.events.payloads import ModelPromoted, ModelRegistered, ModelSubmitted, Payload
+from fleetcast.registry.description import ASKED_STAGES
 
 LOOKED_AT = 20_000
 """Names below a folder that are looked at before it is published; the origin has the last word on how many it takes."""
@@ -31,6 +32,7 @@ def promote(
     version: str,
     file: Path,
     *,
+    stage: str | None = None,
     node: str | None,
     reason: str | None,
     wait: bool,
@@ -40,7 +42,7 @@ def promote(
     """Publish `model.promoted`, and with *wait* return when it has been done or refused."""
     seconds = parse_duration(timeout, option="--timeout")
     aim = target(call)
-    event = submission(aim, ModelPromoted, model, version, file, node=node, reason=reason)
+    event = submission(aim, ModelPromoted, model, version, file, stage=stage, node=node, reason=reason)
     if dry_run:
         return _show(call, event, "would publish")
     if not wait:
@@ -71,6 +73,7 @@ def submission(
     version: str,
     file: Path,
     *,
+    stage: str | None = None,
     node: str | None,
     reason: str | None,
 ) -> Event:
@@ -80,6 +83,11 @@ def submission(
         Problem: a name cannot be one, or the file cannot be taken from this node.
     """
     fields = {"model": model, "version": version, **held(aim, file, model, version, node=node, reason=reason)}
+    if stage is not None:
+        if stage not in ASKED_STAGES:
+            raise usage(f"no version is promoted to {stage!r}", why=f"stages: {', '.join(ASKED_STAGES)}")
+        said = fields.get("metadata")
+        fields["metadata"] = {**(said if isinstance(said, dict) else {}), "stage": stage}
     return new_event(checked(kind, fields), source=aim.source)
 
 

@@ -16,6 +16,7 @@ from fleetcast.cli.output import Output
 from fleetcast.cli.problems import Exit, Problem, not_found, timed_out
 from fleetcast.cli.running import run_async
 from fleetcast.cli.units import parse_duration
+from fleetcast.events.decisions import PromotionRefused
 from fleetcast.events.envelope import Event
 from fleetcast.events.payloads import EventRejected
 
@@ -44,8 +45,15 @@ def tell(call: Call, done: Rollout) -> None:
     call.out.document({"rollout": rollout_document(done)})
     call.out.text(
         f"{done.model}@{done.version} is served on {len(done.ready)} of {done.wanted} nodes"
-        f" at generation {done.generation}: {', '.join(done.ready)}"
+        f" at generation {done.generation}: {', '.join(done.ready) or '-'}{_canary(done)}"
     )
+
+
+def _canary(done: Rollout) -> str:
+    canary = done.canary
+    if canary is None:
+        return ""
+    return f"; canary {canary.version}, {canary.percent} % of {canary.form.value}: {', '.join(canary.ready)}"
 
 
 async def _wait(call: Call, aim: Target, model: str, version: str | None, seconds: float) -> Rollout:
@@ -89,7 +97,7 @@ def _late(model: str, version: str | None, progress: Rollout | None, seconds: fl
     elif version not in {None, progress.version}:
         why = f"what is ordered is {progress.model}@{progress.version}, generation {progress.generation}"
     else:
-        behind = "; ".join(f"{each.node}: {each.reason}" for each in progress.waiting) or "no node wants it"
+        behind = "; ".join(f"{each.node}: {each.reason}" for each in progress.behind) or "no node wants it"
         why = f"{len(progress.ready)} of {progress.wanted} nodes serve it; {behind}"
     details = {"rollout": rollout_document(progress)} if progress else None
     step = f"fleetcast why {model}"
@@ -100,7 +108,7 @@ def _late(model: str, version: str | None, progress: Rollout | None, seconds: fl
 class Answers:
     """What the fleet said to one event."""
 
-    refusal: EventRejected | None = None
+    refusal: EventRejected | PromotionRefused | None = None
     ordered: int = 0
     """Generation of the slot order that it led to; 0: none yet."""
     events: list[Event] = field(default_factory=list)
@@ -122,8 +130,11 @@ async def _listen(bus: Bus, fleet: Fleet, event: Event, sequence: int, answers: 
     async for heard in history.follow(bus, start_sequence=sequence, follow=True):
         if not isinstance(heard, Event):
             continue
-        if isinstance(heard.payload, EventRejected) and heard.payload.event == event.id:
-            answers.refusal = heard.payload
+        payload = heard.payload
+        if (isinstance(payload, EventRejected) and payload.event == event.id) or (
+            isinstance(payload, PromotionRefused) and heard.causationid == event.id
+        ):
+            answers.refusal = payload
         elif heard.correlationid == event.correlationid:
             answers.events.append(heard)
         fleet.wake()
@@ -166,12 +177,28 @@ async def until_answered(
         raise _late(model, None, progress, timeout_seconds) from None
 
 
-def refused(payload: EventRejected) -> Problem:
+def refused(payload: EventRejected | PromotionRefused) -> Problem:
     """A refusal as what the command failed with."""
+    if isinstance(payload, PromotionRefused):
+        return _not_let_in(payload)
     told = {"event": payload.event, "field": payload.field, "winner": payload.winner, "by": payload.node}
     why = payload.reason + (f" (field {payload.field})" if payload.field else "")
     why += f"; winner: {payload.winner}" if payload.winner else ""
     return Problem("rejected", f"event {payload.event} was refused", why=why, next_step=payload.next_step, details=told)
+
+
+def _not_let_in(payload: PromotionRefused) -> Problem:
+    """What the registry's gates said no to; the version is on the nodes, and not served."""
+    from fleetcast.cli.registry.asking import reasons
+
+    return Problem(
+        "gates" if payload.gates else "refused",
+        f"{payload.model}@{payload.version} does not go to {payload.stage}: {payload.reason}",
+        why=reasons(payload.gates),
+        next_step=payload.next_step or f"fleetcast promote {payload.model} {payload.version} --dry-run",
+        exit_code=Exit.REFUSED,
+        details={"gates": [g.model_dump(mode="json") for g in payload.gates], "n": payload.n},
+    )
 
 
 def _overtaken(model: str, version: str, event: str) -> Problem:
@@ -202,6 +229,6 @@ def sentence(progress: Rollout | None) -> str:
     """`hex8@43: 2 of 3 nodes; node-3: fetching 40 %`."""
     if progress is None:
         return "waiting for the slot order"
-    behind = "; ".join(f"{each.node}: {each.reason}" for each in progress.waiting)
+    behind = "; ".join(f"{each.node}: {each.reason}" for each in progress.behind)
     done = f"{progress.model}@{progress.version}: {len(progress.ready)} of {progress.wanted} nodes"
     return f"{done}; {behind}" if behind else done

@@ -8,7 +8,7 @@ from fleetcast.cli import history
 from fleetcast.cli.call import Call
 from fleetcast.cli.chain import Chain, chain
 from fleetcast.cli.connection import Target, connected, target
-from fleetcast.cli.fleet import NodeView, Rollout, rollout
+from fleetcast.cli.fleet import NodeView, Rollout, Waiting, rollout
 from fleetcast.cli.live import watched
 from fleetcast.cli.narrate import line
 from fleetcast.cli.narrate import sentence as told_event
@@ -97,7 +97,13 @@ def model_facts(slot: SlotState, progress: Rollout) -> list[str]:
         f"{slot.model} is at {served} (generation {slot.generation}{before}), {decided}",
         f"{len(progress.ready)} of {progress.wanted} nodes that want it serve it: {', '.join(progress.ready) or '-'}",
     ]
-    return said + [f"not yet on {each.node}: {each.reason}" for each in progress.waiting]
+    if progress.canary is not None:
+        tried = progress.canary
+        share = f"{tried.percent} % of {tried.form.value}"
+        on = ", ".join(tried.ready) or "-"
+        said.append(f"canary {tried.version} ({share}) is on {len(tried.ready)} of {tried.wanted} nodes: {on}")
+    said += [f"not yet on {each.node}: {each.reason}" for each in progress.behind]
+    return said + [f"on {stranger}" for stranger in progress.strangers]
 
 
 def transfer_facts(name: str, nodes: Sequence[NodeView]) -> list[str]:
@@ -136,6 +142,11 @@ async def _about_node(bus: Bus, node: NodeView, slots: Sequence[SlotState]) -> A
     return Answer("node", node.name, facts, None, tuple(own[-NODE_EVENTS:]))
 
 
+def _behind(slot: SlotState, node: NodeView) -> list[Waiting]:
+    """What keeps this one node from serving what is ordered for it."""
+    return [each for each in rollout(slot, (node,)).behind if each.node == node.name]
+
+
 def node_facts(node: NodeView, slots: Sequence[SlotState]) -> list[str]:
     """How a node is, and what it is behind with."""
     status = node.status
@@ -144,7 +155,7 @@ def node_facts(node: NodeView, slots: Sequence[SlotState]) -> list[str]:
         f"fleetcast {status.version}, process {status.pid}, since {status.started_at}, data in {status.data}",
     ]
     for slot in slots:
-        said += [f"behind with {slot.model}: {each.reason}" for each in rollout(slot, (node,)).waiting]
+        said += [f"behind with {slot.model}: {each.reason}" for each in _behind(slot, node)]
     if status.spool_entries:
         said.append(f"{status.spool_entries} events wait in its spool for NATS")
     return said

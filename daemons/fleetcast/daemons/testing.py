@@ -20,15 +20,14 @@ from pathlib import Path
 
 from fleetcast.bus import Bus, Entry, connect
 from fleetcast.bus.server import LocalServer
-from fleetcast.bus.testing import nats_server
 from fleetcast.config.local import loopback_settings
 from fleetcast.config.settings import BusSettings, DistributorSettings, LogSettings, Settings
 from fleetcast.config.template import render
 from fleetcast.events.envelope import Event, EventInvalid, parse
 from fleetcast.events.state import NodeStatus
 
-START_SECONDS = 20.0
-STOP_SECONDS = 15.0
+START_SECONDS = 60.0
+STOP_SECONDS = 30.0
 
 
 class FleetProblem(Exception):
@@ -159,7 +158,7 @@ class Fleet:
         """Where `current` points, by node."""
         return {n.name: _target(n.data / "models" / model / "current") for n in self.nodes.values()}
 
-    async def until(self, what: str, holds: Callable[[], object], seconds: float = 30.0) -> None:
+    async def until(self, what: str, holds: Callable[[], object], seconds: float = 60.0) -> None:
         """Wait until a condition on files or logs holds.
 
         Raises:
@@ -172,7 +171,7 @@ class Fleet:
             await asyncio.sleep(0.02)
 
     async def until_served(
-        self, model: str, version: str, *, nodes: tuple[str, ...] = (), seconds: float = 30.0
+        self, model: str, version: str, *, nodes: tuple[str, ...] = (), seconds: float = 60.0
     ) -> None:
         """Wait until `current` of *model* is *version* on the given nodes (default: all)."""
         asked = nodes or tuple(self.nodes)
@@ -189,7 +188,7 @@ class Fleet:
             node = self.nodes[name]
             await self.until(f"{name} ready", functools.partial(_ready, node), seconds)
 
-    async def rejected(self, seconds: float = 15.0) -> Event:
+    async def rejected(self, seconds: float = 60.0) -> Event:
         """The newest `event.rejected`, once there is one."""
         deadline = time.monotonic() + seconds
         while not (found := await self.events("fc.ev.event.rejected.*")):
@@ -242,16 +241,21 @@ async def fleet(
     *,
     settings: Callable[[str, Settings], Settings] = lambda _, s: s,
     start: bool = True,
+    host: str = "127.0.0.1",
+    process: Callable[[str, Path, Settings], NodeProcess] = NodeProcess,
 ) -> AsyncIterator[Fleet]:
-    """A fleet of `node-1` … `node-N` below *folder*; *settings* may change what a node is started with.
+    """A fleet of `node-1` … `node-N` below *folder*. Everything is ended on leaving, whatever happened.
 
-    Everything is ended on leaving, whatever happened.
+    Args:
+        settings: may change what a node is started with.
+        host: where the server listens.
+        process: makes a node of its name, its folder and its settings.
     """
     (folder / "publish").mkdir(parents=True, exist_ok=True)
-    async with nats_server(folder / "nats") as server:
+    async with LocalServer(folder / "nats", host=host) as server:
         processes = {}
         for name in (f"node-{n}" for n in range(1, nodes + 1)):
-            node = NodeProcess(name, folder / name, settings(name, node_settings(folder, name, server.url)))
+            node = process(name, folder / name, settings(name, node_settings(folder, name, server.url)))
             node.folder.mkdir(parents=True, exist_ok=True)
             processes[name] = node
         try:

@@ -24,3 +24,23 @@ class VersionTaken(RegistryError):
             f"{winner.model}@{winner.version} is {winner.artifact[:16]}… from {winner.origin.node} and stays so: "
             "versions are immutable"
         )
+
+
+class NoKeeper(RegistryError):
+    """No registry daemon answers."""
+
+
+class TransitionRefused(RegistryError):
+    """The command is not one that a registry daemon understands."""
+
+
+class DescriptionInvalid(RegistryError):
+    """What is said about a version cannot be.
+
+    Attributes:
+        field: the field at fault.
+    """
+
+    def __init__(self, message: str, *, field: str) -> None:
+        self.field = field
+        super().__init__(message)

@@ -28,6 +28,7 @@ from fleetcast.bus.leases import Leases
 from fleetcast.bus.link import Message
 from fleetcast.bus.objects import Objects
 from fleetcast.bus.publish import BatchMessage, Publisher, Receipt
+from fleetcast.bus.pull import last_sequence
 from fleetcast.bus.retry import DIAL
 from fleetcast.bus.services import ERROR, ERROR_CODE, RunningService, Service
 from fleetcast.bus.supervision import BusState, Canary
@@ -230,6 +231,10 @@ class Bus:
             NotFound: there is no such stream.
         """
         return await self.js.message(stream, last_by_subj=subject)
+
+    async def last_sequence(self, stream: str) -> int:
+        """Sequence of the newest message that was ever stored; 0 for none. Errors as `last`."""
+        return await last_sequence(self.js, stream)
 
     # -- keys and objects
 

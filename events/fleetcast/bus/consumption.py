@@ -15,7 +15,7 @@ from fleetcast.bus.errors import BusError, ConnectionLost, NotFound, OperationRe
 from fleetcast.bus.jetstream import NANOSECONDS, AckSubject, JetStream, parse_ack_subject
 from fleetcast.bus.link import Message
 from fleetcast.bus.outcome import Again, Dead, Done, Outcome, decide
-from fleetcast.bus.pull import create_ephemeral, declare_consumer, delete_consumer, open_pull
+from fleetcast.bus.pull import create_ephemeral, declare_consumer, delete_consumer, last_sequence, open_pull
 from fleetcast.bus.retry import RESTART
 from fleetcast.bus.shield import finish
 from fleetcast.client.ulid import new_ulid
@@ -186,13 +186,21 @@ class Consumption:
             if change is not None:
                 self._log.info("consumer.declared", action=change.action, fields=change.fields)
             return spec.durable
+        await self._stand()
         name = f"{spec.group}-{new_ulid().lower()}"
         config = {**spec.config(), **self._start(), "name": name}
         config["inactive_threshold"] = int(INACTIVE_SECONDS * NANOSECONDS)
-        info = await create_ephemeral(self._js, spec.stream, config)
-        # Where it begins, even if it never delivers: what is stored before it is made anew must not be passed over.
-        self._ledger.stand_at(int(info.get("delivered", {}).get("stream_seq", 0)))
+        await create_ephemeral(self._js, spec.stream, config)
         return name
+
+    async def _stand(self) -> None:
+        """Learn where "what comes" begins, before there is a consumer.
+
+        The answer to its creation may be lost: one that is made anew must not pass over what was stored meanwhile.
+        """
+        spec = self._spec
+        if spec.start == "new" and spec.start_sequence is None and self._ledger.floor is None:
+            self._ledger.stand_at(await last_sequence(self._js, spec.stream))
 
     def _start(self) -> dict[str, Any]:
         """Where the consumer begins: an ephemeral one that was lost goes on where its handlers are."""

@@ -35,6 +35,16 @@ class Interrupted(TransportFailed):
     """The flow of a consumer's messages broke off; the consumer has to be looked at again."""
 
 
+async def last_sequence(js: JetStream, stream: str) -> int:
+    """Sequence of the newest message that was ever stored in *stream*; 0 for none.
+
+    Raises:
+        TransportFailed: no answer.
+        NotFound: there is no such stream.
+    """
+    return int((await js.api(f"STREAM.INFO.{stream}"))["state"]["last_seq"])
+
+
 async def create_ephemeral(js: JetStream, stream: str, config: Mapping[str, Any]) -> dict[str, Any]:
     """Make a consumer in memory that lives as long as somebody pulls; returns its information.
 

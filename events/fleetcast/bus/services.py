@@ -44,6 +44,7 @@ class Service:
         name: `A-Z a-z 0-9 _ -`.
         version: semantic version.
         endpoints: name -> (subject, handler of the request's bytes).
+        group: daemons of one group share requests, each is answered by one of them; empty: every node answers.
         data: what a daemon adds to its statistics, e.g. queue lengths.
     """
 
@@ -52,6 +53,7 @@ class Service:
     description: str
     endpoints: Mapping[str, tuple[str, EndpointHandler]]
     metadata: Mapping[str, str] = field(default_factory=dict)
+    group: str = ""
     data: Callable[[], Mapping[str, Any]] = dict
 
 
@@ -75,6 +77,7 @@ class RunningService:
         self._stops: list[Callable[[], Awaitable[None]]] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._slots = asyncio.Semaphore(CONCURRENT_REQUESTS)
+        self._queue = service.group or wire.node
 
     async def start(self) -> None:
         """Begin to answer, on this connection and all later ones."""
@@ -84,7 +87,7 @@ class RunningService:
                 self._stops.append(await self._wire.listen(f"$SRV.{verb}{suffix}", callback))
         for name, (subject, handler) in self._service.endpoints.items():
             callback = self._endpoint(name, handler)
-            self._stops.append(await self._wire.listen(subject, callback, queue=self._wire.node))
+            self._stops.append(await self._wire.listen(subject, callback, queue=self._queue))
 
     async def stop(self) -> None:
         """Stop listening, then let the requests in progress end."""
@@ -153,7 +156,7 @@ class RunningService:
 
     def _info(self) -> dict[str, Any]:
         endpoints = [
-            {"name": name, "subject": subject, "queue_group": self._wire.node, "metadata": {}}
+            {"name": name, "subject": subject, "queue_group": self._queue, "metadata": {}}
             for name, (subject, _) in self._service.endpoints.items()
         ]
         return {**self._identity("info"), "description": self._service.description, "endpoints": endpoints}
@@ -163,7 +166,7 @@ class RunningService:
             {
                 "name": name,
                 "subject": subject,
-                "queue_group": self._wire.node,
+                "queue_group": self._queue,
                 "num_requests": self._counts[name].requests,
                 "num_errors": self._counts[name].errors,
                 "last_error": self._counts[name].last_error,

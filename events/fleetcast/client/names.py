@@ -16,11 +16,23 @@ NAMES = (
     "version.removed",
     "slot.ordered",
     "distribution.ordered",
+    "stage.changed",
+    "promotion.refused",
+    "rollout.changed",
+    "evidence.recorded",
+    "approval.recorded",
+    "freeze.changed",
     "integrity.failed",
     "peer.banned",
     "event.rejected",
     "node.started",
     "node.stopped",
+    "run.started",
+    "run.epoch.logged",
+    "run.checkpoint.saved",
+    "run.degraded",
+    "run.fault.recorded",
+    "run.finished",
 )
 """Names of all events; a test holds them equal to the catalogue."""
 
@@ -29,7 +41,13 @@ CHEAP = frozenset(
 )
 """Events that say what heartbeats and later events say again: appended without fsync, first to go when space ends."""
 
-_BY_SPELLING = {spelling: name for name in NAMES for spelling in (name, f"{name}.v1", name.upper().replace(".", "_"))}
+
+def _spellings(name: str) -> tuple[str, ...]:
+    domain, event = name.split(".", 1)
+    return (name, f"{name}.v1", name.upper().replace(".", "_"), f"{domain}.{event.replace('.', '_')}")
+
+
+_BY_SPELLING = {spelling: name for name in NAMES for spelling in _spellings(name)}
 
 
 _DURABLE = frozenset(NAMES) - CHEAP

@@ -33,7 +33,7 @@ class Event:
     Attributes:
         id: made once, at emission; the same on every retry.
         type: its entry in the catalogue.
-        key: last token of its subject: a model, a lane or a node.
+        key: last token of its subject: a model, a lane, a node or a run.
         source: who emitted it: `/fleet/<node>/<daemon or job>`, or `/manual/natscli`.
         time: when it was emitted; aware, UTC.
         correlationid: the id of the first cause; one per promotion, run or incident.

@@ -37,6 +37,8 @@ _NODE: Final = {
     "labels": {"gpu": "nvidia"},
     "wants": {"models": ["hex8_*"], "lanes": ["*"], "labels": {}},
 }
+_DATA_SET: Final = hashlib.sha256(b"selfplay.npz").hexdigest()
+_RUN: Final = {"run_id": "hex8-2p-0042", "node": "gpu-1"}
 _SUBMITTED: Final = {"model": "hex8_2p", "version": "43", "path": "/models/m.pt", "node": "gpu-1"}
 
 EXAMPLES: Final[dict[str, dict[str, Any]]] = {
@@ -91,6 +93,65 @@ EXAMPLES: Final[dict[str, dict[str, Any]]] = {
     "version.removed": {**_VERSION, "node": "gpu-2", "bytes": 67_108_864, "reason": "/fleet/gpu-1/cli: disk is full"},
     "distribution.ordered": {**_VERSION, "origin": "gpu-1", "to": ["gpu-*"], "until": "2026-12-01T12:00:00Z"},
     "slot.ordered": {**_VERSION, "slot": "production", "generation": 7, "previous": "42"},
+    "stage.changed": {
+        **_VERSION,
+        "from_stage": "canary",
+        "to_stage": "production",
+        "by": "/fleet/gpu-1/cli",
+        "reason": "weekly release",
+        "n": 12,
+    },
+    "promotion.refused": {
+        "model": "hex8_2p",
+        "version": "43",
+        "stage": "production",
+        "by": "/fleet/gpu-1/cli",
+        "reason": "1 of 7 gates failed",
+        "gates": [
+            {
+                "gate": "win_rate_random",
+                "verdict": "fail",
+                "required": "at least 0.90, at 95 % confidence",
+                "actual": "84 of 100 games, between 0.753 and 0.906",
+                "next_step": "",
+            }
+        ],
+        "next_step": "fleetcast promote hex8_2p 43 --dry-run",
+        "n": 12,
+    },
+    "rollout.changed": {
+        **_VERSION,
+        "rollout": "01KAGN1QG0ZVJ1Q8YB7M3T5W9X",
+        "target": "production",
+        "phase": "canary",
+        "percent": 10,
+        "generation": 8,
+        "n": 13,
+    },
+    "evidence.recorded": {
+        "model": "hex8_2p",
+        "version": "43",
+        "fields": ["bias_check_passed"],
+        "by": "/fleet/gpu-1/cli",
+        "reason": "audit of 2026-11",
+        "n": 11,
+    },
+    "approval.recorded": {
+        "model": "hex8_2p",
+        "version": "43",
+        "stage": "production",
+        "by": "/fleet/gpu-1/cli",
+        "expires_at": "2026-12-01T12:00:00Z",
+        "n": 11,
+    },
+    "freeze.changed": {
+        "model": "hex8_2p",
+        "frozen": True,
+        "until": "2026-12-01T12:00:00Z",
+        "by": "/fleet/gpu-1/cli",
+        "reason": "holidays",
+        "n": 14,
+    },
     "integrity.failed": {
         **_VERSION,
         "node": "gpu-2",
@@ -118,4 +179,34 @@ EXAMPLES: Final[dict[str, dict[str, Any]]] = {
     },
     "node.started": _NODE,
     "node.stopped": _NODE,
+    "run.started": {
+        **_RUN,
+        "lane": "hex8_2p",
+        "experiment_id": "wider-net",
+        "git_commit": "4b825dc642cb6eb9a060e54bf8d69288fbee4904",
+        "environment": "sha256:9f2c41d07b",
+        "reproducibility_hash": "sha256:51d3e8aa90",
+        "data": [{"data_set": _DATA_SET, "filter": "result != draw", "range": "games 1-5000", "samples": 120_000}],
+        "config": {"learning_rate": 0.001, "batch_size": 512, "seed": 7},
+        "device": "rocm:0",
+    },
+    "run.epoch.logged": {**_RUN, "epoch": 0, "metrics": {"loss": 1.92, "policy_accuracy": 0.31}, "seconds": 41.5},
+    "run.checkpoint.saved": {
+        **_RUN,
+        "epoch": 0,
+        "path": "/checkpoints/hex8_2p/epoch-0.pt",
+        "sha256": _CONTENT.files[0].sha256,
+        "size": 67_108_864,
+    },
+    "run.degraded": {**_RUN, "reason": "CPU fallback after a ROCm fault", "since_epoch": 3, "device": "cpu"},
+    "run.fault.recorded": {
+        **_RUN,
+        "fault_class": "hardware",
+        "signature": "HSA_STATUS_ERROR_MEMORY_APERTURE_VIOLATION",
+        "at": "2026-11-21T09:30:00Z",
+        "reason": "the ROCm runtime aborted the process in epoch 3",
+        "action": "started again from the checkpoint of epoch 2, on the CPU",
+        "epoch": 3,
+    },
+    "run.finished": {**_RUN, "outcome": "succeeded", "metrics": {"loss": 0.41, "policy_accuracy": 0.58}},
 }

@@ -16,7 +16,7 @@ __all__ = ["FilePath", "Name", "Sha256", "Version", "canonical_json", "crockford
 NAME_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,47}$"
 VERSION_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,63}$"
 SHA256_PATTERN = r"^[0-9a-f]{64}$"
-RESERVED_VERSIONS = frozenset({"current", "previous", "canary"})
+RESERVED_VERSIONS = frozenset({"current", "previous", "canary", "slots.json"})
 
 # `$` matches before a trailing newline; identifiers end up in paths and subjects, so the match is anchored with \Z.
 _NAME = re.compile(NAME_PATTERN[:-1] + r"\Z")
@@ -40,7 +40,7 @@ def _checked_version(value: str) -> str:
             f"{value[:80]!r} is not a version: 1 to 64 of A-Z a-z 0-9 . _ + -, starting with a letter or digit"
         )
     if value in RESERVED_VERSIONS:
-        raise ValueError(f"{value!r} is the name of a slot and cannot name a version")
+        raise ValueError(f"{value!r} is the name of a slot or of the file about them, and cannot name a version")
     return value
 
 

@@ -2,7 +2,7 @@
 
 import json
 import math
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 from fleetcast.events.errors import Fault, clip
 
@@ -11,6 +11,8 @@ MAX_EVENT_BYTES: Final = 1_000_000
 MAX_DEPTH: Final = 32
 """Deepest nesting: the catalogue needs 6; metrics and metadata have the rest."""
 _MAX_INTEGER: Final = 2**63
+_NO_NUMBER: Final = object()
+"""Stands for NaN and Infinity until it is known where they are."""
 
 
 def read_object(data: bytes) -> dict[str, Any]:
@@ -47,10 +49,24 @@ def _text(data: bytes) -> str:
 
 
 def _load(text: str) -> object:
+    words: list[str] = []
+
+    def no_number(word: str) -> object:
+        words.append(word)
+        return _NO_NUMBER
+
     try:
-        return json.loads(
-            text, object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_finite, parse_int=_bounded
+        document: object = json.loads(
+            text,
+            object_pairs_hook=_unique,
+            parse_constant=no_number,
+            parse_float=_finite,
+            parse_int=_bounded,
         )
+        if words:
+            place = clip(_place(document), 200)
+            raise Fault(f"{place}: {words[0]} is not a JSON number".removeprefix(": "), place or None)
+        return document
     except json.JSONDecodeError as error:
         raise Fault(f"the body is not JSON: {error.msg}, line {error.lineno} column {error.colno}") from error
     except RecursionError as error:
@@ -66,8 +82,16 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return result
 
 
-def _no_constant(word: str) -> NoReturn:
-    raise Fault(f"{word} is not a JSON number")
+def _place(document: object) -> str:
+    """Where the first NaN or Infinity stands, dotted."""
+    if not isinstance(document, dict | list):
+        return ""
+    for key, value in document.items() if isinstance(document, dict) else enumerate(document):
+        if value is _NO_NUMBER:
+            return str(key)
+        if inside := _place(value):
+            return f"{key}.{inside}"
+    return ""
 
 
 def _finite(digits: str) -> float:

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import Final
 
+from fleetcast.events import decisions as d
 from fleetcast.events import payloads as p
+from fleetcast.events import runs as r
 from fleetcast.events.errors import UnknownEventType, close_matches
 from fleetcast.events.ids import is_name
 
@@ -102,11 +104,23 @@ CATALOGUE: Final[tuple[EventType, ...]] = (
     _entry("version.removed", p.VersionRemoved, "model"),
     _entry("slot.ordered", p.SlotOrdered, "model"),
     _entry("distribution.ordered", p.DistributionOrdered, "model"),
+    _entry("stage.changed", d.StageChanged, "model"),
+    _entry("promotion.refused", d.PromotionRefused, "model"),
+    _entry("rollout.changed", d.RolloutChanged, "model"),
+    _entry("evidence.recorded", d.EvidenceRecorded, "model"),
+    _entry("approval.recorded", d.ApprovalRecorded, "model"),
+    _entry("freeze.changed", d.FreezeChanged, "model"),
     _entry("integrity.failed", p.IntegrityFailed, "node"),
     _entry("peer.banned", p.PeerBanned, "node"),
     _entry("event.rejected", p.EventRejected, None),
     _entry("node.started", p.NodeStarted, "node"),
     _entry("node.stopped", p.NodeStopped, "node"),
+    _entry("run.started", r.RunStarted, "run_id", manual=True),
+    _entry("run.epoch.logged", r.RunEpochLogged, "run_id", manual=True),
+    _entry("run.checkpoint.saved", r.RunCheckpointSaved, "run_id", manual=True),
+    _entry("run.degraded", r.RunDegraded, "run_id", manual=True),
+    _entry("run.fault.recorded", r.RunFaultRecorded, "run_id", manual=True),
+    _entry("run.finished", r.RunFinished, "run_id", manual=True),
 )
 
 _BY_PAYLOAD: Final = {entry.payload: entry for entry in CATALOGUE}

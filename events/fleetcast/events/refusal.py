@@ -13,7 +13,7 @@ from fleetcast.events.examples import EXAMPLES
 from fleetcast.events.names import EventType
 
 _MAX_COMMAND: Final = 1500
-_NAME_THE_NODE: Final = "Name the node that holds the file (the fleetcast CLI and the Python client do that for you)"
+_NAME_THE_NODE: Final = "Name the node {that} (the fleetcast CLI and the Python client do that for you)"
 _DAEMONS_EMIT: Final = (
     "Only daemons emit {name}; its fields are in docs/events.md. What was refused is kept: fleetcast dlq ls"
 )
@@ -42,9 +42,14 @@ def _words(detail: ErrorDetails, field: str, entry: EventType, data: Mapping[str
     return f"{field}: {detail['msg'][:1].lower()}{detail['msg'][1:]} (it is {clip(repr(detail['input']), 80)})"
 
 
+def _role(entry: EventType) -> str:
+    """What the node does that an event names."""
+    return "holds the file" if "path" in entry.payload.model_fields else "it happened on"
+
+
 def _missing(field: str, entry: EventType) -> str:
     if field == "node":
-        return "node is missing: nothing says which node holds the file"
+        return f"node is missing: nothing says which node {_role(entry)}"
     return f"{field} is missing; {entry.name} needs it"
 
 
@@ -58,7 +63,9 @@ def next_step(entry: EventType, key: str, body: Mapping[str, Any] | None, fault:
     """What to do about *fault* in an event of type *entry* about *key*. *body*: what was typed by hand, or None."""
     if not entry.manual:
         return _DAEMONS_EMIT.format(name=entry.name)
-    lead = _NAME_THE_NODE if fault.field == "node" else "Publish it again, for example"
+    lead = "Publish it again, for example"
+    if fault.field == "node":
+        lead = _NAME_THE_NODE.format(that=f"that {_role(entry)}")
     return f"{lead}: {command(entry, key, _corrected(entry, key, body or {}, fault))}"
 
 

@@ -2,6 +2,8 @@
 
 import base64
 import hashlib
+from enum import StrEnum
+from typing import Literal
 
 from pydantic import Field, model_validator
 
@@ -59,14 +61,37 @@ class SlotEntry(Stored):
     artifact: Sha256
 
 
+class CanaryForm(StrEnum):
+    """What a canary's percentage is of: nodes, which serve nothing else, or requests, which the servers on all nodes
+    split by `slots.json`."""
+
+    NODES = "nodes"
+    REQUESTS = "requests"
+
+
 class CanaryEntry(SlotEntry):
-    """A version served by `percent` of the wanting nodes."""
+    """A version served by `percent` of the wanting nodes.
+
+    Attributes:
+        nodes: the ones whose `current` points to it, chosen when the order was written, so that all nodes agree; none:
+            its form is requests.
+    """
 
     percent: int = Field(ge=1, le=100)
+    nodes: tuple[Name, ...] = ()
+
+    @property
+    def form(self) -> CanaryForm:
+        """What the percentage is of."""
+        return CanaryForm.NODES if self.nodes else CanaryForm.REQUESTS
 
 
 class SlotState(Stored):
-    """What is served of a model, or which data set of a lane is the newest; `generation` only grows."""
+    """What is served of a model, or which data set of a lane is the newest; `generation` only grows.
+
+    Attributes:
+        former: versions that were production before, the newest first, at most 5, `previous` among them.
+    """
 
     schema_: int = Field(default=1, alias="schema")
     model: Name
@@ -75,8 +100,13 @@ class SlotState(Stored):
     production: SlotEntry | None
     previous: SlotEntry | None = None
     canary: CanaryEntry | None = None
+    former: tuple[SlotEntry, ...] = ()
     cause: Cause
     at: str
+
+    def is_canary_node(self, node: str) -> bool:
+        """Whether `current` follows the canary on *node*, rather than production."""
+        return self.canary is not None and node in self.canary.nodes
 
 
 class VersionState(Stored):
@@ -149,16 +179,22 @@ class ChainState(Stored):
 
 
 class AuditRecord(Stored):
-    """One decision: who, what, why, and the digest of the record before it."""
+    """One decision: who, what, why, and the digest of the record before it.
+
+    Attributes:
+        evidence: what the decision was made from: `gates` (results), `inputs` (as they were then) and `policy`, enough
+            to make it again; None: it needed none.
+    """
 
     n: int = Field(ge=1)
-    model: Name
+    model: str
     action: str
     request: str
     actor: str
     reason: str | None = None
     before: dict[str, object] | None
     after: dict[str, object] | None
+    evidence: dict[str, object] | None = None
     at: str
     prev_sha256: str
 
@@ -224,13 +260,23 @@ class InstalledVersion(Stored):
 
 
 class ModelStatus(Stored):
-    """A model on a node: what its pointers say and what is installed."""
+    """A model on a node: what its pointers say and what is installed.
+
+    Attributes:
+        generation: of the slot order that the pointers follow; 0: none yet.
+        artifact: what `current` holds.
+        follows: the slot that `current` follows.
+        canary: version of the canary, where it is here: behind `current`, or behind `canary` beside it.
+    """
 
     model: Name
     kind: str = "model"
     generation: int = 0
     current: Version | None = None
+    artifact: Sha256 | None = None
+    follows: Literal["production", "canary"] | None = None
     previous: Version | None = None
+    canary: Version | None = None
     path: str
     installed: tuple[InstalledVersion, ...] = ()
 

@@ -3,11 +3,10 @@ stands a broken variant, which must not pass.
 """
 
 import asyncio
-import contextlib
 import os
 import random
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import psutil
 import pytest
@@ -18,7 +17,7 @@ from fleetcast.transport.aria2 import fetching
 from fleetcast.transport.aria2.fetching import Fetch
 from fleetcast.transport.aria2.mirrors import Mirror
 from fleetcast.transport.aria2.testing import Manner, MirrorServer
-from fleetcast.transport.errors import TransferFailed, TransferStalled, VerificationFailed
+from fleetcast.transport.errors import TransferFailed, TransferStalled
 from fleetcast.transport.metainfo import PieceAt
 from fleetcast.transport.testing import Thing, Witness, until
 
@@ -93,9 +92,9 @@ async def test_of_200_flipped_bits_none_is_accepted(bench: Bench, thing: Thing) 
 @pytest.mark.asyncio
 async def test_200_flipped_bits_are_noticed_by_the_proof_alone(bench: Bench, thing: Thing) -> None:
     class Trusting(Witness):
-        async def piece(self, file_index: int, piece_index: int) -> None:
-            with contextlib.suppress(VerificationFailed):
-                await super().piece(file_index, piece_index)
+        async def pieces(self, claimed: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+            await super().pieces(claimed)
+            return []
 
     flipping = await bench.mirror(thing, "flipping", spoil=flips(thing, 200))
     await bench.fetch(thing, flipping, witness=Trusting(thing, bench.folder))
@@ -206,7 +205,8 @@ async def test_a_trickle_from_all_mirrors_is_a_stall(making: Making, thing: Thin
     mirrors = [await bench.mirror(thing, name, pace=2 * MIB) for name in "ab"]
     witness = Witness(thing, bench.folder)
     task = asyncio.create_task(bench.fetch(thing, *mirrors, witness=witness))
-    await happens(witness.half, task)
+    # By what was sent, not by what was proven: on a busy machine, all is sent before the half is proven.
+    await until(lambda: sum(mirror.sent for mirror in mirrors) > 0.7 * thing.size, 30)
     for mirror in mirrors:
         mirror.manner, mirror.pace = Manner.DRIPS, 64
     with pytest.raises(TransferStalled):

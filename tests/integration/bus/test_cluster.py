@@ -124,7 +124,7 @@ async def test_a_watch_outlives_the_member_that_held_its_consumer(bus: Bus, clus
     following = asyncio.create_task(follow())
     try:
         await bus.publish(promoted(1))
-        await asyncio.wait_for(until_data('"version":"1"'), 20)
+        await asyncio.wait_for(until_data('"version":"1"'), 30)
         [name] = (await bus.js.api("CONSUMER.NAMES.FC_EVENTS"))["consumers"]
         info = await bus.js.api(f"CONSUMER.INFO.FC_EVENTS.{name}")
         holder = cluster.member(info["cluster"]["leader"])

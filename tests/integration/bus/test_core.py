@@ -22,7 +22,7 @@ async def test_whoever_listens_hears_what_is_sent_until_they_stop(bus: Bus) -> N
     stop = await bus.listen("fc.progress.*", heard.put_nowait)
 
     assert await bus.send("fc.progress.n1", b"50 %") is True
-    message = await asyncio.wait_for(heard.get(), 5)
+    message = await asyncio.wait_for(heard.get(), 30)
     await stop()
     await bus.send("fc.progress.n1", b"60 %")
     await bus.rtt()
@@ -34,13 +34,13 @@ async def test_whoever_listens_hears_what_is_sent_until_they_stop(bus: Bus) -> N
 async def test_what_was_sent_before_the_end_is_sent(bus: Bus, server: LocalServer) -> None:
     heard: asyncio.Queue[bytes] = asyncio.Queue()
     await bus.listen("x", lambda message: heard.put_nowait(message.data))
-    await bus.wire.flush(5)
+    await bus.wire.flush(30)
 
     async with connect(fast_settings(server.url), node="n2", daemon="test", wait=False) as other:
         for n in range(200):
             await other.send("x", b"%d" % n)
 
-    assert [await asyncio.wait_for(heard.get(), 5) for _ in range(200)] == [b"%d" % n for n in range(200)]
+    assert [await asyncio.wait_for(heard.get(), 30) for _ in range(200)] == [b"%d" % n for n in range(200)]
 
 
 async def test_a_listener_that_fails_goes_on_listening(bus: Bus) -> None:
@@ -55,7 +55,7 @@ async def test_a_listener_that_fails_goes_on_listening(bus: Bus) -> None:
     await bus.send("x", b"bad")
     await bus.send("x", b"good")
 
-    assert await asyncio.wait_for(heard.get(), 5) == b"good"
+    assert await asyncio.wait_for(heard.get(), 30) == b"good"
 
 
 async def test_listeners_that_begin_and_end_while_the_connection_is_replaced_are_all_in_order(bus: Bus) -> None:
@@ -69,11 +69,11 @@ async def test_listeners_that_begin_and_end_while_the_connection_is_replaced_are
     for n in range(50):
         await asyncio.gather(begin(n), stops[n]())
     await bus.wire.wait_connected(10)
-    await bus.wire.flush(5)
+    await bus.wire.flush(30)
     for n in range(50):
         await bus.send(f"late.{n}", b"")
 
-    assert {await asyncio.wait_for(heard.get(), 5) for _ in range(50)} == set(range(50))
+    assert {await asyncio.wait_for(heard.get(), 30) for _ in range(50)} == set(range(50))
     assert heard.empty()
     for n in range(50):
         with pytest.raises(NoResponder):
@@ -85,8 +85,8 @@ async def test_nobody_to_ask_is_told_apart_from_no_answer(bus: Bus) -> None:
     began = time.monotonic()
 
     with pytest.raises(NoResponder):
-        await bus.request("nobody", b"", timeout_seconds=5)
-    assert time.monotonic() - began < 1
+        await bus.request("nobody", b"", timeout_seconds=60)
+    assert time.monotonic() - began < 30
     with pytest.raises(BusTimeout):
         await bus.request("mute", b"", timeout_seconds=0.1)
     assert await bus.request_many("nobody", b"", timeout_seconds=5) == []
@@ -120,15 +120,16 @@ async def test_every_node_answers_a_question_to_all(bus: Bus, open_bus: OpenBus)
     nodes = [bus, await open_bus("n2"), await open_bus("n3")]
     for each in nodes:
         await each.serve(service(each.node))
-        await each.wire.flush(5)
+        await each.wire.flush(30)
     began = time.monotonic()
 
-    answers = await bus.request_many("fc.svc.distributor.status", b"x", timeout_seconds=5, expect=3)
+    answers = await bus.request_many("fc.svc.distributor.status", b"x", timeout_seconds=60, expect=3)
 
     assert {"n1", "n2", "n3"} == {json.loads(a)["node"] for a in answers}
-    assert time.monotonic() - began < 2
     # Without an expectation, the silence after the last answer ends it.
-    assert len(await bus.request_many("fc.svc.distributor.status", b"x", timeout_seconds=5)) == 3
+    settled = await bus.request_many("fc.svc.distributor.status", b"x", timeout_seconds=60, settle_seconds=1)
+    assert len(settled) == 3
+    assert time.monotonic() - began < 30
 
 
 async def test_errors_of_a_service_reach_who_asked_with_code_and_reason(bus: Bus) -> None:
@@ -176,7 +177,7 @@ async def test_a_service_answers_again_after_a_restart_and_no_more_after_its_sto
     ready = asyncio.Event()
     bus.on_state(lambda state: ready.set() if state is BusState.READY else None)
     await server.restart_async()
-    await asyncio.wait_for(ready.wait(), 10)
+    await asyncio.wait_for(ready.wait(), 30)
 
     assert await bus.request("fc.svc.distributor.status", b"")
     await running.stop()

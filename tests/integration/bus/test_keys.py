@@ -95,7 +95,7 @@ async def short_leases(bus: Bus) -> Leases:
 
 async def expired(leases: Leases, name: str, owner: str) -> Lease:
     """Take *name* as soon as its present owner's time is over."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while True:
             try:
                 return await leases.acquire(name, owner)

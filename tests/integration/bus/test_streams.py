@@ -81,7 +81,7 @@ def ordered(generation: int) -> tuple[str, BatchMessage]:
 
 async def arrivals(bus: Bus, stream: str, subject: str, count: int) -> list[str]:
     ids: list[str] = []
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         async for entry in bus.tail(stream, [subject], follow=True):
             ids.append(entry.headers.get("Nats-Msg-Id", entry.subject))
             if len(ids) == count:

@@ -69,7 +69,7 @@ def test_a_degraded_fleet_ends_with_1_and_the_reasons(stand: Stand, cli: Cli) ->
     stand.do(stand.heartbeat(node("node-2")))
     shown = cli("status", "--json")
     assert shown.code == 1
-    reason = f"{model}@2 is on 1 of 2 nodes: node-2 has no version yet"
+    reason = f"{model}@2 is on 1 of 2 nodes: node-2 has no version yet (not verified)"
     assert reason in shown.document["degraded"]
     in_words = cli("status")
     assert in_words.code == 1

@@ -12,9 +12,9 @@ import pytest
 from tests.integration.rsync.conftest import ModuleMaker, Server, free_port, put_in_store
 
 from fleetcast.config.settings import RsyncSettings
-from fleetcast.transport.errors import SourceUnreachable, TransferError, TransferFailed, TransferStalled
+from fleetcast.transport.errors import SourceUnreachable, StoreFull, TransferError, TransferFailed, TransferStalled
 from fleetcast.transport.protocol import Ban, FetchRequest, Source
-from fleetcast.transport.rsync import RsyncTransport
+from fleetcast.transport.rsync import RsyncTransport, stage
 from fleetcast.transport.testing import Thing, Witness, thing_of, until
 
 pytestmark = pytest.mark.asyncio
@@ -126,6 +126,34 @@ async def test_what_another_rung_left_proven_is_not_fetched_again(module: Module
     assert seen.last.received <= thing.size - kept + PIECE
     # The wire agrees: the source sent no more than what was missing, and what describes it.
     assert sent_by(server) <= 1.1 * (thing.size - kept)
+
+
+async def test_what_another_rung_left_is_completed_where_there_is_room_for_little_more(
+    module: ModuleMaker, small_disk: Path
+) -> None:
+    """It is built anew beside what is there, and the disk does not hold both."""
+    thing, server = model(10 * MIB), module("s1")
+    put_in_store(thing, server.store)
+    receiver = Receiver(small_disk, server.settings)
+    have = receiver.half(thing, 0.8)
+    receiver.transport.limit(8 * MIB, None)
+
+    await receiver.fetch(thing, server.source, have=have)
+
+    assert thing.lies_in(receiver.folder)
+    assert list(receiver.staging.iterdir()) == []
+
+
+async def test_a_stage_that_gives_nothing_back_is_caught(
+    module: ModuleMaker, small_disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The broken variant of the test above."""
+    monkeypatch.setattr(stage, "_give_back", lambda *_: None)
+    thing, server = model(10 * MIB), module("s1")
+    put_in_store(thing, server.store)
+    receiver = Receiver(small_disk, server.settings)
+    with pytest.raises(StoreFull, match="No space left"):
+        await receiver.fetch(thing, server.source, have=receiver.half(thing, 0.8))
 
 
 async def test_a_transfer_that_forgets_what_is_proven_is_caught(module: ModuleMaker, receiver: Receiver) -> None:

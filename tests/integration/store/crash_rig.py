@@ -22,19 +22,23 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import fleetcast.transport.store as package
 from fleetcast.config.settings import StoreSettings
 from fleetcast.events.content import Content, ContentFile, Format, Kind
 from fleetcast.events.payloads import Checks
-from fleetcast.events.state import Cause, InstalledVersion, SlotEntry, SlotState
+from fleetcast.events.state import CanaryEntry, Cause, InstalledVersion, SlotEntry, SlotState
 from fleetcast.transport import failpoints
 from fleetcast.transport.errors import TransferFailed, TransportError
 from fleetcast.transport.failpoints import failpoint
 from fleetcast.transport.hashing import file_root
 from fleetcast.transport.manifest import state
 from fleetcast.transport.store import Store
+from fleetcast.transport.store.folder import Folder
 from fleetcast.transport.store.layout import Line
+from fleetcast.transport.store.pointers import Pointers
+from fleetcast.transport.store.slotsfile import SlotsFile
 from fleetcast.transport.store.versions import Versions
 
 QUICK_DISK = "/dev/shm" if Path("/dev/shm").is_dir() else None
@@ -49,6 +53,8 @@ LANE_OLD, LANE_NEW = {"a.npz": 3, "deep/b.npz": 4}, {"a.npz": 5, "deep/b.npz": 4
 BUNDLE_OLD = {"model.onnx": 11, "model.onnx.data": 12, "words/merges.txt": 13}
 BUNDLE_NEW = {"model.onnx": 14, "model.onnx.data": 15, "words/merges.txt": 13, "words/vocab.json": 16}
 BUNDLE_LAST = {"model.onnx": 17, "words/merges.txt": 18}
+TRIED = {"1": {"model.bin": 19}, "2": {"model.bin": 20}, "3": {"model.bin": 21}}
+"""Versions of the model that has canaries."""
 
 
 # -- failpoints in the source
@@ -114,6 +120,34 @@ class MixingVersions(Versions):
 class MixingStore(Store):
     def _make_versions(self) -> Versions:
         return MixingVersions(self._data, self._blobs)
+
+
+class HastyFolder(Folder):
+    """Replaces names by removing them first, and writes into files that are being read."""
+
+    def flip(self, name: str, target: str, *, point: str) -> None:
+        if self.stat(name) is not None:
+            os.unlink(name, dir_fd=self.fd)
+            failpoint("hasty.pointer")
+        os.symlink(target, name, dir_fd=self.fd)
+
+    def write(self, name: str, data: bytes, *, point: str) -> None:
+        with (self.path / name).open("wb", buffering=0) as file:
+            file.write(data[: len(data) // 2])
+            failpoint("hasty.slots")
+            file.write(data[len(data) // 2 :])
+
+
+class HastyPointers(Pointers):
+    """The broken variant of canaries: pointers and `slots.json` as most deployment scripts move them."""
+
+    def _flip(self, folder: Folder, aim: Any) -> None:
+        super()._flip(HastyFolder(folder.fd, folder.path, self._data), aim)
+
+
+class HastyStore(Store):
+    def _make_pointers(self) -> Pointers:
+        return HastyPointers(self._data, self._versions, self._settings.essential_name)
 
 
 @dataclass
@@ -192,6 +226,31 @@ class Site:
                     place.write_bytes(data_of(seed))
                 except OSError as fault:
                     raise TransferFailed(str(fault)) from fault
+
+    def hold(self, version: str) -> None:
+        """Have a version of the model with canaries here."""
+        path = self.published / "model.bin"
+        path.unlink(missing_ok=True)
+        path.write_bytes(data_of(TRIED[version]["model.bin"]))
+        content = self.store.ingest(path, kind=Kind.MODEL).content
+        self._install(content, "c", version)
+
+    def order(self, generation: int, production: str, canary: str | None = None, *, here: bool = False) -> None:
+        """Obey a slot order of the model with canaries, unless a later one is in force."""
+        applied = self.store.applied("c")
+        entries = {v: SlotEntry(version=v, artifact=content_of(f, Kind.MODEL).artifact) for v, f in TRIED.items()}
+        slot = SlotState(
+            model="c",
+            generation=generation,
+            production=entries[production],
+            canary=CanaryEntry(**entries[canary].model_dump(), percent=50, nodes=("n",) if here else ("other",))
+            if canary
+            else None,
+            cause=Cause(event="e", sequence=generation, by="/rig", correlation="e"),
+            at="now",
+        )
+        if applied is None or applied.generation < generation or applied == slot:
+            self.store.activate(slot, on_canary=here)
 
     def _install(self, content: Content, name: str, version: str) -> None:
         self.store.write_record(content, b"metainfo", state(content, name, version))
@@ -322,6 +381,23 @@ def run_bundle(site: Site) -> None:
     site.store.collect()
 
 
+def prepare_canary(site: Site) -> None:
+    site.hold("1")
+    site.order(1, "1")
+
+
+def run_canary(site: Site) -> None:
+    """A canary elsewhere, then here, then in production; then one that is ordered before it comes, and is given up."""
+    site.hold("2")
+    site.order(2, "1", "2")
+    site.order(3, "1", "2", here=True)
+    site.order(4, "2")
+    site.order(5, "2", "3", here=True)
+    site.hold("3")
+    site.order(5, "2", "3", here=True)
+    site.order(6, "2")
+
+
 def damage(path: Path) -> None:
     path.chmod(0o644)
     with path.open("r+b") as file:
@@ -363,6 +439,7 @@ SCENARIOS = {
         {"models/b": "3"},
         frozenset({"models/b/2/stale.bin", "models/b/2/words/stale.bin"}),
     ),
+    "canary": Scenario(prepare_canary, run_canary, {"models/c": {"1", "2", "3"}}, {"models/c": "2"}),
     "reopen": Scenario(
         prepare_reopen,
         run_reopen,
@@ -381,6 +458,7 @@ RIGHT = {
     "models/b/1": BUNDLE_OLD,
     "models/b/2": BUNDLE_NEW,
     "models/b/3": BUNDLE_LAST,
+    **{f"models/c/{version}": files for version, files in TRIED.items()},
 }
 
 
@@ -401,12 +479,24 @@ def judge(scenario: Scenario, root: Path, kind: type[Store] = Store) -> list[str
     for line, version in scenario.final.items():
         if (found := target(root / "data" / line / "current")) != version:
             wrong.append(f"after the second run: {line}/current is {found}")
+        wrong += [f"after the second run: {w}" for w in _leftovers(root / "data" / line, version)]
         if not any(v.version == version for v in _installed(site, line)):
             wrong.append(f"after the second run: {line}@{version} does not count as installed")
     if any((root / "data" / "staging").iterdir()):
         site.store.reconcile()
         wrong += ["staging is never cleared"] if any((root / "data" / "staging").iterdir()) else []
     return wrong
+
+
+def _leftovers(home: Path, version: str) -> Iterator[str]:
+    """What still speaks of a canary after its end, or of another version than *version*."""
+    if (home / "canary").is_symlink():
+        yield f"{home.name}/canary is {target(home / 'canary')} after the end of the canary"
+    if home.parent.name == "models":
+        told = json.loads((home / "slots.json").read_bytes())
+        serving = [s["version"] for s in told["slots"] if s["slot"] == told["current"]]
+        if serving != [version] or told["canary_form"] is not None:
+            yield f"{home.name}/slots.json says {told}"
 
 
 def _installed(site: Site, line: str) -> list[InstalledVersion]:
@@ -422,6 +512,7 @@ def looks(scenario: Scenario, root: Path, forgiven: frozenset[str]) -> list[str]
         pointer = data / line / "current"
         if target(pointer) not in versions or not pointer.is_dir():
             wrong.append(f"{line}/current is {target(pointer)}")
+        wrong += _look_beside(data / line, versions)
     for shown in (data / "models_essential").iterdir():
         right = {_digest(data_of(seed)) for files in RIGHT.values() for seed in files.values()}
         if shown.is_file() and _digest(shown.read_bytes()) not in right and not forgiven:
@@ -430,7 +521,23 @@ def looks(scenario: Scenario, root: Path, forgiven: frozenset[str]) -> list[str]
 
 
 def target(pointer: Path) -> str:
-    return str(pointer.readlink())
+    return str(pointer.readlink()) if pointer.is_symlink() else "nothing"
+
+
+def _look_beside(home: Path, versions: set[str]) -> Iterator[str]:
+    """`canary`, where there is one, and what `slots.json` says."""
+    if (home / "canary").is_symlink() and (target(home / "canary") not in versions or not (home / "canary").is_dir()):
+        yield f"{home.name}/canary is {target(home / 'canary')}"
+    if not (home / "slots.json").exists():
+        return
+    try:
+        told = SlotsFile.model_validate_json((home / "slots.json").read_bytes())
+    except ValueError:
+        yield f"{home.name}/slots.json cannot be read"
+        return
+    for slot in told.slots:
+        if slot.path is not None and (slot.version not in versions or not (home / slot.path).exists()):
+            yield f"{home.name}/slots.json leads to {slot.path}, where there is nothing"
 
 
 def _look_at_version(data: Path, home: str, files: dict[str, int], forgiven: frozenset[str]) -> Iterator[str]:
@@ -599,9 +706,10 @@ def _is_wanted(point: str, which: str) -> bool:
 
 def main(arguments: list[str]) -> int:
     command, name, where, *more = arguments
-    kind = MixingStore if "mixing" in more else CarelessStore if "broken" in more else Store
+    variants = {"mixing": MixingStore, "broken": CarelessStore, "hasty": HastyStore}
+    kind = next((variants[word] for word in more if word in variants), Store)
     if command == "matrix":
-        print(json.dumps(matrix(name, where, kind, *[m for m in more if m not in {"broken", "mixing"}])))
+        print(json.dumps(matrix(name, where, kind, *[m for m in more if m not in variants])))
     elif command == "power":
         print(json.dumps(power(name, where.split(","), synced="unsynced" not in more)))
     elif command == "prepare":

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 RIG = Path(__file__).with_name("crash_rig.py")
-SCENARIOS = ("promote", "repair", "reopen", "bundle")
+SCENARIOS = ("promote", "repair", "reopen", "bundle", "canary")
 RAW = frozenset(
     {"rename", "renames", "replace", "link", "symlink", "fsync", "fdatasync", "unlink", "remove", "rmdir", "removedirs"}
 )
@@ -148,6 +148,15 @@ def test_an_install_without_staging_and_rename_is_caught() -> None:
 def test_an_install_that_mixes_files_of_two_bundles_is_caught() -> None:
     failures = run_rig("matrix", "bundle", "before", "mixing")["failures"]
     assert any("mixes two contents" in wrong for case in failures.values() for wrong in case)
+
+
+@pytest.mark.parametrize(
+    ("point", "complaint"),
+    [("hasty.pointer", "c/current is nothing"), ("hasty.slots", "c/slots.json cannot be read")],
+)
+def test_pointers_and_slots_file_that_are_not_replaced_in_one_step_are_caught(point: str, complaint: str) -> None:
+    failures = run_rig("matrix", "canary", point, "hasty")["failures"]
+    assert any(complaint in wrong for case in failures.values() for wrong in case)
 
 
 @pytest.mark.soak

@@ -6,11 +6,12 @@ Every rule returns sentences about what is wrong, none when all is well, so that
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+from tests.system.faults.machine import Turn, lost_seconds
 
 MAX_FETCHED_RATIO = 1.1
 """Received payload over size of the content, at most: nobody fetches again more than a tenth."""
@@ -25,6 +26,7 @@ ALLOWED = tuple(
         r"swarm/[0-9a-f]{64}/[0-9a-f]{16}/.+",
         r"(models|datasets)/[a-z0-9_-]+/(current|previous|canary)",
         r"(models|datasets)/[a-z0-9_-]+/\.slot\.json",
+        r"(models|datasets)/[a-z0-9_-]+/slots\.json",
         r"(models|datasets)/[a-z0-9_-]+/\.installs/[A-Za-z0-9._+-]+\.json",
         r"(models|datasets)/[a-z0-9_-]+/(?!current/|previous/|canary/)[A-Za-z0-9][A-Za-z0-9._+-]*/.+",
         r"models_essential/[^/]+",
@@ -90,25 +92,38 @@ def fetched_again(fetched: Iterable[Fetched], ratio: float = MAX_FETCHED_RATIO) 
     ]
 
 
-def gaps(moves: Iterable[Moves], limit_seconds: float) -> list[str]:
-    """Nodes that stood still for longer than *limit_seconds* although a live source existed."""
+def gaps(moves: Iterable[Moves], limit_seconds: float, turns: Sequence[Turn] = ()) -> list[str]:
+    """Nodes that stood still for longer than *limit_seconds* although a live source existed and, as *turns* of a clock
+    beside them tell, the machine had time for them.
+    """
     found = []
     for each in moves:
         for before, after in zip(each.times, each.times[1:], strict=False):
-            still = after - before - _excused(before, after, each.excused)
-            if still > limit_seconds:
+            counted = list(_counted(before, after, each.excused))
+            still = sum(end - start for start, end in counted)
+            if still <= limit_seconds:
+                continue
+            lost = sum(lost_seconds(turns, start, end) for start, end in counted)
+            if still - lost > limit_seconds:
                 at = before - each.times[0]
-                found.append(f"{each.node} stood still for {still:.1f} s, {at:.1f} s after its start")
+                found.append(
+                    f"{each.node} stood still for {still - lost:.1f} s, {at:.1f} s after its start "
+                    f"({lost:.1f} s more because the machine was busy)"
+                )
     return found
 
 
-def _excused(began: float, ended: float, intervals: Sequence[tuple[float, float]]) -> float:
-    """How much of a time is covered by intervals, which may overlap."""
-    covered, reached = 0.0, began
-    for start, end in sorted(intervals):
-        covered += max(0.0, min(end, ended) - max(start, reached))
-        reached = max(reached, min(end, ended))
-    return covered
+def _counted(began: float, ended: float, excused: Sequence[tuple[float, float]]) -> Iterator[tuple[float, float]]:
+    """The parts of a time that no interval covers; intervals may overlap."""
+    reached = began
+    for start, end in sorted(excused):
+        if start > reached:
+            yield reached, min(start, ended)
+        reached = min(max(reached, end), ended)
+        if start >= ended:
+            return
+    if reached < ended:
+        yield reached, ended
 
 
 def leftovers(data: Path, *, quarantine: bool = False) -> list[str]:

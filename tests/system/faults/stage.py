@@ -11,6 +11,7 @@ async with stage(tmp_path, nodes=3, settings=throttled(RATE)) as s:
 
 import asyncio
 import contextlib
+import functools
 import hashlib
 import random
 import time
@@ -21,10 +22,12 @@ from pathlib import Path
 from typing import Literal
 
 from tests.system.faults import aftermath
+from tests.system.faults.hosts import HostedNode, Switch
+from tests.system.faults.machine import Machine
 
 from fleetcast.bus import Message
 from fleetcast.client.ulid import new_ulid
-from fleetcast.config.settings import Settings
+from fleetcast.config.settings import NetworkSettings, Settings
 from fleetcast.daemons.testing import Fleet, NodeProcess, fleet
 from fleetcast.events.state import TransferStatus
 
@@ -37,8 +40,9 @@ LOOK_SECONDS = 0.1
 MARKER = "FLEETCAST_FAULT_TEST"
 """Environment variable by which every descendant of a node of the test is known."""
 BOUND_SECONDS = 10.0
-"""Longest gap of progress that is allowed while a live source exists: twice the promise, for two busy cores. The long
-versions of the tests (`--soak`) hold the promise itself, see `conftest.bound`."""
+"""Longest gap of progress that is allowed while a live source exists, in seconds that the machine had for the fleet
+(`machine.Machine`): twice the promise, for what two cores share apart from their time. The long versions of the tests
+(`--soak`) hold the promise itself, see `conftest.bound`."""
 
 Change = Callable[[str, Settings], Settings]
 Transport = Literal["bittorrent", "aria2", "rsync"]
@@ -61,6 +65,16 @@ def carried_by(*transports: Transport) -> Change:
 
     def change(_name: str, settings: Settings) -> Settings:
         return settings.model_copy(update={"ladder": settings.ladder.model_copy(update={"order": transports})})
+
+    return change
+
+
+def plugged_into(on: Switch) -> Change:
+    """Settings that let every node serve at the address of its host."""
+
+    def change(name: str, settings: Settings) -> Settings:
+        network = NetworkSettings(address=on.address(name), bind=on.address(name))
+        return settings.model_copy(update={"network": network})
 
     return change
 
@@ -161,6 +175,7 @@ class Stage:
     fleet: Fleet
     marker: str
     record: Record = field(default_factory=Record)
+    machine: Machine = field(default_factory=Machine)
     promoted: dict[str, Promoted] = field(default_factory=dict)
 
     def node(self, name: str) -> NodeProcess:
@@ -212,10 +227,25 @@ class Stage:
             for name in names or tuple(self.fleet.nodes):
                 self.record.excused[name].append((began, time.monotonic()))
 
+    async def let_pass(self, seconds: float) -> None:
+        """Wait until the machine had so many seconds for the fleet: a check of gaps counts these only."""
+        began = time.monotonic()
+        await self.fleet.until(f"{seconds} s", lambda: self.machine.given(began, time.monotonic()) > seconds, 60)
+
     async def until_served(self, *names: str, seconds: float = 60.0) -> None:
         """Wait until the nodes (default: all) serve all that was promoted last."""
         for p in self.promoted.values():
             await self.fleet.until_served(p.model, p.version, nodes=names, seconds=seconds)
+
+    async def until_still(self, name: str, seconds: float) -> None:
+        """Wait until nothing of a node has moved for so long; this moment counts as its next move."""
+        moved = self.record.moved[name]
+
+        def still() -> bool:
+            return bool(moved) and self.machine.given(moved[-1], time.monotonic()) > seconds
+
+        await self.fleet.until(f"{name} stands still", still, 60)
+        self.record.move(name)
 
     async def until_installed(self, *names: str) -> None:
         """Wait until the last progress message of every transfer was heard."""
@@ -226,7 +256,7 @@ class Stage:
             mine = [s for (node, _), s in self.record.statuses.items() if node in asked and s.version in newest]
             return bool(mine) and all(s.state == "installed" for s in mine)
 
-        await self.fleet.until("the end of every transfer is told", told, 20)
+        await self.fleet.until("the end of every transfer is told", told)
 
     async def check_aftermath(
         self,
@@ -244,7 +274,7 @@ class Stage:
         names = healthy or tuple(self.fleet.nodes)
         # Read before the wait for words that may have been lost: nothing of it depends on them.
         found = self._wrong_bytes(names)
-        found += aftermath.gaps(self._moves(names), limit_seconds)
+        found += aftermath.gaps(self._moves(names), limit_seconds, self.machine.turns)
         fetched = self._fetched(names)
         print(*fetched, sep="\n")  # shown when the test fails
         found += aftermath.fetched_again(fetched, ratio)
@@ -304,19 +334,31 @@ async def stage(
     *,
     settings: Change | None = None,
     environment: Mapping[str, Mapping[str, str]] | None = None,
+    on: Switch | None = None,
 ) -> AsyncIterator[Stage]:
-    """A fleet of `node-1` … `node-N` that is watched; *environment*: more variables, by node."""
+    """A fleet of `node-1` … `node-N` that is watched; *environment*: more variables, by node.
+
+    *on*: a switch with a host for every node; default: all are on loopback.
+    """
     marker = f"{MARKER}-{new_ulid()}"
-    async with fleet(folder, nodes, settings=both(SWARM, settings or throttled(RATE)), start=False) as f:
+    changed = both(SWARM, settings or throttled(RATE))
+    if on is None:
+        made = fleet(folder, nodes, settings=changed, start=False)
+    else:
+        hosted = functools.partial(HostedNode, switch=on)
+        changed = both(changed, plugged_into(on))
+        made = fleet(folder, nodes, settings=changed, start=False, host=on.here, process=hosted)
+    async with made as f:
         for node in f.nodes.values():
             node.environment = {**(environment or {}).get(node.name, {}), MARKER: marker}
             node.start()
-        await f.until_ready(seconds=40)
+        await f.until_ready()
         s = Stage(f, marker)
         stop_listening = await f.bus.listen("fc.progress.>", s.record.take)
         watching = asyncio.create_task(s.watch(), name="watch the stage")
         try:
-            yield s
+            with s.machine.watched():
+                yield s
         finally:
             watching.cancel()
             with contextlib.suppress(asyncio.CancelledError):

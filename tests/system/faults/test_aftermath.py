@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -10,7 +11,9 @@ from pathlib import Path
 import pytest
 from tests.system.faults import aftermath
 from tests.system.faults.aftermath import Fetched, Moves, Seen
+from tests.system.faults.machine import Turn, lost_seconds
 
+ROOT = Path(__file__).parents[3]
 ARTIFACT, DIGEST = "a" * 64, hashlib.sha256(b"right").hexdigest()
 
 
@@ -28,7 +31,8 @@ def data(tmp_path: Path) -> Path:
     for name in (torrent / "m.bin", data / "models/m/1/m.bin", data / "models_essential/m.bin"):
         os.link(blob, name)
     (data / "models/m/current").symlink_to("1")
-    for plain in (".capability", "models/m/.slot.json", "models/m/.installs/1.json", f"artifacts/{ARTIFACT}.json"):
+    records = ("models/m/.slot.json", "models/m/slots.json", "models/m/.installs/1.json", f"artifacts/{ARTIFACT}.json")
+    for plain in (".capability", *records):
         (data / plain).write_text("{}")
     (data / "spool" / f"{'0' * 26}-17.jsonl").write_text("")
     return data
@@ -86,6 +90,49 @@ def test_a_gap_is_named_and_an_excused_one_is_not() -> None:
     assert aftermath.gaps([Moves("excused", times, [(2.0, 6.0), (3.0, 8.0)])], 5) == []
     assert aftermath.gaps([Moves("half", times, [(2.0, 4.0), (20.0, 30.0)])], 5) != []
     assert aftermath.gaps([Moves("quick", times)], 8.5) == []
+
+
+def test_time_that_a_busy_machine_did_not_give_is_no_gap_and_all_other_time_is() -> None:
+    # Turns of 50 ms of rest and 1 ms of work, but one that took from 4.08 to 8.08.
+    idle = [Turn(at, at + 0.05, at + 0.051) for at in (n * 0.051 for n in range(80))]
+    turns = [*idle, Turn(4.08, 6.0, 8.08)]
+    times = [0.0, 1.0, 9.0, 10.0]
+
+    assert lost_seconds(turns, 0.0, 4.08) == pytest.approx(0.0)
+    assert lost_seconds(turns, 0.0, 10.0) == pytest.approx(3.949)
+    assert lost_seconds(turns, 6.08, 10.0) == pytest.approx(3.949 / 2)
+    assert aftermath.gaps([Moves("starved", times)], 5, turns) == []
+    assert aftermath.gaps([Moves("still", times)], 4, turns)[0].startswith("still stood still for 4.1 s, 1.0 s after")
+    # What is excused already is not lost a second time.
+    assert aftermath.gaps([Moves("still", times, [(4.0, 8.2)])], 3.5, turns) != []
+    assert aftermath.gaps([Moves("still", times)], 5) != []
+
+
+def test_clock_beside_a_fleet_tells_how_long_the_machine_had_no_time() -> None:
+    command = [sys.executable, "-c", _WATCH_MACHINE]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "watching\n"
+        process.send_signal(signal.SIGSTOP)
+        began = time.monotonic()
+        while time.monotonic() < began + 1:
+            time.sleep(0.1)
+        process.send_signal(signal.SIGCONT)
+        lost, _ = process.communicate("\n", timeout=30)
+    assert float(lost) > 0.9
+
+
+_WATCH_MACHINE = """
+import time
+from tests.system.faults.machine import Machine, lost_seconds
+machine = Machine()
+with machine.watched():
+    while len(machine.turns) < 3:
+        time.sleep(0.01)
+    print("watching", flush=True)
+    input()
+print(lost_seconds(machine.turns, 0, time.monotonic()))
+"""
 
 
 def test_an_orphan_is_found_by_its_mark_even_when_its_parent_is_gone() -> None:

@@ -1,6 +1,5 @@
 """NATS goes away while bytes flow: the bytes go on flowing."""
 
-import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator
@@ -63,7 +62,7 @@ async def test_a_transfer_that_needs_nats_for_its_bytes_would_be_caught(tmp_path
         await s.until_fetched(0.2)
         async with nats_down(s):
             s.node("node-1").kill()
-            await asyncio.sleep(3)
+            await s.let_pass(3)
         s.node("node-1").start()
         await s.fleet.until_ready("node-1")
         await s.until_served()

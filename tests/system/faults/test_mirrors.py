@@ -1,5 +1,6 @@
 """Mirrors of the HTTP rung that lie, or take for ever. They join the fleet as any node on the bus can."""
 
+import asyncio
 import contextlib
 import os
 import shutil
@@ -9,8 +10,10 @@ from pathlib import Path
 
 import psutil
 import pytest
+from tests.system.faults.conftest import PROMISED_SECONDS
 from tests.system.faults.stage import RATE, Stage, both, carried_by, random_bytes, stage, throttled
 from tests.system.faults.test_peers import bans, join, offered
+from tests.system.faults.variants import broken, unwatched
 
 from fleetcast.events.payloads import Endpoints
 from fleetcast.transport.aria2.testing import Manner, MirrorServer
@@ -49,6 +52,17 @@ async def test_a_mirror_of_another_file_of_the_same_size_is_named_and_nothing_of
 
 
 @needs_aria2c
+async def test_a_node_that_believes_what_comes_would_be_caught(tmp_path: Path) -> None:
+    """The broken variant: bytes are taken for what was promised."""
+    async with stage(tmp_path, nodes=2, settings=HTTP, environment=broken("believes", "node-2")) as s:
+        promoted = await s.promote("m", "1")
+        async with mirror(s, random_bytes(len(promoted.data), seed=77)):
+            await s.until_served()
+        with pytest.raises(AssertionError, match="node-2 serves"):
+            await s.check_aftermath(quarantine=True)
+
+
+@needs_aria2c
 async def test_a_mirror_that_answers_slowly_for_ever_holds_nobody_up(tmp_path: Path, bound: float) -> None:
     async with stage(tmp_path, nodes=2, settings=HTTP) as s:
         promoted = await s.promote("m", "1")
@@ -59,19 +73,45 @@ async def test_a_mirror_that_answers_slowly_for_ever_holds_nobody_up(tmp_path: P
 
 
 @needs_aria2c
+async def test_a_node_that_bears_with_a_slow_mirror_would_be_caught(tmp_path: Path) -> None:
+    """The broken variant: nothing is watched."""
+    async with stage(tmp_path, nodes=2, settings=both(HTTP, unwatched("node-2"))) as s:
+        promoted = await s.promote("m", "1")
+        async with mirror(s, promoted.data, Manner.HONEST) as turning:
+            await asyncio.wait_for(turning.asked.wait(), 30)
+            turning.manner = Manner.DRIPS
+            await s.until_still("node-2", PROMISED_SECONDS)
+        with pytest.raises(AssertionError, match="node-2 stood still"):
+            await s.check_aftermath(limit_seconds=PROMISED_SECONDS)
+
+
+async def lose_aria2c(s: Stage) -> None:
+    await s.promote("m", "1")
+    await s.until_fetched(0.4, "node-2")
+    process = s.node("node-2").process
+    assert process is not None
+    family = psutil.Process(process.pid).children(recursive=True)
+    carriers = [child.pid for child in family if child.name() == "aria2c"]
+    assert carriers, "aria2c does not carry it"
+    for pid in carriers:
+        os.kill(pid, signal.SIGKILL)
+    await s.until_served()
+
+
+@needs_aria2c
 async def test_an_aria2c_killed_in_the_middle_costs_no_byte_twice(tmp_path: Path, bound: float) -> None:
     async with stage(tmp_path, nodes=2, settings=HTTP) as s:
-        await s.promote("m", "1")
-        await s.until_fetched(0.4, "node-2")
-        process = s.node("node-2").process
-        assert process is not None
-        family = psutil.Process(process.pid).children(recursive=True)
-        carriers = [child.pid for child in family if child.name() == "aria2c"]
-        assert carriers, "aria2c does not carry it"
-        for pid in carriers:
-            os.kill(pid, signal.SIGKILL)
-        await s.until_served()
+        await lose_aria2c(s)
         await s.check_aftermath(limit_seconds=bound)
+
+
+@needs_aria2c
+async def test_an_aria2c_that_begins_anew_would_be_caught(tmp_path: Path) -> None:
+    """The broken variant: what it brought is forgotten when it dies."""
+    async with stage(tmp_path, nodes=2, settings=HTTP, environment=broken("forgets", "node-2")) as s:
+        await lose_aria2c(s)
+        with pytest.raises(AssertionError, match=r"node-2 received \d+ bytes"):
+            await s.check_aftermath()
 
 
 @pytest.fixture

@@ -1,9 +1,15 @@
 """The origin dies while others fetch from it."""
 
+import asyncio
+import subprocess
+import sys
 from pathlib import Path
 
+import psutil
 import pytest
-from tests.system.faults.stage import stage
+from tests.system.faults.stage import Change, Stage, both, stage, throttled
+
+from fleetcast.config.settings import Settings
 
 pytestmark = pytest.mark.asyncio
 
@@ -28,3 +34,58 @@ async def test_an_origin_killed_in_the_middle_costs_its_absence_and_no_byte_twic
             await s.fleet.until_ready("node-1")
         await s.until_served()
         await s.check_aftermath(limit_seconds=bound)
+
+
+QUIET_CORES = 0.3
+"""What a node may use while it waits for a source."""
+
+
+def rests(seconds: float) -> Change:
+    """Settings with which a transport that brought nothing rests for so long."""
+
+    def change(_name: str, settings: Settings) -> Settings:
+        pauses = {"rest_base_seconds": seconds, "rest_cap_seconds": seconds}
+        return settings.model_copy(update={"ladder": settings.ladder.model_copy(update=pauses)})
+
+    return both(throttled(8 * 2**20), change)
+
+
+def says(s: Stage, name: str) -> str:
+    """What a node says about its transfer."""
+    return "; ".join(f"{status.state}, {status.slow}" for status in s.statuses_of(name))
+
+
+def cpu_seconds(s: Stage, name: str) -> float:
+    process = s.node(name).process
+    assert process is not None
+    me = psutil.Process(process.pid)
+    return sum(sum(p.cpu_times()[:2]) for p in (me, *me.children(recursive=True)))
+
+
+@pytest.mark.parametrize("nodes", [3, pytest.param(2, marks=pytest.mark.soak)], ids=["some elsewhere", "nowhere"])
+async def test_without_any_source_nodes_say_so_and_rest_and_finish_when_the_origin_is_back(
+    tmp_path: Path, nodes: int, bound: float
+) -> None:
+    async with stage(tmp_path, nodes=nodes, settings=rests(60)) as s:
+        await s.promote("m", "1")
+        await s.until_fetched(0.3)
+        with s.without_source():
+            s.node("node-1").kill()
+            lack = "fetching, its sources: no node that has all of it answers"
+            await s.fleet.until("it is said", lambda: all(lack in says(s, name) for name in s.receivers), 40)
+            before = {name: cpu_seconds(s, name) for name in s.receivers}
+            shown = await asyncio.to_thread(what_is_shown, s, "transfers")
+            await asyncio.sleep(3)
+            used = {name: (cpu_seconds(s, name) - before[name]) / 3 for name in s.receivers}
+            assert max(used.values()) < QUIET_CORES, used
+            assert "no node that has all of it answers" in shown
+            s.node("node-1").start()
+            await s.fleet.until_ready("node-1")
+        await s.until_served()
+        await s.check_aftermath(limit_seconds=bound)
+
+
+def what_is_shown(s: Stage, *words: str) -> str:
+    """What the command line prints."""
+    command = [sys.executable, "-m", "fleetcast", *words, "--config", str(s.node("node-2").config)]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout

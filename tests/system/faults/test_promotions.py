@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from tests.system.faults.stage import MIB, stage, throttled
+from tests.system.faults.variants import broken
 
 pytestmark = pytest.mark.asyncio
 
@@ -31,3 +32,14 @@ async def test_a_version_promoted_while_the_last_one_is_in_flight_stops_it(tmp_p
         installed = [node.data / "models/m/1" for node in receivers]
         await s.fleet.until("version 1 follows", lambda: all(folder.is_dir() for folder in installed))
         await s.check_aftermath(limit_seconds=bound)
+
+
+async def test_a_node_that_fetches_what_nobody_wants_would_be_caught(tmp_path: Path) -> None:
+    """The broken variant: a transfer that was superseded goes on."""
+    async with stage(tmp_path, nodes=2, environment=broken("holds on", "node-2")) as s:
+        await s.promote("m", "1", seed=1)
+        await s.until_fetched(0.3)
+        await s.promote("m", "2", seed=2, size=8 * MIB)
+        await s.until_served()
+        await s.fleet.until("it is fetched to its end", (s.node("node-2").data / "models/m/1").is_dir)
+        assert not s.node("node-2").logged("transfer.superseded")

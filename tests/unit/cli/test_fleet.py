@@ -1,12 +1,16 @@
 """Who counts, who is ready, and what is degraded, from heartbeats and slots alone."""
 
+import io
+
 import pytest
+from rich.console import Console
 from tests.unit.cli.builders import NOW, held, node, slot, transfer
 
-from fleetcast.cli.fleet import NodeView, problems, rollout, views
+from fleetcast.cli.fleet import NodeView, problems, rollout, rollout_document, views
+from fleetcast.cli.status import _model_table
 from fleetcast.events.content import Kind
 from fleetcast.events.payloads import DaemonState, Wants
-from fleetcast.events.state import NodeStatus
+from fleetcast.events.state import CanaryEntry, NodeStatus, SlotState
 
 
 def seen(*statuses: NodeStatus) -> tuple[NodeView, ...]:
@@ -86,3 +90,57 @@ def test_every_kind_of_trouble_is_named_once() -> None:
 
 def test_an_empty_fleet_is_a_problem() -> None:
     assert problems((), (), 0) == ("no node has been heard from",)
+
+
+def canaries(percent: int, *nodes: str) -> SlotState:
+    canary = CanaryEntry(version="3", artifact="b" * 64, percent=percent, nodes=nodes)
+    return slot("hex8", "2", 7).model_copy(update={"canary": canary})
+
+
+def on_canary(name: str) -> NodeStatus:
+    status = held("hex8", "3", 7)
+    installed = tuple(v.model_copy(update={"artifact": "b" * 64}) for v in status.installed)
+    return node(name, status.model_copy(update={"installed": installed, "canary": "3"}))
+
+
+def test_nodes_of_a_canary_are_counted_for_it_and_the_rollout_is_complete_with_them() -> None:
+    progress = rollout(
+        canaries(33, "c"), seen(node("a", held("hex8", "2", 7)), node("b", held("hex8", "2", 7)), on_canary("c"))
+    )
+    assert (progress.ready, progress.wanted, progress.complete) == (("a", "b"), 3, True)
+    assert progress.canary is not None
+    assert (progress.canary.ready, progress.canary.wanted, progress.canary.form) == (("c",), 1, "nodes")
+    assert rollout_document(progress)["canary"] == {
+        "version": "3",
+        "percent": 33,
+        "form": "nodes",
+        "ready": ["c"],
+        "waiting": [],
+    }
+
+
+def test_a_canary_that_is_missing_somewhere_is_a_problem_with_the_reason() -> None:
+    nodes = seen(node("a", held("hex8", "2", 7)), node("b", held("hex8", "2", 7)))
+    progress = rollout(canaries(50, "b"), nodes)
+    assert not progress.complete
+    assert problems(nodes, [progress], 0) == (
+        "canary hex8@3 is on 0 of 1 nodes: b serves 2 at generation 7 (not verified)",
+    )
+
+
+def test_a_stranger_is_named() -> None:
+    nodes = seen(node("a", held("hex8", "2", 7)), on_canary("b"))
+    found = problems(nodes, [rollout(slot("hex8", "2", 7), nodes)], 0)
+    assert "hex8 on b: serves 3 at generation 7, which no slot names" in found
+
+
+def test_the_table_says_n_of_m_at_which_generation_and_what_a_canarys_percentage_is_of() -> None:
+    nodes = seen(node("a", held("hex8", "2", 7)), node("b", held("hex8", "2", 7)), on_canary("c"))
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(_model_table([rollout(canaries(33, "c"), nodes)], nodes))
+    header, line = console.export_text().splitlines()[:2]
+    assert header.split()[:4] == ["MODEL", "VERSION", "PRODUCTION", "CANARY"]
+    assert "2 of 3 at generation 7" in line
+    assert "3: 1 of 1 (33 % of nodes)" in line
+    console.print(_model_table([rollout(canaries(10), nodes)], nodes))
+    assert "(10 % of requests)" in console.export_text()

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from fleetcast.config.limits import LEAST_CAP, WEEK, Caps, LimitsSettings, Window, cap_at
+from fleetcast.config.hours import WEEK
+from fleetcast.config.limits import LEAST_CAP, Caps, LimitsSettings, Window, cap_at
 
 DAY, NIGHT = 10_000_000, 90_000_000
 MONDAY = datetime(2026, 11, 16)  # noqa: DTZ001 - the clock on the wall has no zone

@@ -77,3 +77,11 @@ def test_why_it_is_kept_is_told_in_words() -> None:
     made = book(order("gpu-*", "gpu=nvidia"))
     assert made.reason((Kind.MODEL, "hex8"), "44", NOW) == f"distributed to gpu-*, gpu=nvidia until {LATER}"
     assert made.reason((Kind.MODEL, "hex8"), "43", NOW) is None
+
+
+def test_orders_that_do_not_concern_this_node_are_not_remembered() -> None:
+    made = book(*(order("cpu-*", version=str(n)) for n in range(50)))
+    assert not made._orders
+    made.take(order("gpu-*", version="7"))
+    made.take(order("cpu-*", version="7"))
+    assert not made._orders

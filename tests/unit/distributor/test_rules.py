@@ -10,14 +10,17 @@ from fleetcast.daemons.distributor.rules import (
     Offer,
     RateMeter,
     Urgency,
+    activated,
     answers,
     check_addressee,
     data_set_version,
     due,
     goals,
+    in_force,
     receivers,
     remembered,
     retry_delay,
+    shows,
 )
 from fleetcast.events.content import Content, ContentFile, Format, Kind
 from fleetcast.events.payloads import Checks, DaemonState, Endpoints, Origin, Wants
@@ -30,6 +33,7 @@ from fleetcast.events.state import (
     SlotEntry,
     SlotState,
 )
+from fleetcast.transport.store import AppliedSlot
 
 A, B, C, D = ("a" * 64, "b" * 64, "c" * 64, "d" * 64)
 
@@ -95,6 +99,52 @@ def test_a_version_superseded_in_flight_waits_for_the_newer_one() -> None:
 
     assert [g.version for g in due(both)] == ["2"]
     assert [g.version for g in due([g for g in both if g.version == "1"])] == ["1"]
+
+
+def test_on_a_node_of_the_canary_it_is_as_urgent_as_production() -> None:
+    order = slot(("2", B), previous=("1", A), canary=("3", C))
+    order = order.model_copy(update={"canary": order.canary.model_copy(update={"nodes": ("n1",)})})  # type: ignore[union-attr]
+
+    assert {g.version: g.urgency for g in goals(order, (), "n1")}["3"] is Urgency.PRODUCTION
+    assert {g.version: g.urgency for g in goals(order, (), "n2")}["3"] is Urgency.CANARY
+
+
+ORDER = slot(("2", B), previous=("1", A), canary=("3", C))
+BY_NODES = ORDER.model_copy(update={"canary": CanaryEntry(version="3", artifact=C, percent=10, nodes=("n1",))})
+
+
+def test_pointers_are_moved_until_they_show_all_that_is_here() -> None:
+    without = AppliedSlot(slot=ORDER, shown=("production",))
+    assert not shows(None, ORDER, {"production"}, on_canary=False)
+    assert shows(without, ORDER, {"production"}, on_canary=False)
+    assert not shows(without, ORDER, {"production", "canary"}, on_canary=False)
+    assert not shows(without, ORDER, {"production"}, on_canary=True)
+    assert not shows(without, ORDER.model_copy(update={"generation": 2}), {"production"}, on_canary=False)
+
+
+def test_a_later_or_contradicting_order_in_force_is_left_alone() -> None:
+    later = AppliedSlot(slot=ORDER.model_copy(update={"generation": 2}), shown=("production",))
+    other = AppliedSlot(slot=slot(("9", D)), shown=("production",))
+    assert shows(later, ORDER, {"production", "canary"}, on_canary=False)
+    assert shows(other, ORDER, {"production", "canary"}, on_canary=False)
+
+
+def test_a_slot_is_said_to_be_activated_once_per_generation_and_when_it_comes_later() -> None:
+    first = AppliedSlot(slot=BY_NODES, on_canary=True, shown=("production",))
+    second = AppliedSlot(slot=BY_NODES, on_canary=True, shown=("production", "canary"))
+    next_one = AppliedSlot(slot=BY_NODES.model_copy(update={"generation": 2}), shown=("production", "canary"))
+    assert activated(None, first) == ("production",)
+    assert activated(first, second) == ("canary",)
+    assert activated(second, second) == ()
+    assert activated(first, next_one) == ("production",)
+
+
+def test_a_canary_by_requests_is_in_force_beside_production() -> None:
+    assert in_force(AppliedSlot(slot=ORDER, shown=("production", "canary"))) == ("production", "canary")
+    assert in_force(AppliedSlot(slot=ORDER, shown=("production",))) == ("production",)
+    assert in_force(AppliedSlot(slot=BY_NODES, shown=("production", "canary"))) == ("production",)
+    assert in_force(AppliedSlot(slot=BY_NODES, on_canary=True, shown=("production", "canary"))) == ("canary",)
+    assert in_force(None) == ()
 
 
 def test_receivers_are_the_live_nodes_that_want_it_and_have_not_got_it() -> None:

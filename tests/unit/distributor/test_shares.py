@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fleetcast.config.limits import LEAST_CAP
-from fleetcast.daemons.distributor.shares import FLOOR_SHARE, Rate, demand, divide, half, is_worth_telling, less
+from fleetcast.daemons.distributor.shares import FLOOR_SHARE, TRIM_DOWN, TRIM_UP, Rate, Trim, demand, divide, half, is_worth_telling, less
 
 caps = st.integers(LEAST_CAP, 10**11)
 wishes = st.one_of(st.just(0.0), st.just(math.inf), st.floats(0, 10**11, allow_nan=False))
@@ -45,6 +45,10 @@ def test_while_nothing_moves_everybody_may_begin() -> None:
     assert divide(25_600_000, {"bittorrent": 0.0, "http": 0.0}) == {"bittorrent": 12_800_000, "http": 12_800_000}
 
 
+def test_a_cap_of_which_two_could_use_any_amount_is_halved() -> None:
+    assert divide(1000, {"a": math.inf, "b": math.inf}) == {"a": 500, "b": 500}
+
+
 def test_whoever_uses_its_share_up_is_given_more_and_whoever_does_not_keeps_room_to_grow() -> None:
     assert demand(1000, 900) == math.inf
     assert demand(1000, 400) == 500
@@ -73,3 +77,18 @@ def test_steady_rate_is_measured_as_it_is(rate: int) -> None:
     for tick in range(80):
         meter.sample(rate * tick // 8, 0.125)
     assert math.isclose(meter.value, rate, rel_tol=0.01, abs_tol=10)
+
+
+@given(st.lists(st.tuples(st.floats(0, 3), st.booleans()), max_size=200))
+def test_what_is_divided_stays_near_the_cap_whatever_has_passed(looks: list[tuple[float, bool]]) -> None:
+    cap, trim = 1_000_000, Trim()
+    for rate, used_up in looks:
+        told = trim.sample(cap, int(rate * cap / 8), 0.125, used_up=used_up)
+        assert (1 - TRIM_DOWN) * cap - 1 <= told <= (1 + TRIM_UP) * cap + 1
+
+
+def test_what_nobody_wanted_is_not_made_good_for_later() -> None:
+    cap, trim = 1_000_000, Trim()
+    for _ in range(80):
+        trim.sample(cap, cap // 80, 0.125, used_up=False)
+    assert trim.sample(cap, cap // 8, 0.125, used_up=True) <= cap

@@ -41,6 +41,7 @@ def test_nobody_who_can_be_reached_is_named_with_how_many_are_known() -> None:
     alone = replace(HEALTHY, peers=0, rate=0.0, idle_seconds=7.0)
     assert str(diagnose(alone)) == "its sources: none of 3 that are known can be reached, for 7 s"
     assert str(diagnose(replace(alone, known=0))) == "its sources: no node is known to have it, for 7 s"
+    assert str(diagnose(replace(alone, answering=0))) == "its sources: no node that has all of it answers, for 7 s"
 
 
 def test_a_short_silence_is_no_fault_of_anybody() -> None:
@@ -51,6 +52,15 @@ def test_a_short_silence_is_no_fault_of_anybody() -> None:
 def test_connected_sources_that_send_nothing_are_told_from_sources_that_are_away() -> None:
     silent = diagnose(replace(HEALTHY, idle_seconds=4.0, peers=1))
     assert str(silent) == "its sources: the one that is connected has sent no byte for 4 s"
+
+
+def test_sources_that_have_nothing_more_are_told_from_those_that_send_nothing() -> None:
+    alone = replace(HEALTHY, idle_seconds=6.0, peers=2)
+    assert str(diagnose(replace(alone, answering=1))).endswith("the 2 that are connected have sent no byte for 6 s")
+    assert str(diagnose(replace(alone, answering=0))) == (
+        "its sources: no node that has all of it answers, and the 2 that are connected have nothing that is missing "
+        "here, for 6 s"
+    )
 
 
 @pytest.mark.parametrize("measured", [{"disk_queue": DISK_QUEUE_BYTES}, {"disk_stall": 0.4}])

@@ -39,6 +39,18 @@ VARIED: dict[str, st.SearchStrategy[Any]] = {
     "bytes_by_source": st.dictionaries(NAMES, st.integers(0, 2**53), max_size=3),
     "samples_new": st.integers(0, 2**53),
 }
+LINES = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=8)
+VARIED_OF_RUNS: dict[str, st.SearchStrategy[Any]] = {
+    "run_id": NAMES,
+    "epoch": st.integers(0, 2**53),
+    "since_epoch": st.integers(0, 2**53),
+    "metrics": st.dictionaries(LINES, st.floats(allow_nan=False, allow_infinity=False), max_size=3),
+    "seconds": st.none() | SECONDS,
+    "reason": LINES,
+    "signature": LINES,
+    "device": st.none() | LINES,
+    "config": st.none() | JSON,
+}
 TIMES = st.datetimes(min_value=datetime(1000, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001 -- hypothesis wants naive bounds
 
 
@@ -47,9 +59,10 @@ def events(draw: st.DrawFn) -> Event:
     """Any event of the catalogue, with its fields varied."""
     entry = draw(st.sampled_from(CATALOGUE))
     data = dict(EXAMPLES[entry.name])
-    for name in sorted(VARIED.keys() & entry.payload.model_fields):
+    varied = VARIED | (VARIED_OF_RUNS if entry.key_field == "run_id" else {})
+    for name in sorted(varied.keys() & entry.payload.model_fields):
         if draw(st.booleans()):
-            data[name] = draw(VARIED[name])
+            data[name] = draw(varied[name])
     payload = entry.payload.model_validate(data)
     return new_event(payload, source="/fleet/gpu-1/test", time=draw(TIMES))
 

@@ -57,6 +57,16 @@ def test_what_readers_would_understand_differently_is_refused(body: bytes, reaso
         read_object(body)
 
 
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [(b'{"metrics": {"loss": NaN}}', "metrics.loss"), (b'{"a": 1, "b": [0, {"c": -Infinity}], "d": NaN}', "b.1.c")],
+)
+def test_a_number_that_is_none_is_named(body: bytes, field: str) -> None:
+    with pytest.raises(Fault, match=rf"{field}: -?\w+ is not a JSON number") as caught:
+        read_object(body)
+    assert caught.value.field == field
+
+
 def test_duplicate_key_is_named() -> None:
     with pytest.raises(Fault) as refused:
         read_object(b'{"version": "43", "version": "44"}')

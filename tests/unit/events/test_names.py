@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fleetcast.client import names as client_names
-from fleetcast.events import payloads
+from fleetcast.events import decisions, payloads, runs
 from fleetcast.events.examples import EXAMPLES
 from fleetcast.events.names import CATALOGUE, EventType, UnknownEventType, find, from_subject, of
 from fleetcast.events.payloads import EventRejected, ModelPromoted, Payload
@@ -46,7 +46,7 @@ def test_every_subject_has_five_tokens(entry: EventType) -> None:
 def test_every_example_is_right_and_has_its_key(entry: EventType) -> None:
     payload = entry.payload.model_validate(EXAMPLES[entry.name])
     assert of(payload) is entry
-    assert entry.key_of(payload) in {"hex8_2p", "gpu-1", "gpu-2"}
+    assert entry.key_of(payload) in {"hex8_2p", "hex8-2p-0042", "gpu-1", "gpu-2"}
 
 
 @every_event
@@ -60,10 +60,10 @@ def test_no_two_events_share_a_spelling_or_a_subject() -> None:
 
 
 def test_every_payload_is_in_the_catalogue() -> None:
-    shared = {"ModelSubmitted", "TransferFact"}
+    shared = {"ModelSubmitted", "TransferFact", "RunFact"}
     classes = {
         each
-        for each in vars(payloads).values()
+        for each in [*vars(payloads).values(), *vars(decisions).values(), *vars(runs).values()]
         if isinstance(each, type) and issubclass(each, Payload) and each is not Payload and each.__name__ not in shared
     }
     assert classes == {entry.payload for entry in CATALOGUE}
@@ -75,7 +75,9 @@ def test_the_client_knows_the_same_names() -> None:
 
 @every_event
 def test_the_client_takes_the_same_spellings(entry: EventType) -> None:
-    assert {client_names.name_of(spelling) for spelling in (entry.name, entry.type, entry.alias)} == {entry.name}
+    assert {client_names.name_of(spelling) for spelling in (entry.name, entry.type, entry.alias, entry.stem)} == {
+        entry.name
+    }
 
 
 @pytest.mark.parametrize(

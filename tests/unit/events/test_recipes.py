@@ -20,7 +20,7 @@ def test_every_recipe_that_publishes_is_an_event(recipe: Recipe) -> None:
     event = parse(
         publication.body, subject=publication.subject, headers=publication.headers, stream="FC_EVENTS", sequence=7
     )
-    assert event.key == "hex8_2p"
+    assert event.key == ("hex8-2p-0042" if event.type.key_field == "run_id" else "hex8_2p")
 
 
 @pytest.mark.parametrize("recipe", PUBLISHING, ids=lambda recipe: recipe.title)

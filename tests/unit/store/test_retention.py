@@ -122,3 +122,15 @@ def test_what_was_kept_for_a_time_goes_when_that_is_over_unless_a_slot_names_it(
     view = LineView(LINE, installed("1", "2"), slot("2"), ("2",))
     released = Pins(released=frozenset({(LINE, "1"), (LINE, "2")}))
     assert removed(view, pins=released) == ["1"]
+
+
+def test_three_former_production_versions_of_the_order_stay_although_this_node_never_served_them() -> None:
+    former = tuple(SlotEntry(version=v, artifact=artifact(v)) for v in ("5", "4", "3", "2"))
+    order = slot("6", "5").model_copy(update={"former": former})
+    here = installed("1", "2", "3", "4", "5", "6", "7", "8", "9")
+    assert removed(LineView(LINE, here, order, ("6",)), keep=2) == ["1", "2", "7"]
+
+
+def test_a_canary_stays_whatever_is_newer() -> None:
+    here = installed("1", "2", "3", "4", "5", "6", "7")
+    assert "1" not in removed(LineView(LINE, here, slot("4", None, "1"), ("4",)), keep=1)

@@ -1,16 +1,28 @@
 """Proof of pieces: what a transport claims to have finished is read back from the disk and hashed."""
 
 import bisect
+import contextlib
 import math
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 
 from fleetcast.events.content import Content, ContentFile
-from fleetcast.transport.hashing import BLOCK, CHUNK, NODE, PieceTree
+from fleetcast.transport.hashing import CHUNK, NODE, PieceTree
 from fleetcast.transport.metainfo import Metainfo, piece_count
 from fleetcast.transport.store.folder import Folder
+
+BATCH_BYTES = 32 * 2**20
+"""Read back by one call: a thread that hashes cannot be stopped, and a transfer that ends should not wait for it."""
+
+
+def batches(pieces: Sequence[tuple[int, int]], piece_length: int) -> Iterator[Sequence[tuple[int, int]]]:
+    """*pieces* in runs of BATCH_BYTES at most, or of one piece."""
+    count = max(1, BATCH_BYTES // piece_length)
+    return (pieces[at : at + count] for at in range(0, len(pieces), count))
 
 
 class PieceVerifier:
@@ -28,6 +40,11 @@ class PieceVerifier:
         self._proven = [bytearray(piece_count(f.size, metainfo.piece_length)) for f in content.files]
         self._proven_bytes = 0
         self._noting = threading.Lock()
+
+    @property
+    def piece_length(self) -> int:
+        """Bytes of every piece but the last one of each file."""
+        return self._metainfo.piece_length
 
     @property
     def proven_bytes(self) -> int:
@@ -54,18 +71,35 @@ class PieceVerifier:
         return [(f, p) for f, proven in enumerate(self._proven) for p, done in enumerate(proven) if not done]
 
     def verify_piece(self, file_index: int, piece_index: int) -> bool:
-        """Read a piece back and compare it with its node of the layer (BEP 52); what is not there does not match.
+        """Read one piece back (see `verify`); whether it matches."""
+        return not self.verify([(file_index, piece_index)])
+
+    def verify(self, pieces: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+        """Read pieces back and compare each with its node of the layer (BEP 52); returns those that do not match.
+
+        What is not there does not match. Pieces of one file that follow each other share an open file and a buffer.
 
         Raises:
             IndexError: the content has no such piece.
         """
-        file = self._content.files[file_index]
+        buffer = bytearray(min(CHUNK, self._metainfo.piece_length))
+        wrong = []
+        for file_index, group in groupby(pieces, key=itemgetter(0)):
+            file = self._content.files[file_index]
+            with contextlib.ExitStack() as stack:
+                fd = self._opened(file, stack)
+                for _, piece_index in group:
+                    right = self._digest(file, piece_index, fd, buffer) == self._expected(file_index, piece_index)
+                    self._note(file_index, piece_index, file, right=right)
+                    if not right:
+                        wrong.append((file_index, piece_index))
+        return wrong
+
+    def _expected(self, file_index: int, piece_index: int) -> bytes:
+        path = self._content.files[file_index].path
         if not 0 <= piece_index < len(self._proven[file_index]):
-            raise IndexError(f"{file.path} has no piece {piece_index}")
-        expected = self._metainfo.layers[file.path][piece_index * NODE : (piece_index + 1) * NODE]
-        right = self._digest(file, piece_index) == expected
-        self._note(file_index, piece_index, file, right=right)
-        return right
+            raise IndexError(f"{path} has no piece {piece_index}")
+        return self._metainfo.layers[path][piece_index * NODE : (piece_index + 1) * NODE]
 
     def _note(self, file_index: int, piece_index: int, file: ContentFile, *, right: bool) -> None:
         proven, size = self._proven[file_index], self._span(file, piece_index)[1]
@@ -88,20 +122,23 @@ class PieceVerifier:
         finally:
             os.close(fd)
 
-    def _digest(self, file: ContentFile, piece_index: int) -> bytes | None:
-        """The node over what is on the disk; None when less is there."""
-        tree = PieceTree(self._metainfo.piece_length)
+    def _opened(self, file: ContentFile, stack: contextlib.ExitStack) -> int | None:
+        """The file's descriptor, closed with *stack*; None when it cannot be opened."""
         try:
             fd = self._open(file)
         except OSError:
             return None
+        stack.callback(os.close, fd)
+        return fd
+
+    def _digest(self, file: ContentFile, piece_index: int, fd: int | None, buffer: bytearray) -> bytes | None:
+        """The node over what is on the disk; None when less is there."""
+        tree = PieceTree(self._metainfo.piece_length)
         try:
-            if not _feed(fd, *self._span(file, piece_index), tree):
+            if fd is None or not _feed(fd, *self._span(file, piece_index), tree, buffer):
                 return None
         except OSError:
             return None
-        finally:
-            os.close(fd)
         # A file of one piece has a tree as wide as itself; in a longer one every piece has full width.
         return tree.root() if file.size <= self._metainfo.piece_length else tree.layer_node()
 
@@ -128,9 +165,8 @@ def _overlaps(span: tuple[int, int], written: Sequence[tuple[int, int]]) -> bool
     return any(begin < start + size and end > start for begin, end in written[max(at, 0) : at + 2])
 
 
-def _feed(fd: int, start: int, size: int, tree: PieceTree) -> bool:
-    """Read a span into a tree, in chunks of whole blocks; False when the file ends before."""
-    buffer = bytearray(min(CHUNK, -(-size // BLOCK) * BLOCK))
+def _feed(fd: int, start: int, size: int, tree: PieceTree, buffer: bytearray) -> bool:
+    """Read a span into a tree, in chunks of whole blocks by way of *buffer*; False when the file ends before."""
     while size:
         view = memoryview(buffer)[: min(len(buffer), size)]
         if _pread_all(fd, view, start) < len(view):

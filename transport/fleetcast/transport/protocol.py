@@ -5,7 +5,7 @@ A rung of the ladder (`bittorrent`, `aria2`, `rsync`) implements `Transport`; wh
 `folder` is the save path of the artifact and `artifact16` the first 16 digits of its name.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -115,19 +115,18 @@ class Observer(Protocol):
     def progress(self, progress: Progress) -> None:
         """Take note of the progress. Must return at once."""
 
-    async def piece(self, file_index: int, piece_index: int) -> None:
-        """Prove a piece that the transport claims to have finished, by reading it back from the folder.
+    async def pieces(self, claimed: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+        """Prove pieces that the transport claims to have finished, by reading them back from the folder.
 
         Calls of one transfer follow each other; the download goes on meanwhile, and `fetch` returns after the last one.
-        The same piece may be claimed again, after a check of the folder.
+        The same piece may be claimed again, after a check of the folder. Many at once cost less than one by one.
 
         Args:
-            file_index: position of the file in `content.files`.
-            piece_index: position of the piece in that file.
+            claimed: positions of the file in `content.files` and of the piece in that file.
 
-        Raises:
-            VerificationFailed: the bytes on the disk are not those of the piece. The transport flushes, asks once more,
-                and then fetches the piece again.
+        Returns:
+            Those whose bytes on the disk are not the piece's. The transport flushes, asks once more, and then fetches
+            them again.
         """
 
 

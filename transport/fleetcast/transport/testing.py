@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -105,13 +105,17 @@ class Witness:
         self.told.append(progress)
         self.told_anything.set()
 
-    async def piece(self, file_index: int, piece_index: int) -> None:
-        right = await asyncio.to_thread(self._judge, file_index, piece_index)
-        if self.refuse or not right:
-            raise VerificationFailed(f"piece {piece_index} of file {file_index}")
-        self.began.set()
-        if self.verifier.proven_bytes * 2 >= self.thing.size:
-            self.half.set()
+    async def pieces(self, claimed: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+        wrong = []
+        for piece in claimed:
+            right = await asyncio.to_thread(self._judge, *piece)
+            if self.refuse or not right:
+                wrong.append(piece)
+                continue
+            self.began.set()
+            if self.verifier.proven_bytes * 2 >= self.thing.size:
+                self.half.set()
+        return wrong
 
     def _judge(self, file_index: int, piece_index: int) -> bool:
         self.before(self.claims)
@@ -253,7 +257,8 @@ class Puppet:
             sent += await asyncio.to_thread(self._write, request.folder, at)
             self.received += min(length, self.thing.size)
             observer.progress(self._progress(request, sent, act))
-            await observer.piece(at.file_index, at.piece_index)
+            if await observer.pieces([(at.file_index, at.piece_index)]):
+                raise VerificationFailed(f"piece {at.piece_index} of file {at.file_index}")
         observer.progress(self._progress(request, sent, act))
         if act.end is not None:
             raise act.end

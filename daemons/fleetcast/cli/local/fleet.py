@@ -26,12 +26,14 @@ class Plan:
         publish: further folders to publish from.
         port: of NATS; 0: a free one.
         download_limits: bytes per second that single nodes receive at most.
+        gates: file that the registry judges promotions by; None: whoever promotes decides.
     """
 
     nodes: tuple[str, ...]
     publish: tuple[Path, ...] = ()
     port: int = 0
     download_limits: dict[str, int] = field(default_factory=dict)
+    gates: Path | None = None
 
 
 class LocalFleet:
@@ -45,6 +47,18 @@ class LocalFleet:
             name: Child(name, daemon_command(layout.node_config(name)), layout.log(name), environment)
             for name in plan.nodes
         }
+        first = plan.nodes[0]
+        self.registry = Child(
+            "registry",
+            daemon_command(layout.node_config(first), "registry"),
+            layout.log(first, "registry"),
+            environment,
+        )
+
+    @property
+    def children(self) -> dict[str, Child]:
+        """All daemons, by what people are told."""
+        return {**self.nodes, self.registry.name: self.registry}
 
     @property
     def url(self) -> str:
@@ -52,23 +66,25 @@ class LocalFleet:
         return self.server.url
 
     async def until_ready(self, fleet: Fleet, names: tuple[str, ...] | None = None) -> None:
-        """Wait until the nodes *names* (None: all) say that they are ready, in this life of theirs.
+        """Wait until the nodes *names* (None: all, and the registry) say that they are ready, in this life of theirs.
 
         Raises:
             Problem: a node ended, or took too long.
         """
         wanted = {name: self.nodes[name] for name in names or self.nodes}
+        decider = () if names else (self.registry,)
 
         def look() -> bool | None:
-            for child in wanted.values():
+            for child in (*wanted.values(), *decider):
                 if not child.running:
                     raise _ended(child)
-            return True if all(_is_ready(fleet, child) for child in wanted.values()) else None
+            ready = all(_is_ready(fleet, child) for child in wanted.values())
+            return True if ready and all(fleet.is_ready("registry", c.pid) for c in decider) else None
 
         try:
             await fleet.until(look, READY_SECONDS)
         except TimeoutError:
-            late = [child for child in wanted.values() if not _is_ready(fleet, child)]
+            late = [child for child in wanted.values() if not _is_ready(fleet, child)] or [self.registry]
             raise Problem(
                 "not_ready",
                 f"{', '.join(child.name for child in late)} not ready after {READY_SECONDS:g} s",
@@ -77,10 +93,10 @@ class LocalFleet:
             ) from None
 
     async def stop(self) -> tuple[str, ...]:
-        """End all nodes at once, then NATS; returns the names of nodes that had to be killed."""
-        orderly = await asyncio.gather(*(child.stop() for child in self.nodes.values()))
+        """End all daemons at once, then NATS; returns the names of those that had to be killed."""
+        orderly = await asyncio.gather(*(child.stop() for child in self.children.values()))
         await asyncio.to_thread(self.server.stop)
-        return tuple(name for name, well in zip(self.nodes, orderly, strict=True) if not well)
+        return tuple(name for name, well in zip(self.children, orderly, strict=True) if not well)
 
 
 def _is_ready(fleet: Fleet, child: Child) -> bool:
@@ -115,7 +131,7 @@ async def local_fleet(layout: Layout, plan: Plan) -> AsyncIterator[LocalFleet]:
         running = LocalFleet(layout, plan, server)
         try:
             await asyncio.to_thread(_write_settings, layout, plan, server.url)
-            for child in running.nodes.values():
+            for child in running.children.values():
                 child.start()
             yield running
         finally:
@@ -127,10 +143,15 @@ async def local_fleet(layout: Layout, plan: Plan) -> AsyncIterator[LocalFleet]:
 def _write_settings(layout: Layout, plan: Plan, url: str) -> None:
     for name in plan.nodes:
         settings = node_settings(
-            layout, name, url, publish=plan.publish, download_limit=plan.download_limits.get(name, 0)
+            layout,
+            name,
+            url,
+            publish=plan.publish,
+            download_limit=plan.download_limits.get(name, 0),
+            gates=plan.gates,
         )
         write_settings(layout.node_config(name), settings)
-    write_settings(layout.config, node_settings(layout, plan.nodes[0], url, publish=plan.publish))
+    write_settings(layout.config, node_settings(layout, plan.nodes[0], url, publish=plan.publish, gates=plan.gates))
 
 
 def _link_server_log(layout: Layout, log: Path) -> None:

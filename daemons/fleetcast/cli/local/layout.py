@@ -54,9 +54,9 @@ class Layout:
         """Data folder of node *name*: store, models, data sets."""
         return self.node(name) / "data"
 
-    def log(self, name: str) -> Path:
-        """Log file of node *name*'s distributor."""
-        return self.logs / f"{name}.distributor.log"
+    def log(self, name: str, daemon: str = "distributor") -> Path:
+        """Log file of a daemon of node *name*."""
+        return self.logs / f"{name}.{daemon}.log"
 
     def create(self, nodes: tuple[str, ...]) -> None:
         """Make the folders."""
@@ -70,15 +70,22 @@ def node_names(count: int) -> tuple[str, ...]:
 
 
 def node_settings(
-    layout: Layout, name: str, url: str, *, publish: tuple[Path, ...] = (), download_limit: int = 0
+    layout: Layout,
+    name: str,
+    url: str,
+    *,
+    publish: tuple[Path, ...] = (),
+    download_limit: int = 0,
+    gates: Path | None = None,
 ) -> Settings:
     """Settings of node *name*: its own data folder, free ports on loopback, the shared publish folder.
 
     Args:
         publish: further folders to publish from.
         download_limit: bytes per second that the node receives at most; 0: no limit.
+        gates: file with the gates that the registry daemon judges by; None: whoever promotes decides.
     """
-    return loopback_settings(
+    settings = loopback_settings(
         name,
         url,
         data=layout.data(name),
@@ -86,6 +93,7 @@ def node_settings(
         reserve_bytes=RESERVE_BYTES,
         download_limit=download_limit,
     )
+    return settings.model_copy(update={"registry": settings.registry.model_copy(update={"gates": gates})})
 
 
 def write_settings(path: Path, settings: Settings) -> None:

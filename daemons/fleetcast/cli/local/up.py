@@ -15,21 +15,44 @@ from fleetcast.cli.local.ups import announced, held
 from fleetcast.cli.problems import Exit, Problem
 from fleetcast.cli.running import run_async
 from fleetcast.config.settings import BusSettings, DistributorSettings
+from fleetcast.registry.gates import load
 
 CHECK_SECONDS = 1.0
 """Distance of looks at whether every process still runs."""
 
 
-def run(call: Call, *, nodes: int, folder: Path, publish: Sequence[Path], port: int, slow: float = 0) -> Exit:
+def run(
+    call: Call,
+    *,
+    nodes: int,
+    folder: Path,
+    publish: Sequence[Path],
+    port: int,
+    slow: float = 0,
+    gates: Path | None = None,
+) -> Exit:
     """Run a local fleet in *folder* until SIGINT or SIGTERM.
 
     Args:
         slow: million bytes per second that each node receives at most; 0: no cap.
+        gates: file that the registry judges promotions by.
+
+    Raises:
+        Problem: the file with gates is not right.
     """
     quiet_logs()
     layout = Layout(absolute(folder))
     limits = dict.fromkeys(node_names(nodes), round(slow * 1e6)) if slow else {}
-    plan = Plan(node_names(nodes), tuple(absolute(each) for each in publish), port, limits)
+    if gates is not None:
+        # Said here, before anything runs, and not only in the log of a daemon that ends at once.
+        load(absolute(gates))
+    plan = Plan(
+        node_names(nodes),
+        tuple(absolute(each) for each in publish),
+        port,
+        limits,
+        absolute(gates) if gates is not None else None,
+    )
     try:
         with held(layout):
             return run_async(_run(call, layout, plan))
@@ -71,6 +94,7 @@ def _greet(call: Call, running: LocalFleet) -> None:
                 {"node": name, "pid": child.pid, "data": str(layout.data(name)), "log": str(child.log)}
                 for name, child in running.nodes.items()
             ],
+            "registry": {"pid": running.registry.pid, "log": str(running.registry.log)},
         }
     )
     for line in _greeting(running):
@@ -117,7 +141,7 @@ async def _watch_over(call: Call, running: LocalFleet) -> None:
                 why=running.server.log_tail(),
                 next_step=f"read {running.server.log_path}",
             )
-        dead = {name: child for name, child in running.nodes.items() if not child.running}
+        dead = {name: child for name, child in running.children.items() if not child.running}
         for name in sorted(dead.keys() - named):
             call.out.say(f"{name} ended with exit code {dead[name].exit_code}; see {dead[name].log}")
         named = set(dead)

@@ -18,6 +18,10 @@ Node = Annotated[str | None, typer.Option(metavar="NODE", help="Node that has th
 File = Annotated[
     Path, typer.Argument(metavar="FILE", help="The file, or the folder of a bundle, inside a publish root of its node.")
 ]
+MaybeFile = Annotated[
+    Path | None,
+    typer.Argument(metavar="[FILE]", help="The file, or the folder of a bundle; without it a registered version."),
+]
 ModelName = Annotated[str, typer.Argument(metavar="MODEL")]
 VersionName = Annotated[str, typer.Argument(metavar="VERSION")]
 
@@ -36,17 +40,63 @@ def _add_submissions(app: typer.Typer) -> None:
         call: Call,
         model: ModelName,
         version: VersionName,
-        file: File,
+        file: MaybeFile = None,
+        stage: Annotated[
+            str | None, typer.Option(metavar="STAGE", help="sandbox, staging, canary or production (default).")
+        ] = None,
+        percent: Annotated[
+            int | None, typer.Option(min=1, max=100, help="Of the nodes, for --stage canary; without FILE.")
+        ] = None,
+        generation: Annotated[
+            int | None, typer.Option(min=0, help="Only if the slot is at this generation; without FILE.")
+        ] = None,
+        replace: Annotated[
+            bool, typer.Option("--replace", help="Take the place of a rollout that is under way; without FILE.")
+        ] = False,
+        now: Annotated[
+            bool, typer.Option("--now", help="No quorum and no canary steps; gates hold all the same; without FILE.")
+        ] = False,
         node: Node = None,
         reason: Reason = None,
         wait: Wait = False,
         timeout: Timeout = "10m",
         dry_run: DryRun = False,
     ) -> Exit:
-        """Say that FILE is the new production version of MODEL: every node fetches, proves and serves it."""
+        """Say that FILE is the new production version of MODEL: every node fetches, proves and serves it.
+
+        Without FILE: a registered version comes to a stage; gates decide, where there are any. --dry-run prints them.
+        """
+        if file is None:
+            from fleetcast.cli.registry.promoting import promote as ask
+
+            return ask(
+                call,
+                model,
+                version,
+                stage=stage,
+                percent=percent,
+                generation=generation,
+                replace=replace,
+                now=now,
+                reason=reason,
+                wait=wait,
+                timeout=timeout,
+                dry_run=dry_run,
+            )
         from fleetcast.cli.submit import promote as run
 
-        return run(call, model, version, file, node=node, reason=reason, wait=wait, timeout=timeout, dry_run=dry_run)
+        return run(
+            call,
+            model,
+            version,
+            file,
+            stage=stage,
+            node=node,
+            reason=reason,
+            wait=wait,
+            timeout=timeout,
+            dry_run=dry_run,
+        )
 
     @command(app, "register", panel=PANEL)
     def register(

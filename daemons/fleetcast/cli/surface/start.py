@@ -37,8 +37,12 @@ def add_running(app: typer.Typer) -> None:
         slow: Annotated[
             float, typer.Option(min=0, metavar="MB/S", help="What each node receives at most, to watch it; 0: no cap.")
         ] = 0,
+        gates: Annotated[
+            Path | None,
+            typer.Option(metavar="FILE", help="Gates that judge promotions, such as config/gates.toml; else you do."),
+        ] = None,
     ) -> Exit:
-        """Run NATS and several nodes on this machine until Ctrl-C.
+        """Run NATS, several nodes and the registry on this machine until Ctrl-C.
 
         While it runs, other commands of the same user find it by themselves when nothing else says which fleet is
         meant: no settings file (--config, FLEETCAST_CONFIG, fleetcast.toml here or in /etc/fleetcast), and no other
@@ -46,10 +50,12 @@ def add_running(app: typer.Typer) -> None:
         """
         from fleetcast.cli.local.up import run
 
-        return run(call, nodes=nodes, folder=folder, publish=tuple(publish or ()), port=port, slow=slow)
+        return run(call, nodes=nodes, folder=folder, publish=tuple(publish or ()), port=port, slow=slow, gates=gates)
 
     @command(app, "run", panel=RUN)
-    def run_daemon(call: Call, daemon: Annotated[str, typer.Argument(metavar="DAEMON", help="distributor")]) -> int:
+    def run_daemon(
+        call: Call, daemon: Annotated[str, typer.Argument(metavar="DAEMON", help="distributor or registry")]
+    ) -> int:
         """Run one daemon in the foreground, as the systemd units do."""
         from fleetcast.cli.daemon import run
 

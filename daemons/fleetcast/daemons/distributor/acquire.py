@@ -235,7 +235,7 @@ class Acquisition:
         record = await asyncio.to_thread(
             parts.store.install, offer.content, offer.name, offer.version, checks, transport, round(seconds, 3)
         )
-        await self._shelf.refresh()
+        await self._shelf.refresh((offer.kind, offer.name))
         folder = parts.store.version_folder(offer.kind, offer.name, offer.version)
         log.info(
             "version.installed",
@@ -287,7 +287,7 @@ class Acquisition:
         wrong = await loop.run_in_executor(parts.idle, parts.store.verify, offer.content)
         if not wrong:
             await asyncio.to_thread(parts.store.confirm, offer.content, offer.name, offer.version)
-            await self._shelf.refresh()
+            await self._shelf.refresh((offer.kind, offer.name))
             log.info("version.confirmed", version=offer.version, seconds=round(time.monotonic() - began, 3))
             return
         for mismatch in wrong:

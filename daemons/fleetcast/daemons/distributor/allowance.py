@@ -2,6 +2,7 @@
 second while something moves. Windows begin and end here, without a restart."""
 
 import asyncio
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -9,7 +10,7 @@ from datetime import UTC, datetime
 import structlog
 
 from fleetcast.config.limits import Caps, LimitsSettings, cap_at
-from fleetcast.daemons.distributor.shares import Rate, demand, divide, half, is_worth_telling, less
+from fleetcast.daemons.distributor.shares import Rate, Trim, demand, divide, half, is_worth_telling, less
 from fleetcast.transport.capped import Capped, Moved
 
 log = structlog.get_logger("fleetcast.distributor.allowance")
@@ -31,6 +32,8 @@ class _Way:
     """One direction: what each part uses, and what it may."""
 
     cap: int | None = None
+    trim: Trim = field(default_factory=Trim)
+    counted: int = 0
     rates: dict[str, Rate] = field(default_factory=dict)
     shares: dict[str, int] = field(default_factory=dict)
 
@@ -38,14 +41,17 @@ class _Way:
         """Measure, and divide again where that is worth telling; True when it is."""
         rates = {n: self.rates.setdefault(n, Rate()).sample(count, elapsed_seconds) for n, count in counts.items()}
         before, changed = self.shares, (cap is None) != (self.cap is None)
+        moved, self.counted = sum(counts.values()) - self.counted, sum(counts.values())
         self.cap = cap
         if cap is None:
-            self.shares = {}
+            self.shares, self.trim = {}, Trim()
             return changed
         if changed or before.keys() != rates.keys():
             self.shares = divide(cap, {n: demand(0, rate) if rate > 0 else 0.0 for n, rate in rates.items()})
             return True
-        after = divide(cap, {n: demand(before[n], rate) for n, rate in rates.items()})
+        demands = {n: demand(before[n], rate) for n, rate in rates.items()}
+        trimmed = self.trim.sample(cap, moved, elapsed_seconds, used_up=math.inf in demands.values())
+        after = divide(trimmed, demands)
         if is_worth_telling(before, after):
             self.shares = after
         return self.shares is after

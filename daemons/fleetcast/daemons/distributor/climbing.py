@@ -144,7 +144,8 @@ class Climber:
             pause = LOOK_SECONDS
             left = self._trouble(transport, restarts)
             if left is not None:
-                live = await self._live(transport)
+                live = await self._live()
+                self._progress.note_answers(sum(live.values()))
                 if better(self.plan(), self._climb, transport, live, time.monotonic()) is not None:
                     return left
                 pause, restarts = AGAIN_SECONDS, self._progress.restarts
@@ -158,13 +159,13 @@ class Climber:
             return None
         return Left(transport, Fault.STALLED, f"no byte for {limit:g} s, {peers or 'no'} sources connected")
 
-    async def _live(self, current: str) -> dict[str, int]:
-        """By transport that could take over from *current*: complete sources that answer."""
+    async def _live(self) -> dict[str, int]:
+        """By transport that can be used: complete sources that answer."""
         sources = self._parts.swarm.sources(self._offer.artifact)
         seconds = self._parts.settings.ladder.probe_seconds
-        others = [t for t in self.plan().usable if t != current]
-        counts = await asyncio.gather(*(live_sources(t, sources, self._offer.content, seconds) for t in others))
-        return dict(zip(others, counts, strict=True))
+        usable = self.plan().usable
+        counts = await asyncio.gather(*(live_sources(t, sources, self._offer.content, seconds) for t in usable))
+        return dict(zip(usable, counts, strict=True))
 
     async def _after(self, left: Left) -> str:
         """The rung to take next, once its time has come.
@@ -174,13 +175,25 @@ class Climber:
         """
         now = time.monotonic()
         self._climb = self._climb.after(left, now, self._parts.settings.ladder)
-        step = next_step(self.plan(), self._climb, left, await self._live(left.transport), now)
+        live = await self._live()
+        step = next_step(self.plan(), self._climb, left, live, now)
         if isinstance(step, GiveUp):
             # A single fault says more in its own words, next step included.
             alone = self._fault if len(self._climb.records) == 1 else None
             raise alone or TransferFailed(step.reason)
-        await asyncio.sleep(step.pause_seconds)
+        await self._rest(step.pause_seconds, sum(live.values()))
         return step.transport
+
+    async def _rest(self, seconds: float, answering: int) -> None:
+        """Wait for so long, or until another source answers than the *answering* ones that were of no use."""
+        ends = time.monotonic() + seconds
+        while (left := ends - time.monotonic()) > 0:
+            await asyncio.sleep(min(left, AGAIN_SECONDS))
+            now = sum((await self._live()).values())
+            self._progress.note_answers(now)
+            if now > answering:
+                return
+            answering = now
 
     def _move(self, origin: str, target: str, left: Left) -> None:
         progress, offer = self._progress, self._offer

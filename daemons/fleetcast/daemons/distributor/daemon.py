@@ -26,6 +26,7 @@ from fleetcast.daemons.distributor.hardware import detect_vendor, labels_of
 from fleetcast.daemons.distributor.inspection import Inspector
 from fleetcast.daemons.distributor.intake import IntakeDesk, consume_intake, consume_submissions
 from fleetcast.daemons.distributor.neighbours import Neighbours
+from fleetcast.daemons.distributor.orders import SlotOrders
 from fleetcast.daemons.distributor.origin import OriginDesk
 from fleetcast.daemons.distributor.parts import Parts
 from fleetcast.daemons.distributor.pressure import watch_disk
@@ -41,7 +42,7 @@ from fleetcast.daemons.distributor.turns import Turns
 from fleetcast.daemons.distributor.voice import Voice
 from fleetcast.daemons.runtime import Daemon, Grace, Stage, run_daemon
 from fleetcast.events.payloads import DaemonState, Endpoints
-from fleetcast.registry import Registry
+from fleetcast.registry import OriginRegistry
 from fleetcast.transport.aria2 import Aria2Transport
 from fleetcast.transport.bittorrent import BittorrentTransport
 from fleetcast.transport.capped import Capped, Sending
@@ -130,7 +131,7 @@ async def _parts(daemon: Daemon, bus: Bus, store: Store) -> AsyncIterator[Parts]
             node=daemon.node,
             settings=settings,
             bus=bus,
-            registry=Registry(bus),
+            registry=OriginRegistry(bus),
             store=store,
             bittorrent=bittorrent,
             transports=_transports(bittorrent, aria2, rsync),
@@ -178,9 +179,11 @@ async def _live(daemon: Daemon, parts: Parts) -> None:
     room = RoomKeeper(parts, remover)
     acquisition = Acquisition(parts, neighbours, shelf, room)
     transfers = Transfers(parts, acquisition)
-    reconciler = Reconciler(parts, transfers, shelf, Turns(parts, neighbours))
+    orders = SlotOrders(parts, shelf)
+    parts.ordered = lambda: orders.pins
+    reconciler = Reconciler(parts, transfers, shelf, orders, Turns(parts, neighbours))
     inspector = Inspector(parts, neighbours, shelf, transfers, reconciler)
-    seeding = Seeding(parts, neighbours, reconciler)
+    seeding = Seeding(parts, neighbours, reconciler, orders)
     neighbours.on_joiner = seeding.joined
     await shelf.refresh()
     await _seed_again(parts, neighbours)
@@ -196,7 +199,7 @@ async def _live(daemon: Daemon, parts: Parts) -> None:
         roots.start("allowance", parts.allowance.run(), stage=Stage.SUPPORT)
         roots.start("neighbours", neighbours.listen())
         roots.start("heartbeats", neighbours.watch_heartbeats())
-        roots.start("slots", reconciler.watch_slots())
+        roots.start("slots", orders.watch())
         roots.start("offers", reconciler.watch_offers())
         roots.start("distributions", reconciler.watch_distributions())
         roots.start("disk", watch_disk(parts.board))

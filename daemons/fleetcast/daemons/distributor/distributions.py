@@ -15,7 +15,7 @@ from fleetcast.transport.store import Pins
 
 
 class DistributionBook:
-    """The orders of the fleet, and which of them concern this node."""
+    """The orders that concern this node: it is addressed by them, or the origin of what they bring to others."""
 
     def __init__(self, node: str, labels: Mapping[str, str]) -> None:
         self._node = node
@@ -24,7 +24,11 @@ class DistributionBook:
 
     def take(self, state: DistributionState) -> None:
         """Take an order; it replaces an earlier one for the same version."""
-        self._orders[(state.kind, state.model), state.version] = state
+        key = ((state.kind, state.model), state.version)
+        if self._means_me(state) or state.origin == self._node:
+            self._orders[key] = state
+        else:
+            self._orders.pop(key, None)
 
     def goals(self, now: datetime) -> tuple[tuple[Line, Goal], ...]:
         """What this node shall hold for that; behind everything that is to be served."""
@@ -51,7 +55,10 @@ class DistributionBook:
         return f"{role}distributed to {', '.join(order.to)} {until}"
 
     def _mine(self) -> Iterable[DistributionState]:
-        return [o for o in self._orders.values() if addressed(o.to, self._node, self._labels)]
+        return [o for o in self._orders.values() if self._means_me(o)]
+
+    def _means_me(self, order: DistributionState) -> bool:
+        return addressed(order.to, self._node, self._labels)
 
 
 def is_in_force(order: DistributionState, now: datetime) -> bool:

@@ -17,7 +17,8 @@ from fleetcast.events.state import NodeStatus
 log = structlog.get_logger("fleetcast.distributor.heartbeat")
 
 SETTLE_SECONDS = 0.1
-"""Changes within this time share one heartbeat."""
+"""Least distance of heartbeats. The first change after a quiet time is reported at once, what follows it shares the
+next one: who counts the nodes that hold a version waits for this."""
 
 PROOF_SECONDS = 60.0
 """A beat waits at most for the heartbeat's distance and one request; this much silence means that the loop hangs."""
@@ -53,6 +54,7 @@ async def beat(parts: Parts, daemon: Daemon) -> None:
     alive = Progress(PROOF_SECONDS)
     daemon.progress("heartbeat", alive)
     while True:
+        earliest = asyncio.get_running_loop().time() + SETTLE_SECONDS
         parts.board.changed.clear()
         await _put(parts, parts.settings.bus.request_timeout_seconds)
         alive.made()
@@ -60,9 +62,9 @@ async def beat(parts: Parts, daemon: Daemon) -> None:
         try:
             async with asyncio.timeout(parts.settings.distributor.heartbeat_seconds):
                 await parts.board.changed.wait()
-                await asyncio.sleep(SETTLE_SECONDS)
         except TimeoutError:
             continue
+        await asyncio.sleep(earliest - asyncio.get_running_loop().time())
 
 
 async def _put(parts: Parts, deadline_seconds: float) -> None:

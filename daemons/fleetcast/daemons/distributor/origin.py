@@ -26,8 +26,10 @@ from fleetcast.events.payloads import (
     ModelSubmitted,
     Origin,
 )
+from fleetcast.events.lifecycle import StageName
 from fleetcast.events.state import Cause, DistributionState, SlotEntry, VersionState
-from fleetcast.registry import VersionTaken
+from fleetcast.registry import DescriptionInvalid, VersionTaken
+from fleetcast.registry.description import described
 from fleetcast.transport import metainfo
 from fleetcast.transport.errors import BadData, ContentRefused, FormatRefused
 from fleetcast.transport.store import Ingested, is_folder
@@ -49,6 +51,11 @@ class Submission:
     run_id: str | None = None
     metrics: dict[str, object] | None = None
     metadata: dict[str, object] | None = None
+
+    @property
+    def stage(self) -> StageName:
+        """The stage that it asks for."""
+        return StageName(str((self.metadata or {}).get("stage") or StageName.PRODUCTION))
 
 
 def submission(event: Event) -> Submission | None:
@@ -121,8 +128,9 @@ class OriginDesk:
         structlog.contextvars.bind_contextvars(correlation_id=event.correlationid, model=asked.name)
         began = time.monotonic()
         try:
+            described(asked.metrics, asked.metadata)
             offer = await self._offer(event, asked, delivery.sequence)
-        except (BadData, VersionTaken) as refused:
+        except (BadData, VersionTaken, DescriptionInvalid) as refused:
             raise _refusal(refused) from refused
         if await self._is_repeat(event, asked, offer):
             log.info("export.repeated", version=offer.version, artifact=offer.artifact, first=offer.cause)
@@ -250,6 +258,8 @@ class OriginDesk:
     async def _order(self, event: Event, asked: Submission, offer: Offer, sequence: int) -> str:
         if not asked.asks_to_serve:
             return "not asked"
+        if asked.kind is Kind.MODEL and await self._parts.registry.is_kept():
+            return await self._ask_to_serve(event, asked, offer, sequence)
         outcome = await self._parts.registry.order_slot(
             asked.name,
             SlotEntry(version=offer.version, artifact=offer.artifact),
@@ -267,6 +277,19 @@ class OriginDesk:
                 next_step=f"to serve it all the same, publish model.promoted for {asked.name} {offer.version} again",
             )
         return f"{outcome.kind}, generation {outcome.state.generation}"
+
+
+    async def _ask_to_serve(self, event: Event, asked: Submission, offer: Offer, sequence: int) -> str:
+        """Whether it is served is for the registry to say, which tells everybody (`promotion.refused`)."""
+        answer = await self._parts.registry.ask_to_serve(
+            asked.name,
+            offer.version,
+            stage=asked.stage,
+            cause=_cause(event, sequence),
+            request=f"order/{event.id}",
+            actor=event.source,
+        )
+        return f"{answer.outcome}: {answer.message}"
 
 
 def _what(content: Content) -> str:

@@ -1,7 +1,7 @@
 """The wired parts of one distributor, and how it speaks."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -18,7 +18,7 @@ from fleetcast.daemons.distributor.swarm import SwarmBook
 from fleetcast.daemons.distributor.voice import Voice
 from fleetcast.events.envelope import Antecedent, Event, new_event
 from fleetcast.events.payloads import Endpoints, EventRejected, Payload, Wants
-from fleetcast.registry import Registry
+from fleetcast.registry import OriginRegistry
 from fleetcast.transport.bittorrent import BittorrentTransport
 from fleetcast.transport.protocol import Availability, Ban, Transport
 from fleetcast.transport.store import Pins, Store
@@ -46,7 +46,7 @@ class Parts:
     node: str
     settings: Settings
     bus: Bus
-    registry: Registry
+    registry: OriginRegistry
     store: Store
     bittorrent: BittorrentTransport
     transports: Mapping[str, Transport]
@@ -63,6 +63,8 @@ class Parts:
     lost_seeds: asyncio.Queue[str]
     bans: asyncio.Queue[tuple[str, Ban]]
     allowance: Allowance
+    ordered: Callable[[], Pins] = Pins
+    """What stays here because of slot orders; said by their owner."""
     started_at: str = field(default_factory=now)
     _sending: set[asyncio.Task[bool]] = field(default_factory=set)
 
@@ -73,10 +75,12 @@ class Parts:
 
     @property
     def pins(self) -> Pins:
-        """What stays on this node besides what its slots need: transfers under way, and what was distributed to it."""
-        ordered = self.distributions.pins(datetime.now(UTC))
+        """What stays on this node besides what its pointers show: what slot orders name that could not be obeyed yet,
+        transfers under way, and what was distributed to it."""
+        distributed = self.distributions.pins(datetime.now(UTC))
         fetched = frozenset(t.artifact for t in self.board.active)
-        return replace(ordered, artifacts=ordered.artifacts | fetched)
+        versions = distributed.versions | self.ordered().versions
+        return replace(distributed, versions=versions, artifacts=distributed.artifacts | fetched)
 
     @property
     def source(self) -> str:

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from fleetcast.daemons.distributor.parts import Parts, log, now
@@ -15,7 +15,7 @@ from fleetcast.events.ids import new_ulid
 from fleetcast.events.state import TransferStatus, progress_subject
 from fleetcast.transport.errors import VerificationFailed
 from fleetcast.transport.ladder import Ladder
-from fleetcast.transport.pieces import PieceVerifier
+from fleetcast.transport.pieces import PieceVerifier, batches
 from fleetcast.transport.protocol import Progress
 
 
@@ -35,6 +35,7 @@ class TransferProgress:
         self._from_before: Counter[str] = Counter()
         self._uploaded_before = 0
         self._moved_at = self._began
+        self._answering: int | None = None
         self.moves = 0
         """Times that the transfer changed its transport."""
         self.laps: dict[str, float] = {}
@@ -88,6 +89,11 @@ class TransferProgress:
         whole = self._now.bytes_done >= self._now.bytes_total
         return 0.0 if whole and self._now.received else time.monotonic() - self._moved_at
 
+    def note_answers(self, count: int) -> None:
+        """So many nodes that have all of it answered just now."""
+        self._answering = count
+        self._update()
+
     @property
     def restarts(self) -> int:
         """Times that the process that carries the running rung was started again."""
@@ -127,7 +133,7 @@ class TransferProgress:
             log.debug("transfer.first_byte", version=self.status.version, at_unix=time.time())
         at = time.monotonic()
         if (progress.received, progress.bytes_done) != (self._now.received, self._now.bytes_done):
-            self._moved_at = at
+            self._moved_at, self._answering = at, None
         self._now = progress
         self._book.received(self.status.transport, progress.received, at)
         # A transport that checks the folder first starts from nothing; what is proven is not forgotten meanwhile.
@@ -143,16 +149,18 @@ class TransferProgress:
             rungs=self._book.rungs,
         )
 
-    async def piece(self, file_index: int, piece_index: int) -> None:
-        verifier = self._opened
-        before = verifier.proven_bytes
-        if before == 0:
-            log.debug("transfer.first_piece", version=self.status.version, at_unix=time.time())
-        if not await self._hash(verifier, file_index, piece_index):
-            raise VerificationFailed(f"piece {piece_index} of file {file_index} differs on disk")
-        self._moved_at = time.monotonic()
-        self._update(bytes_verified=verifier.proven_bytes)
-        self._log_moments(before, verifier.proven_bytes)
+    async def pieces(self, claimed: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+        verifier, wrong = self._opened, list[tuple[int, int]]()
+        for some in batches(claimed, verifier.piece_length):
+            before = verifier.proven_bytes
+            if before == 0:
+                log.debug("transfer.first_piece", version=self.status.version, at_unix=time.time())
+            wrong += await self._hash(verifier, some)
+            if verifier.proven_bytes > before:
+                self._moved_at = time.monotonic()
+            self._update(bytes_verified=verifier.proven_bytes)
+            self._log_moments(before, verifier.proven_bytes)
+        return wrong
 
     def _log_moments(self, before: int, after: int) -> None:
         """Log when the last 1 % begins and when every byte is proven: benchmarks time them."""
@@ -165,14 +173,13 @@ class TransferProgress:
         """Find out which pieces lie in the folder already, from an earlier life or another transport."""
         verifier = self._opened
         before = verifier.proven_bytes
-        for file_index, piece_index in await asyncio.to_thread(verifier.unproven_here):
-            await self._hash(verifier, file_index, piece_index)
+        for some in batches(await asyncio.to_thread(verifier.unproven_here), verifier.piece_length):
+            await self._hash(verifier, some)
         self._update(bytes_verified=verifier.proven_bytes)
         self._log_moments(before, verifier.proven_bytes)
 
-    async def _hash(self, verifier: PieceVerifier, file_index: int, piece_index: int) -> bool:
-        loop, hashing = asyncio.get_running_loop(), self._parts.hashing
-        return await loop.run_in_executor(hashing, verifier.verify_piece, file_index, piece_index)
+    async def _hash(self, verifier: PieceVerifier, some: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+        return await asyncio.get_running_loop().run_in_executor(self._parts.hashing, verifier.verify, some)
 
     async def prove_rest(self) -> None:
         """Read back every piece that was not proven while it arrived.
@@ -180,8 +187,8 @@ class TransferProgress:
         Raises:
             VerificationFailed: a piece on the disk is not what the metainfo says.
         """
-        for file_index, piece_index in list(self._opened.missing()):
-            await self.piece(file_index, piece_index)
+        if wrong := await self.pieces(self._opened.missing()):
+            raise VerificationFailed(f"piece {wrong[0][1]} of file {wrong[0][0]} differs on disk")
 
     @property
     def _opened(self) -> PieceVerifier:
@@ -214,7 +221,7 @@ class TransferProgress:
             self._parts.board.show(self.status)
 
     def _send(self) -> None:
-        slow = self._watch.look(self.status, self.idle_seconds, self._now.disk_queue_bytes)
+        slow = self._watch.look(self.status, self.idle_seconds, self._now.disk_queue_bytes, self._answering)
         self.status = self.status.model_copy(update={"slow": slow})
         self._parts.board.show(self.status)
         self._tell()

@@ -5,22 +5,26 @@ Runs at start, on every change, and every few seconds, so that a missed message 
 
 import asyncio
 from datetime import UTC, datetime
+from typing import Literal, get_args
 
 import structlog
 
 from fleetcast.bus import Entry, InSync
 from fleetcast.bus.errors import BusError
 from fleetcast.daemons.distributor.contents import get_content, offer_of
+from fleetcast.daemons.distributor.orders import SlotOrders
 from fleetcast.daemons.distributor.parts import Follows, Parts
 from fleetcast.daemons.distributor.precedence import LOOK_SECONDS
 from fleetcast.daemons.distributor.rules import (
     Goal,
     Offer,
     Urgency,
+    activated,
     due,
     goals,
     offer_from_event,
     remembered,
+    shows,
 )
 from fleetcast.daemons.distributor.shelf import Line, Shelf
 from fleetcast.daemons.distributor.transfers import Transfers, Wanted
@@ -33,26 +37,28 @@ from fleetcast.events.payloads import ArtifactAvailable, VersionActivated
 from fleetcast.events.state import InstalledVersion, SlotState
 from fleetcast.events.wants import wants
 from fleetcast.transport.errors import BadData, StoreError
+from fleetcast.transport.store import SlotName
 
+SLOT_NAMES: tuple[SlotName, ...] = get_args(SlotName)
 log = structlog.get_logger("fleetcast.distributor.reconcile")
 
 
 class Reconciler:
-    """Owner of the slots and offers that this node has heard of."""
+    """Owner of the offers that this node has heard of."""
 
-    def __init__(self, parts: Parts, transfers: Transfers, shelf: Shelf, turns: Turns) -> None:
+    def __init__(self, parts: Parts, transfers: Transfers, shelf: Shelf, orders: SlotOrders, turns: Turns) -> None:
         self._parts = parts
         self._transfers = transfers
         self._shelf = shelf
+        self._orders = orders
         self._turns = turns
         self._repairs: dict[Line, tuple[Goal, ...]] = {}
-        self._slots: dict[Line, SlotState] = {}
         self._offers: dict[Line, tuple[Offer, ...]] = {}
         self._by_reference: dict[tuple[Kind, str, str], tuple[Event, int]] = {}
-        self._slots_known = asyncio.Event()
         self._offers_known = asyncio.Event()
         self._distributions_known = asyncio.Event()
         self._wake = asyncio.Event()
+        orders.on_order = self.wake
 
     def wake(self) -> None:
         """Compare again soon."""
@@ -64,28 +70,17 @@ class Reconciler:
         self._repairs[line] = (*self._repairs.get(line, ()), goal)
         self.wake()
 
-    def is_in_slots(self, artifact: str) -> bool:
-        """Whether a slot of any model or lane names the artifact."""
-        entries = (e for s in self._slots.values() for e in (s.production, s.previous, s.canary))
-        return any(entry.artifact == artifact for entry in entries if entry is not None)
-
     def lines_naming(self, artifact: str) -> tuple[Line, ...]:
         """The models and lanes of which nodes shall hold the artifact now, by slot or by offer."""
-        lines = {**self._slots, **self._offers}
-        named = {line: goals(self._slots.get(line), self._offers.get(line, ())) for line in lines}
+        named = {line: self._goals(line) for line in self._lines()}
         return tuple(line for line, found in named.items() if any(g.artifact == artifact for g in found))
 
-    async def watch_slots(self) -> None:
-        """Follow slot orders until cancelled."""
-        async for state in self._parts.registry.watch_slots():
-            if isinstance(state, InSync):
-                self._slots_known.set()
-                continue
-            line = (state.kind, state.model)
-            known = self._slots.get(line)
-            if known is None or state.generation > known.generation:
-                self._slots[line] = state
-            self.wake()
+    def _lines(self) -> dict[Line, object]:
+        """The models and lanes that something is known of, in a steady order."""
+        return {**dict(self._orders.all), **self._offers, **self._repairs}
+
+    def _goals(self, line: Line) -> tuple[Goal, ...]:
+        return goals(self._orders.get(line), self._offers.get(line, ()), self._parts.node)
 
     async def watch_distributions(self) -> None:
         """Follow orders to bring versions to some nodes, until cancelled."""
@@ -146,13 +141,14 @@ class Reconciler:
 
     async def run(self) -> None:
         """Compare and act until cancelled."""
-        await self._slots_known.wait()
+        await self._orders.known.wait()
         await self._offers_known.wait()
         await self._distributions_known.wait()
         resync_seconds = self._parts.settings.distributor.resync_seconds
         while True:
             self._wake.clear()
             try:
+                await self._orders.read_again()
                 await self.reconcile()
             except BusError as away:
                 log.warning("reconcile.waiting", reason=str(away))
@@ -174,18 +170,19 @@ class Reconciler:
     async def reconcile(self) -> None:
         """One comparison: transfers for what is missing, then every pointer that can move."""
         await self._read_references()
+        await self._orders.read_held()
         self._transfers.pursue(await self._wanted())
-        for line, slot in list(self._slots.items()):
+        for line, slot in self._orders.all:
             if wants(self._parts.wants, *line):
                 await self._activate(line, slot)
 
     async def _wanted(self) -> Wanted:
         wanted: Wanted = {}
         self._turns.begin()
-        for line in {**self._slots, **self._offers, **self._repairs}:
+        for line in self._lines():
             if not wants(self._parts.wants, *line):
                 continue
-            asked = (*self._repairs.get(line, ()), *goals(self._slots.get(line), self._offers.get(line, ())))
+            asked = (*self._repairs.get(line, ()), *self._goals(line))
             missing = [g for g in asked if not self._shelf.holds(line, g.version, g.artifact)]
             self._repairs[line] = tuple(g for g in self._repairs.get(line, ()) if g in missing)
             for goal in due(missing):
@@ -225,36 +222,44 @@ class Reconciler:
             return None
 
     async def _activate(self, line: Line, slot: SlotState) -> None:
-        """Move the pointers to what *slot* orders, once that is installed."""
-        entry = slot.production
-        if entry is None or not self._shelf.holds(line, entry.version, entry.artifact):
+        """Move the pointers to what *slot* orders, as far as that is installed; production has to be."""
+        on_canary = slot.is_canary_node(self._parts.node)
+        held = {name for name in SLOT_NAMES if self._shelf.has_entry(line, getattr(slot, name))}
+        before = self._shelf.pointers(line)
+        if slot.production is not None and "production" not in held:
             return
-        if self._shelf.generation(line) >= slot.generation:
+        if shows(before, slot, held, on_canary=on_canary):
             return
         try:
-            await asyncio.to_thread(self._parts.store.activate, slot)
+            done = await asyncio.to_thread(self._parts.store.activate, slot, on_canary=on_canary)
         except StoreError as fault:
             log.warning("slot.activation_failed", model=slot.model, generation=slot.generation, reason=str(fault))
             return
-        await self._shelf.refresh()
+        await self._shelf.refresh(line)
+        for name in activated(before, done.applied):
+            self._say_activated(slot, name)
+
+    def _say_activated(self, slot: SlotState, name: Literal["production", "canary"]) -> None:
+        entry = slot.canary if name == "canary" else slot.production
+        assert entry is not None, "what is in force is in a slot"
         log.info(
             "version.activated",
             model=slot.model,
             version=entry.version,
             generation=slot.generation,
+            slot=name,
             previous=slot.previous.version if slot.previous else None,
             correlation_id=slot.cause.correlation,
         )
-        self._say_activated(slot, entry.version, entry.artifact)
-
-    def _say_activated(self, slot: SlotState, version: str, artifact: str) -> None:
         payload = VersionActivated(
             model=slot.model,
-            version=version,
-            artifact=artifact,
+            version=entry.version,
+            artifact=entry.artifact,
             node=self._parts.node,
             generation=slot.generation,
-            slot="production",
+            slot=name,
         )
         cause = Follows(slot.cause.event, slot.cause.correlation)
-        self._parts.say(payload, cause=cause, discriminator=f"{slot.kind}/{slot.generation}")
+        # Production keeps the key that it had before there were canaries.
+        key = f"{slot.kind}/{slot.generation}" if name == "production" else f"{slot.kind}/{slot.generation}/{name}"
+        self._parts.say(payload, cause=cause, discriminator=key)

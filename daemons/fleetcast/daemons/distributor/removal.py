@@ -99,13 +99,16 @@ class Remover:
         line, version = judgement.line, judgement.version
         ordered = self._parts.distributions.reason((line.kind, line.name), version.version, datetime.now(UTC))
         fetched = version.artifact in {t.artifact for t in self._parts.board.active}
-        words = {"pinned": ordered or ("being fetched" if fetched else "pinned")}
+        other = ordered or ("being fetched" if fetched else None)
+        named = [reason for reason in judgement.reasons if reason != "pinned"]
+        # Orders pin what the pointers show as well: that has a better word already.
+        pinned = [other or "named by a slot order"] if "pinned" in judgement.reasons and (other or not named) else []
         return KeptVersion(
             kind=line.kind,
             model=line.name,
             version=version.version,
             bytes=version.bytes,
-            why=tuple(words.get(reason, reason) for reason in judgement.reasons),
+            why=(*named, *pinned),
         )
 
 

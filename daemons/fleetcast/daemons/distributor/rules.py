@@ -2,9 +2,10 @@
 to try again, which promotions concern this node."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Literal
 
 from fleetcast.events.content import Content, Kind
 from fleetcast.events.payloads import (
@@ -16,8 +17,9 @@ from fleetcast.events.payloads import (
     Origin,
     Statement,
 )
-from fleetcast.events.state import NodeStatus, SlotState, VersionState
-from fleetcast.events.wants import wants
+from fleetcast.events.state import CanaryForm, NodeStatus, SlotState, VersionState
+from fleetcast.registry.fleet import wanting
+from fleetcast.transport.store import AppliedSlot, SlotName
 
 RECENT_OFFERS = 3
 """Offers per model that are fetched although no slot names them: as many as production versions are kept."""
@@ -121,11 +123,12 @@ class Goal:
     urgency: Urgency
 
 
-def goals(slot: SlotState | None, offers: Sequence[Offer]) -> tuple[Goal, ...]:
-    """What a node that wants the model shall hold, most urgent first.
+def goals(slot: SlotState | None, offers: Sequence[Offer], node: str = "") -> tuple[Goal, ...]:
+    """What *node*, which wants the model, shall hold, most urgent first.
 
     *offers* are of one model, in the order of their events. Versions that were superseded while this node was away are
-    in neither: they are never fetched. `previous` is, because a rollback must not need a transfer.
+    in neither: they are never fetched. `previous` is, because a rollback must not need a transfer. What `current` shall
+    point to is urgent: on a node of the canary that is the canary.
     """
     found: dict[str, Goal] = {}
 
@@ -136,7 +139,8 @@ def goals(slot: SlotState | None, offers: Sequence[Offer]) -> tuple[Goal, ...]:
         if slot.production:
             add(slot.production.version, slot.production.artifact, Urgency.PRODUCTION)
         if slot.canary:
-            add(slot.canary.version, slot.canary.artifact, Urgency.CANARY)
+            urgency = Urgency.PRODUCTION if slot.is_canary_node(node) else Urgency.CANARY
+            add(slot.canary.version, slot.canary.artifact, urgency)
     recent = sorted(offers, key=lambda o: o.sequence)[-RECENT_OFFERS:]
     for offer in reversed(recent):
         if not _is_superseded(offer, slot):
@@ -144,6 +148,34 @@ def goals(slot: SlotState | None, offers: Sequence[Offer]) -> tuple[Goal, ...]:
     if slot is not None and slot.previous:
         add(slot.previous.version, slot.previous.artifact, Urgency.PREVIOUS)
     return tuple(sorted(found.values(), key=lambda g: g.urgency))
+
+
+def shows(applied: AppliedSlot | None, slot: SlotState, held: Set[SlotName], *, on_canary: bool) -> bool:
+    """Whether the pointers say all that a slot order can have them say, or obey a later one already.
+
+    Args:
+        held: slots of the order whose versions are installed here.
+        on_canary: whether `current` follows the canary on this node.
+    """
+    if applied is None or applied.slot.generation < slot.generation:
+        return False
+    return applied.slot != slot or (set(applied.shown) == held and applied.on_canary == on_canary)
+
+
+def in_force(applied: AppliedSlot | None) -> tuple[Literal["production", "canary"], ...]:
+    """The slots that are served on a node: the one that `current` follows, and a canary that is a share of requests."""
+    if applied is None:
+        return ()
+    canary = applied.slot.canary
+    by_request = canary is not None and canary.form is CanaryForm.REQUESTS and "canary" in applied.shown
+    follows = (applied.follows,) if applied.follows else ()
+    return (*follows, "canary") if by_request else follows
+
+
+def activated(before: AppliedSlot | None, after: AppliedSlot) -> tuple[Literal["production", "canary"], ...]:
+    """The slots that an activation put in force: all of them under a new generation."""
+    same = before is not None and before.slot.generation == after.slot.generation
+    return tuple(name for name in in_force(after) if not (same and name in in_force(before)))
 
 
 def due(missing: Sequence[Goal]) -> tuple[Goal, ...]:
@@ -195,11 +227,6 @@ def dials(me: str, other: str, *, other_complete: bool) -> bool:
     at a tick up to a second later. Who fetches dials who holds it all; of two that fetch, the later name dials.
     """
     return other_complete or me > other
-
-
-def wanting(statuses: Iterable[NodeStatus], kind: Kind, name: str) -> tuple[str, ...]:
-    """Nodes whose wants match, in order: the M of "N of M"."""
-    return tuple(sorted(s.node for s in statuses if wants(s.wants, kind, name)))
 
 
 def receivers(statuses: Sequence[NodeStatus], offer: Offer) -> int | None:

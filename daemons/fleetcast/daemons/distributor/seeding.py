@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import structlog
 
 from fleetcast.daemons.distributor.neighbours import Neighbours
+from fleetcast.daemons.distributor.orders import SlotOrders
 from fleetcast.daemons.distributor.parts import Parts
 from fleetcast.daemons.distributor.reconcile import Reconciler
-from fleetcast.daemons.distributor.rules import wanting
 from fleetcast.events.payloads import DaemonState
 from fleetcast.events.state import NodeStatus
+from fleetcast.registry.fleet import wanting
 from fleetcast.transport.errors import TransportError
 
 log = structlog.get_logger("fleetcast.distributor.seeding")
@@ -74,10 +75,11 @@ def fetchers(statuses: Iterable[NodeStatus], artifact: str) -> frozenset[str]:
 class Seeding:
     """Owner of which artifacts rest."""
 
-    def __init__(self, parts: Parts, neighbours: Neighbours, reconciler: Reconciler) -> None:
+    def __init__(self, parts: Parts, neighbours: Neighbours, reconciler: Reconciler, orders: SlotOrders) -> None:
         self._parts = parts
         self._neighbours = neighbours
         self._reconciler = reconciler
+        self._orders = orders
         self._resting: set[str] = set()
         self._joined: dict[str, set[str]] = {}
         self._lacked_at: dict[str, float] = {}
@@ -119,7 +121,7 @@ class Seeding:
         wanted = frozenset(node for line in named for node in wanting(statuses, *line))
         joined = self._joined.pop(artifact, set())
         need = Need(
-            in_slots=self._reconciler.is_in_slots(artifact),
+            in_slots=self._orders.names(artifact),
             wanted_by=(wanted | fetchers(statuses, artifact) | joined) - me,
             held_by=held - joined,
             settled_seconds=now - self._lacked_at.setdefault(artifact, now),

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 
 FLOOR_SHARE = 256
 """Whoever asks for nothing holds 1/256 of the cap: enough to begin, and to be seen."""
+BEGINNERS_PART = 0.25
+"""Part of what nobody asks for that is shared by all."""
 USED_UP = 0.85
 """Who uses this much of its share would use more; limiters let a little less pass than they are told."""
 HEADROOM = 1.25
@@ -19,6 +21,10 @@ CHANGE = 0.02
 """Shares that differ less from those in force are not worth telling anybody."""
 BEGINS = 4.0
 """A rate that multiplies by so much from one look to the next is a beginning, not a ripple."""
+TRIM_SECONDS = 5.0
+"""What passed too much or too little is made good for within this time."""
+TRIM_UP, TRIM_DOWN = 0.05, 0.25
+"""Most that is added to the cap, and taken from it, for that."""
 SMOOTHING_SECONDS = 0.5
 """The weight of the past falls to 1/e in this time: some ticks of libtorrent's limiter, which works in bursts."""
 
@@ -46,9 +52,12 @@ def divide(cap: int, demands: Mapping[str, float]) -> dict[str, int]:
             given = min(rest.pop(name), equal)
             shares[name] += given
             left -= given
-    # Whoever moves bytes may soon want more; when nobody does, everybody may begin.
-    takers = hungry or demands
-    return {name: int(share + (left / len(takers) if name in takers else 0)) for name, share in shares.items()}
+    # Whoever moves bytes may soon want more. The others may begin at once: with its floor alone a swarm took seconds to
+    # be seen.
+    left, takers = max(0.0, left), hungry or demands
+    anybody = left * BEGINNERS_PART / len(shares)
+    taker = left * (1 - BEGINNERS_PART) / len(takers)
+    return {name: int(share + anybody + (taker if name in takers else 0)) for name, share in shares.items()}
 
 
 def demand(share: int, rate: float) -> float:
@@ -69,6 +78,26 @@ def less(cap: int | None, used: float) -> int | None:
 def is_worth_telling(before: Mapping[str, int], after: Mapping[str, int]) -> bool:
     """Whether shares changed by more than the ripple of measuring."""
     return before.keys() != after.keys() or any(abs(after[n] - before[n]) > CHANGE * before[n] for n in after)
+
+
+@dataclass(slots=True)
+class Trim:
+    """Makes good for limiters that let a little more or less pass than they are told: the cap is that of all seconds
+    together, within limits that keep every one of them near it."""
+
+    _ahead_seconds: float = 0.0
+
+    def sample(self, cap: int, moved: int, elapsed_seconds: float, *, used_up: bool) -> int:
+        """Take how many bytes have moved since the last look; returns what to divide now.
+
+        Args:
+            used_up: somebody would have used more; otherwise the cap is not what holds anybody back.
+        """
+        passed = moved / cap
+        ahead = self._ahead_seconds + passed - (elapsed_seconds if used_up else max(elapsed_seconds, passed))
+        least = -TRIM_UP * TRIM_SECONDS if used_up else 0.0
+        self._ahead_seconds = max(least, min(TRIM_DOWN * TRIM_SECONDS, ahead))
+        return int(cap * (1 - self._ahead_seconds / TRIM_SECONDS))
 
 
 @dataclass(slots=True)

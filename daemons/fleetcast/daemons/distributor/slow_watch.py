@@ -25,7 +25,9 @@ class SlowWatch:
         self._rung = ""
         self._proven_before = 0
 
-    def look(self, status: TransferStatus, idle_seconds: float, disk_queue: int | None) -> str | None:
+    def look(
+        self, status: TransferStatus, idle_seconds: float, disk_queue: int | None, answering: int | None
+    ) -> str | None:
         """Why the transfer is slow now, in one line; None: it is not, as far as this node can tell."""
         at = time.monotonic()
         if status.transport != self._rung:
@@ -44,6 +46,7 @@ class SlowWatch:
                 proves_on_the_way=status.bytes_verified > self._proven_before,
                 peers=status.peers,
                 known=self._swarm.members(status.artifact),
+                answering=answering,
                 cap=cap_at(datetime.now(UTC).astimezone(), self._limits).download,
                 share=self._share(status.transport),
                 disk_queue=disk_queue,

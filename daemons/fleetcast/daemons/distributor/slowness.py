@@ -45,6 +45,8 @@ class Vitals:
         proves_on_the_way: its transport hands pieces over to be proven while the rest arrives.
         peers: sources connected now.
         known: other nodes known to have some of it.
+        answering: those that have all of it and answered when they were asked last; None: nobody was asked since
+            something moved.
         cap: what this node may receive; None: no cap.
         share: what its transport may receive of that; None: all of it.
         disk_queue: bytes that wait to be written; None: not measured.
@@ -62,6 +64,7 @@ class Vitals:
     proves_on_the_way: bool = False
     peers: int = 0
     known: int = 0
+    answering: int | None = None
     cap: int | None = None
     share: int | None = None
     disk_queue: int | None = None
@@ -101,8 +104,13 @@ def _verifying(v: Vitals) -> Slow | None:
 def _without_sources(v: Vitals) -> Slow | None:
     if v.peers or v.idle_seconds < QUIET_SECONDS:
         return None
-    known = f"none of {v.known} that are known can be reached" if v.known else "no node is known to have it"
-    return Slow(Held.SOURCES, f"{known}, for {v.idle_seconds:.0f} s")
+    if not v.known:
+        lack = "no node is known to have it"
+    elif v.answering == 0:
+        lack = "no node that has all of it answers"
+    else:
+        lack = f"none of {v.known} that are known can be reached"
+    return Slow(Held.SOURCES, f"{lack}, for {v.idle_seconds:.0f} s")
 
 
 def _by_disk(v: Vitals) -> Slow | None:
@@ -131,6 +139,9 @@ def _silent(v: Vitals) -> Slow | None:
     if v.idle_seconds < QUIET_SECONDS:
         return None
     connected = "the one that is connected has" if v.peers == 1 else f"the {v.peers} that are connected have"
+    if v.answering == 0:
+        lack = f"no node that has all of it answers, and {connected} nothing that is missing here"
+        return Slow(Held.SOURCES, f"{lack}, for {v.idle_seconds:.0f} s")
     return Slow(Held.SOURCES, f"{connected} sent no byte for {v.idle_seconds:.0f} s")
 
 

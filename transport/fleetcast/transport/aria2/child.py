@@ -50,10 +50,15 @@ class CallRefused(Exception):
 
 
 class Child:
-    """A running aria2c and its RPC; calls follow each other in a thread of its own."""
+    """A running aria2c and its RPC; calls follow each other in a thread of its own.
 
-    def __init__(self, process: Process, rpc: "Rpc", thread: ThreadPoolExecutor) -> None:
+    Attributes:
+        limit: the cap that it was told last, in bytes per second; 0: none.
+    """
+
+    def __init__(self, process: Process, rpc: "Rpc", thread: ThreadPoolExecutor, limit: int) -> None:
         self._process, self._rpc, self._thread = process, rpc, thread
+        self.limit = limit
         self._talk = asyncio.create_task(_log_lines(process), name="aria2c's stderr")
 
     @property
@@ -151,6 +156,8 @@ class Nursery:
                 self._child = None
             if self._child is None:
                 self._child = await self._start()
+                # The cap may have changed while it started.
+                await self._tell()
             return self._child
 
     async def lose(self, child: Child) -> None:
@@ -163,10 +170,23 @@ class Nursery:
     async def limit(self, download: int) -> None:
         """Cap what all downloads receive together, in bytes per second; 0: no cap."""
         self._limit = download
+        await self._tell()
+
+    async def speed(self) -> int | None:
+        """Bytes per second of all downloads as the child sees them; None without one."""
         child = self._child
-        if child is not None and child.alive:
+        if child is None or not child.alive:
+            return None
+        try:
+            return int((await child.call("aria2.getGlobalStat"))["downloadSpeed"])
+        except (ChildGone, CallRefused):
+            return None
+
+    async def _tell(self) -> None:
+        while (child := self._child) is not None and child.alive and child.limit != self._limit:
+            child.limit = self._limit
             with contextlib.suppress(ChildGone, CallRefused):
-                await child.call("aria2.changeGlobalOption", {"max-overall-download-limit": str(download)})
+                await child.call("aria2.changeGlobalOption", {"max-overall-download-limit": str(child.limit)})
 
     async def end(self) -> None:
         """End the child, if there is one."""
@@ -192,7 +212,8 @@ class Nursery:
     async def _try(self) -> Child:
         assert self.path is not None
         port, secret = _free_port(), secrets.token_hex(32)
-        configuration = options.configuration(port=port, secret=secret, parent=os.getpid(), download_limit=self._limit)
+        limit = self._limit
+        configuration = options.configuration(port=port, secret=secret, parent=os.getpid(), download_limit=limit)
         process = await _spawn(self.path, configuration)
         try:
             lower(self._nice, thread=process.pid)
@@ -203,7 +224,7 @@ class Nursery:
             await _kill(process)
             raise
         self.starts += 1
-        child = Child(process, rpc, thread)
+        child = Child(process, rpc, thread, limit)
         log.debug("aria2.started", pid=child.pid)
         return child
 

@@ -13,14 +13,15 @@ from fleetcast.transport.aria2.child import Child, ChildGone, Nursery
 from fleetcast.transport.aria2.downloads import Download, Downloads, Seen
 from fleetcast.transport.aria2.files import WorkFolder
 from fleetcast.transport.aria2.ledger import Ledger
-from fleetcast.transport.aria2.mirrors import Mirror, MirrorBook, connections_per_host, suspects
+from fleetcast.transport.aria2.mirrors import Mirror, MirrorBook, connections_per_host, named, suspects
 from fleetcast.transport.aria2.options import BLOCK
 from fleetcast.transport.aria2.ranges import MirrorFault, Patience, range_bytes, read_range
 from fleetcast.transport.aria2.watch import FloorWatch, StallWatch, Verdict
-from fleetcast.transport.errors import StoreError, TransferFailed, TransferStalled, VerificationFailed
+from fleetcast.transport.errors import PathRefused, StoreFull, TransferFailed, TransferStalled
 from fleetcast.transport.metainfo import Metainfo, PieceAt
 from fleetcast.transport.pieces import PieceVerifier
 from fleetcast.transport.protocol import Ban, FetchRequest, Observer, Progress, Source
+from fleetcast.transport.store.folder import FREE_SPACE, transfer_errors
 
 PROGRESS_SECONDS = 0.5
 """Distance of progress calls; DESIGN allows two a second."""
@@ -38,7 +39,8 @@ MAX_ERRORS = 5
 MAX_PUZZLES = 5
 """Wrong pieces that no mirror can be blamed for; more of them, and it is the disk."""
 _RATE_SECONDS = 2.0
-_FATAL = {9: "there is not enough disk space", 15: "a file cannot be opened", 16: "a file cannot be made",
+_FULL = 9
+_FATAL = {15: "a file cannot be opened", 16: "a file cannot be made",
           17: "a file cannot be read or written", 18: "a folder cannot be made"}  # fmt: skip
 """Errors of aria2 that lie here, not with a mirror (its manual, "Exit status")."""
 
@@ -86,7 +88,7 @@ class Fetch:
         self.received = self._deaths = self._errors = self._puzzles = 0
         self._starting: asyncio.Task[Child] | None = None
         self._verdict = Verdict.GO_ON
-        self._fault: TransferFailed | None = None
+        self._fault: StoreFull | TransferFailed | None = None
         self._stall = StallWatch(settings.stall_seconds, self._began_at)
         self._floor = FloorWatch(settings.floor_bytes_per_second, settings.floor_seconds, self._began_at)
         self._history: deque[tuple[float, int]] = deque([(self._began_at, 0)], maxlen=64)
@@ -103,6 +105,7 @@ class Fetch:
         Raises:
             TransferStalled: sources answer and send nothing, or too little.
             TransferFailed: it cannot go on.
+            StoreFull: there is no space to write to.
         """
         preparing = asyncio.create_task(asyncio.to_thread(self._work.prepare), name="aria2 files")
         ticker = asyncio.create_task(self._tick(), name="aria2 progress")
@@ -223,6 +226,8 @@ class Fetch:
 
     def _note_error(self, seen: Seen) -> None:
         """All its mirrors failed: doubt them, unless the fault is ours."""
+        if seen.code == _FULL:
+            raise StoreFull("aria2: No space left on device", next_step=FREE_SPACE)
         self._errors += 1
         reason = _FATAL.get(seen.code)
         if reason or self._errors > MAX_ERRORS:
@@ -259,9 +264,7 @@ class Fetch:
         async with self._claiming:
             if not self._ledger.is_missing(at):
                 return True
-            try:
-                await self._observer.piece(at.file_index, at.piece_index)
-            except VerificationFailed:
+            if await self._observer.pieces([(at.file_index, at.piece_index)]):
                 return False
             self._ledger.prove(at)
             return True
@@ -356,8 +359,8 @@ class Fetch:
         except asyncio.CancelledError:
             self.book.forget_probe(mirror)
             raise
-        except OSError as e:
-            self._fault = TransferFailed(f"a file cannot be written: {e}")
+        except (StoreFull, TransferFailed) as e:
+            self._fault = e
         else:
             if right:
                 self._first_good_at = self._first_good_at or self._now()
@@ -408,7 +411,7 @@ class Fetch:
         if self._fault is not None:
             raise self._fault
         if self.book.mirrors and not self.book.usable:
-            raise TransferFailed(f"every source sent wrong bytes: {_named(self.book.mirrors)}")
+            raise TransferFailed(f"every source sent wrong bytes: {named(self.book.mirrors)}")
         match self._verdict:
             case Verdict.RESTART:
                 await self._restart("too little comes")
@@ -419,10 +422,10 @@ class Fetch:
 
     def _stalled(self) -> Exception:
         if alive := self.book.alive:
-            return TransferStalled(f"too little comes from {_named(alive)}")
+            return TransferStalled(f"too little comes from {named(alive)}")
         if not self.book.mirrors:
             return TransferFailed("no node that holds all of it is known")
-        return TransferFailed(f"no source answers: {_named(self.book.mirrors)}")
+        return TransferFailed(f"no source answers: {named(self.book.mirrors)}")
 
     def _share_out(self, seen: Seen) -> None:
         """Credit bytes to mirrors by their speeds: aria2 does not say who sent what."""
@@ -478,8 +481,9 @@ class Fetch:
 
 async def _prepared(preparing: "asyncio.Task[None]") -> None:
     try:
-        await asyncio.shield(preparing)
-    except (OSError, StoreError) as e:
+        with transfer_errors("the files cannot be made"):
+            await asyncio.shield(preparing)
+    except PathRefused as e:
         raise TransferFailed(f"the files cannot be made: {e}") from e
 
 
@@ -489,7 +493,3 @@ def _added_up(seen: Iterable[Seen]) -> dict[Mirror, int]:
         for mirror, speed in one.speeds.items():
             speeds[mirror] = speeds.get(mirror, 0) + speed
     return speeds
-
-
-def _named(mirrors: Iterable[Mirror]) -> str:
-    return ", ".join(f"{m.node} ({m.reason})" if m.reason else m.node for m in mirrors)

@@ -11,7 +11,7 @@ from pathlib import Path
 from fleetcast.events.content import Content, ContentFile
 from fleetcast.transport.aria2.control import ControlFile, encode
 from fleetcast.transport.metainfo import torrent_name
-from fleetcast.transport.store.folder import Folder, spare_name
+from fleetcast.transport.store.folder import Folder, spare_name, transfer_errors
 
 PREFIX = "aria2-"
 _CONTROL = ".aria2"
@@ -43,31 +43,48 @@ class WorkFolder:
             (self.path / str(index)).symlink_to(target)
 
     def order(self, index: int, control: ControlFile) -> None:
-        """Write down what is there of a file, for aria2 to go on from."""
-        (self.path / f"{index}{_CONTROL}").write_bytes(encode(control))
+        """Write down what is there of a file, for aria2 to go on from.
+
+        Raises:
+            StoreFull: there is no space.
+            TransferFailed: it cannot be written.
+        """
+        with transfer_errors("aria2's folder cannot be written"):
+            (self.path / f"{index}{_CONTROL}").write_bytes(encode(control))
 
     def forget(self, index: int) -> None:
         """Remove what aria2 noted about a file."""
         (self.path / f"{index}{_CONTROL}").unlink(missing_ok=True)
 
     def write(self, index: int, data: bytes, at: int) -> None:
-        """Write into a file."""
-        fd = self._open(self._content.files[index])
-        try:
-            view = memoryview(data)
-            while view:
-                count = os.pwrite(fd, view, at)
-                view, at = view[count:], at + count
-        finally:
-            os.close(fd)
+        """Write into a file.
+
+        Raises:
+            StoreFull: there is no space.
+            TransferFailed: it cannot be written.
+        """
+        with transfer_errors("a file cannot be written"):
+            fd = self._open(self._content.files[index])
+            try:
+                view = memoryview(data)
+                while view:
+                    count = os.pwrite(fd, view, at)
+                    view, at = view[count:], at + count
+            finally:
+                os.close(fd)
 
     def read(self, index: int, start: int, count: int) -> bytes:
-        """Read from a file."""
-        fd = self._open(self._content.files[index])
-        try:
-            return os.pread(fd, count, start)
-        finally:
-            os.close(fd)
+        """Read from a file.
+
+        Raises:
+            TransferFailed: it cannot be read.
+        """
+        with transfer_errors("a file cannot be read"):
+            fd = self._open(self._content.files[index])
+            try:
+                return os.pread(fd, count, start)
+            finally:
+                os.close(fd)
 
     def remove(self) -> None:
         """Remove aria2's folder; the files stay."""

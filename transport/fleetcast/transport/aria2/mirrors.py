@@ -191,3 +191,8 @@ def connections_per_host(mirrors: Iterable[Mirror], per_source: int) -> int:
 def suspects(asked: Iterable[Mirror], speeds: Mapping[Mirror, int]) -> list[Mirror]:
     """Return who may have sent a wrong piece, the likeliest first: who sent most."""
     return sorted(asked, key=lambda mirror: -speeds.get(mirror, 0))
+
+
+def named(mirrors: Iterable[Mirror]) -> str:
+    """Return mirrors by the names of their nodes, with what is wrong with them, for people."""
+    return ", ".join(f"{m.node} ({m.reason})" if m.reason else m.node for m in mirrors)

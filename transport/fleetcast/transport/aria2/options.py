@@ -11,6 +11,10 @@ PACKAGE = "aria2"
 LOWEST_VERSION = (1, 36)
 """That of Debian 12; older ones were not tried."""
 MAX_CONNECTIONS_PER_HOST = 16
+LEAST_BUFFER_BYTES = 64 * 1024
+MOST_BUFFER_BYTES = 2**20
+BUFFER_SECONDS = 0.025
+"""What a connection's buffer may hold of the share of a cap with which aria2c starts; there are several connections."""
 MOST_SECONDS = 600
 """aria2 takes no more."""
 
@@ -37,11 +41,18 @@ def configuration(*, port: int, secret: str, parent: int, download_limit: int) -
         "max-concurrent-downloads": "64",  # how many there are is decided here, not by a queue in aria2
         "max-download-result": "64",
         "max-overall-download-limit": str(download_limit),
+        # Under a cap the kernel must not take what aria2 does not read yet: 6 MiB per connection otherwise.
+        "socket-recv-buffer-size": str(_receive_buffer(download_limit)),
         "auto-save-interval": "0",  # proven pieces are kept by whoever waits for them
         "disk-cache": "0",  # a piece that aria2 calls finished must be in the file
         "summary-interval": "0",
     }
     return "".join(f"{name}={value}\n" for name, value in options.items())
+
+
+def _receive_buffer(limit: int) -> int:
+    """Bytes of a connection's buffer in the kernel, 0: as the kernel likes; *limit*: bytes per second, 0: no cap."""
+    return max(LEAST_BUFFER_BYTES, min(MOST_BUFFER_BYTES, int(limit * BUFFER_SECONDS))) if limit else 0
 
 
 def download(settings: Aria2Settings, *, folder: str, per_host: int) -> Mapping[str, str]:

@@ -10,9 +10,13 @@ from fleetcast.transport import metainfo
 from fleetcast.transport.aria2 import options
 from fleetcast.transport.aria2.child import Nursery
 from fleetcast.transport.aria2.fetching import Fetch
+from fleetcast.transport.aria2.pace import Pace
 from fleetcast.transport.capped import Moved
 from fleetcast.transport.errors import TransferFailed
 from fleetcast.transport.protocol import Availability, Ban, FetchRequest, Observer, Source
+
+HOLD_SECONDS = 0.25
+"""Distance of words to aria2c while it fetches under a cap; it looks at them once a second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +54,7 @@ class Aria2Transport:
         self._nursery = Nursery(nice)
         self._looked = self._closed = False
         self._limit = self._received = 0
-        self._telling: asyncio.Task[None] | None = None
+        self._holding: asyncio.Task[None] | None = None
         self._fetches: dict[str, tuple[Fetch, asyncio.Task[None]]] = {}
 
     async def start(self) -> None:
@@ -65,8 +69,8 @@ class Aria2Transport:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        if self._telling is not None:
-            await self._telling
+        if self._holding is not None:
+            await self._holding
         await self._nursery.end()
 
     def available(self) -> Availability:
@@ -90,15 +94,23 @@ class Aria2Transport:
         """Cap what all transfers receive together, in bytes per second, from now on; None: no cap. Nothing is sent."""
         del upload
         self._limit = download or 0
-        if self._telling is None or self._telling.done():
-            self._telling = asyncio.create_task(self._tell_limit(), name="aria2 limit")
+        self._begin_holding()
 
-    async def _tell_limit(self) -> None:
-        """Tell the last word when several came meanwhile."""
-        told = -1
-        while told != self._limit:
-            told = self._limit
+    def _begin_holding(self) -> None:
+        if self._holding is None or self._holding.done():
+            self._holding = asyncio.create_task(self._hold(), name="aria2 limit")
+
+    async def _hold(self) -> None:
+        """Tell aria2c what keeps it at its limit, once when it does not fetch, and again and again while it does."""
+        pace, now = Pace(), asyncio.get_running_loop().time
+        while True:
+            limit = self._limit
+            speed = await self._nursery.speed() if limit else None
+            told = limit if speed is None else pace.told(limit, self.moved().received, speed, now())
             await self._nursery.limit(told)
+            if limit == self._limit and not (limit and self._fetches):
+                return
+            await asyncio.sleep(HOLD_SECONDS)
 
     async def fetch(self, request: FetchRequest, observer: Observer) -> None:
         """Fetch the artifact; see `protocol.Transport.fetch`.
@@ -128,6 +140,7 @@ class Aria2Transport:
         """A task of its own, so that `close` can end it while its caller waits."""
         task = asyncio.create_task(fetch.run(), name=f"aria2 fetch {artifact[:16]}")
         self._fetches[artifact] = fetch, task
+        self._begin_holding()
         try:
             await asyncio.shield(task)
         except asyncio.CancelledError:

@@ -6,12 +6,13 @@ nothing to lend, it answers late and empty. Standard library only: the child imp
 
 import asyncio
 import base64
-import contextlib
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 from urllib.parse import urlsplit
+
+from fleetcast.transport.bittorrent.line import Line
 
 LANES = 2
 """Requests under way: while one answer is taken in, the next one is asked for, so that the line never rests."""
@@ -24,7 +25,6 @@ PATIENCE_SECONDS = 2.0
 MAX_WRONG_PIECES = 2
 """Pieces of a lender that hash wrong before nothing more is borrowed from it."""
 MAX_PIECE_BYTES = 256 * 2**20
-_CHUNK = 2**18
 _MAX_HEAD_BYTES = 64 * 1024
 
 
@@ -92,7 +92,8 @@ class Borrowing:
     Args:
         url: where it lends.
         me: how this node calls itself there.
-        have: the pieces that are here, as bits.
+        have: the pieces that need not be lent, as bits: those that are here, and those that peers have. A lender forgets
+            who has finished, and would lend what any peer can send.
         take: takes a whole piece; False when it is left to peers. ValueError: it is none of this torrent.
         pace: waits until so many bytes more may be received.
         ended: told why this lender does not feed the swarm now; called again when the reason changes.
@@ -165,7 +166,7 @@ class Borrowing:
             except Refused:
                 self._end(Ended.REFUSED)
                 return
-            except (OSError, EOFError, ValueError, KeyError, IndexError, asyncio.LimitOverrunError, TimeoutError):
+            except (OSError, EOFError, ValueError, KeyError, IndexError):
                 if loop.time() - self._reached_at > PATIENCE_SECONDS:
                     self._end(Ended.UNREACHABLE)
             await asyncio.sleep(AGAIN_SECONDS)
@@ -173,25 +174,20 @@ class Borrowing:
     async def _talk(self) -> None:
         """Borrow over one connection until it breaks."""
         parts = urlsplit(self.url)
-        async with asyncio.timeout(STALL_SECONDS):
-            reader, writer = await asyncio.open_connection(parts.hostname, parts.port or 80, limit=_MAX_HEAD_BYTES)
+        line = await Line.open(parts.hostname or "", parts.port or 80, STALL_SECONDS)
         self._open += 1
         try:
             while True:
                 await self._pace(0)
-                writer.write(request(self.url, self._me, self._have()))
-                await self._receive(reader)
+                await line.send(request(self.url, self._me, self._have()))
+                await self._receive(line)
         finally:
             self._open -= 1
-            writer.close()
-            with contextlib.suppress(OSError):
-                await writer.wait_closed()
+            line.close()
 
-    async def _receive(self, reader: asyncio.StreamReader) -> None:
-        async with asyncio.timeout(STALL_SECONDS):
-            head = await reader.readuntil(b"\r\n\r\n")
-        for piece, size in answer(head).pieces:
-            data = await self._body(reader, size)
+    async def _receive(self, line: Line) -> None:
+        for piece, size in answer(await line.head(_MAX_HEAD_BYTES)).pieces:
+            data = await self._body(line, size)
             self._pending[piece] = size
             try:
                 taken = await self._take(piece, data)
@@ -202,16 +198,10 @@ class Borrowing:
         self._reached_at = asyncio.get_running_loop().time()
         self.why_ended = None
 
-    async def _body(self, reader: asyncio.StreamReader, size: int) -> bytes:
+    async def _body(self, line: Line, size: int) -> bytes:
         chunks: list[bytes] = []
-        left = size
-        while left:
-            async with asyncio.timeout(STALL_SECONDS):
-                chunk = await reader.read(min(left, _CHUNK))
-            if not chunk:
-                raise EOFError("the lender hung up")
+        async for chunk in line.body(size):
             chunks.append(chunk)
-            left -= len(chunk)
             self.received_bytes += len(chunk)
             await self._pace(len(chunk))
         return b"".join(chunks)

@@ -18,32 +18,27 @@ from dataclasses import replace
 
 from fleetcast.transport.bittorrent import notes, wire
 from fleetcast.transport.bittorrent.borrowing import Borrowing, Ended
+from fleetcast.transport.bittorrent.brake import Brake
+from fleetcast.transport.bittorrent.rhythm import (
+    EAGER_FOR_SECONDS,
+    EAGER_SECONDS,
+    FLUSH_SECONDS,
+    PEERS_SECONDS,
+    STATUS_SECONDS,
+    notes_pause,
+)
 from fleetcast.transport.bittorrent.session import Session, free_port
 from fleetcast.transport.bittorrent.torrent import Torrent
 from fleetcast.transport.bittorrent.tracker import LoopbackTracker
 from fleetcast.transport.capped import Pacer
 from fleetcast.transport.niceness import lower
 
-FLUSH_SECONDS = 0.1
-"""Distance of flushes of one torrent: finished pieces become readable this much later at most; 0.05 cost no speed."""
-STATUS_SECONDS = 0.25
-"""Distance of status reports while something is fetched."""
-EAGER_SECONDS = 0.01
-"""Distance of status reports until the first byte of a torrent is there, for EAGER_FOR_SECONDS at most."""
-EAGER_FOR_SECONDS = 2.0
-PEERS_SECONDS = 1.0
-"""Distance of questions about who sent how much, while something is fetched."""
-LOAD_SECONDS = 0.05
-"""Distance of looks at what waits for the disk, while something is fetched."""
 METER_SECONDS = 0.125
 """Distance of reports of what has moved, until METER_FOR_SECONDS after the last byte; then METER_STILL_SECONDS."""
 METER_FOR_SECONDS = 2.0
 METER_STILL_SECONDS = 0.25
-LOAD_HIGH_BYTES = 32 * 2**20
-LOAD_LOW_BYTES = 16 * 2**20
-BRAKED_BYTES_PER_SECOND = 2**20
-"""When more than HIGH waits, torrents receive this little until less than LOW waits. libtorrent 2.1.1 does not count
-blocks that are being hashed or written towards its own limit: without the brake 346 MiB waited on a busy machine."""
+SEAL_SECONDS = 0.1
+"""Distance of looks whether a torrent that is complete may be closed to writing."""
 _PR_SET_PDEATHSIG = 1
 _CHUNK = 2**18
 
@@ -60,11 +55,10 @@ class Child:
         self._report = report
         self._torrents: dict[str, Torrent] = {}
         self._busy, self._added = asyncio.Event(), asyncio.Event()
-        self._braking, self._room = False, asyncio.Event()
-        self._room.set()
+        self._brake = Brake(session, lambda: self._torrents)
         self._capped = asyncio.Event()
         self._moved, self._moved_at = wire.Moved(), 0.0
-        self._queued_bytes = 0
+        self._listening: asyncio.TimerHandle | None = None
         self._pacer, self._borrowed = Pacer(), 0
         self._asking: set[asyncio.Task[None]] = set()
         self._orders: dict[type[wire.Message], Callable[..., None]] = {
@@ -96,10 +90,28 @@ class Child:
         """Carry out one order."""
         self._orders[type(order)](order)
 
+    def hear(self) -> None:
+        """libtorrent has something to say; called when the session's descriptor is readable.
+
+        It is not heard out before a while while all there is to do is to fetch: it says something of every piece, and
+        news cost less together (ADR 0019).
+        """
+        self._session.heard()
+        if self._listening is None:
+            now = asyncio.get_running_loop().time()
+            waited_for = self._capped.is_set() or any(t.waited_for for t in self._torrents.values())
+            pause = 0.0 if waited_for else min(notes_pause(self._age(now)), self._brake.pause / 2)
+            self._listening = asyncio.get_running_loop().call_later(pause, self.take_notes)
+
     def take_notes(self) -> None:
-        """Handle everything libtorrent has said; called when the session's descriptor is readable."""
+        """Handle everything libtorrent has said."""
+        self._listening = None
         for note in self._session.notes():
             self._notes[type(note)](note)
+
+    def _age(self, now: float) -> float:
+        """Seconds since the youngest torrent that is fetched was taken; 0: none is."""
+        return min((now - t.born for t in self._torrents.values() if t.fetching), default=0.0)
 
     async def pulse(self) -> None:
         """Ask for progress while something is fetched; sleep without waking otherwise."""
@@ -125,13 +137,8 @@ class Child:
             await asyncio.wait_for(self._added.wait(), seconds)
 
     async def guard_memory(self) -> None:
-        """Keep an eye on what waits for the disk while something is fetched; give memory back afterwards."""
-        while True:
-            await self._busy.wait()
-            while self._busy.is_set():
-                self._session.ask_load()
-                await asyncio.sleep(LOAD_SECONDS)
-            _give_memory_back()
+        """Keep what waits for the disk within bounds while something is fetched."""
+        await self._brake.watch(self._busy)
 
     async def meter(self) -> None:
         """Ask what has moved, often while something does, as long as there is a cap."""
@@ -146,14 +153,7 @@ class Child:
         if moved != self._moved and self._capped.is_set():
             self._moved, self._moved_at = moved, asyncio.get_running_loop().time()
             self._report(moved)
-        self._queued_bytes = note.waiting_bytes
-        limit = LOAD_LOW_BYTES if self._braking else LOAD_HIGH_BYTES
-        if (note.waiting_bytes > limit) == self._braking:
-            return
-        self._braking = not self._braking
-        self._room.clear() if self._braking else self._room.set()
-        for torrent in self._torrents.values():
-            self._session.brake(torrent.key, BRAKED_BYTES_PER_SECOND if self._braking else 0)
+        self._brake.take(note)
 
     def _fresh(self, now: float) -> list[Torrent]:
         """Torrents whose first byte is waited for."""
@@ -174,6 +174,7 @@ class Child:
         totals = await asyncio.to_thread(self._session.peer_totals, torrent.key)
         torrent.peers_asked -= 1
         torrent.ledger.note(totals.peers)
+        torrent.near = totals.near
         self._report(wire.Received(torrent.key, (*torrent.ledger.totals(), *torrent.lenders())))
         self._report_if_finished(torrent)
 
@@ -229,7 +230,7 @@ class Child:
         torrent.borrowing = Borrowing(
             torrent.lend_url,
             self._me,
-            have=lambda: torrent.have,
+            have=lambda: torrent.have | torrent.near,
             take=lambda piece, data: asyncio.to_thread(self._session.give, torrent.key, piece, data),
             pace=self._pace,
             ended=lambda why: self._on_not_lent(torrent, why),
@@ -239,7 +240,7 @@ class Child:
     async def _pace(self, count: int) -> None:
         self._borrowed += count
         await self._pacer.take(count)
-        await self._room.wait()
+        await self._brake.room.wait()
 
     def _stop_borrowing(self, torrent: Torrent) -> None:
         if torrent.borrowing is not None:
@@ -329,8 +330,22 @@ class Child:
         torrent.reported = True
         self._stop_borrowing(torrent)
         self._report(wire.Finished(torrent.key))
-        # From here on the files belong to the store: whatever happens, they are not written to.
-        self._session.writing(torrent.key, allowed=False)
+        task = asyncio.create_task(self._seal(torrent), name="seal")
+        self._asking.add(task)
+        task.add_done_callback(self._asking.discard)
+
+    async def _seal(self, torrent: Torrent) -> None:
+        """From here on the files belong to the store: whatever happens, they are not written to.
+
+        Not while a peer still owes a block that came by another way: libtorrent 2.1.1 has no piece picker any more when
+        a torrent is complete, and crashes where it calls off what is asked for (`peer_connection::cancel_all_requests`).
+        """
+        while torrent.reported and not torrent.removing:
+            owed = await asyncio.to_thread(self._session.is_asking, torrent.key)
+            if torrent.reported and not owed:
+                self._session.writing(torrent.key, allowed=False)
+                return
+            await asyncio.sleep(SEAL_SECONDS)
 
     # Notes of libtorrent
 
@@ -366,16 +381,19 @@ class Child:
     def _on_finished(self, note: notes.TorrentFinished) -> None:
         torrent = self._torrents.get(note.key)
         if torrent is not None and torrent.fetching:
+            torrent.ending = True
             self._ask_peers(torrent)
             self._session.ask_pieces(note.key)
 
     def _on_states(self, note: notes.TorrentStates) -> None:
-        self._report(wire.Alive())
+        if not note.states:
+            self._report(wire.Alive())
         for state in note.states:
             torrent = self._torrents.get(state.status.key)
             if torrent is None:
                 continue
-            row = replace(torrent.counted(state.status, asyncio.get_running_loop().time()), queued=self._queued_bytes)
+            counted = torrent.counted(state.status, asyncio.get_running_loop().time())
+            row = replace(counted, queued=self._brake.queued_bytes)
             torrent.begun = torrent.begun or row.payload > 0
             self._report(row)
             if state.pieces is not None and not state.checking:
@@ -422,7 +440,7 @@ async def _serve(channel: socket.socket) -> None:
     tracker = LoopbackTracker()
     await tracker.start()
     child = Child(session, tracker, report, session.tag)
-    asyncio.get_running_loop().add_reader(session.fileno(), child.take_notes)
+    asyncio.get_running_loop().add_reader(session.fileno(), child.hear)
     child.take_notes()
     tasks = [
         asyncio.create_task(child.pulse(), name="pulse"),
@@ -448,13 +466,6 @@ async def _first_order(reader: asyncio.StreamReader, decoder: wire.Decoder) -> t
         if orders := list(decoder.feed(data)):
             return orders[0], orders[1:]
     raise SystemExit(0)
-
-
-def _give_memory_back() -> None:
-    """Free memory goes back to the system; glibc would keep what one transfer needed at its peak for good."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
 
 
 def _die_with(parent: int) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import structlog
 
 from fleetcast.transport.bittorrent import wire
-from fleetcast.transport.errors import StoreFull, TransferFailed, TransferStalled, TransportError, VerificationFailed
+from fleetcast.transport.errors import StoreFull, TransferFailed, TransferStalled, TransportError
 from fleetcast.transport.metainfo import PieceAt
 from fleetcast.transport.protocol import Observer, Progress
 
@@ -74,7 +74,7 @@ class Fetch:
         self._observer, self._node_of = observer, node_of
         self._flush, self._recheck, self._check_child = flush, recheck, check_child
         self._stall = StallWatch(stall_seconds)
-        self._told: asyncio.Queue[int | _Finished | TransportError] = asyncio.Queue()
+        self._told: asyncio.Queue[tuple[int, ...] | _Finished | TransportError] = asyncio.Queue()
         self._proven: set[int] = set()
         self._rechecks = self._deaths = self._payload_before = 0
         self._begun = self._rechecking = False
@@ -90,8 +90,7 @@ class Fetch:
             case wire.Checked():
                 self._rechecking = False
             case wire.Pieces(pieces=pieces) if not self._rechecking:
-                for piece in pieces:
-                    self._told.put_nowait(piece)
+                self._told.put_nowait(pieces)
             case wire.Finished() if not self._rechecking:
                 self._told.put_nowait(_Finished())
             case wire.Status(payload=payload):
@@ -152,34 +151,33 @@ class Fetch:
                 case _Finished():
                     if len(self._proven) == len(self._pieces):
                         return
-                case int() as piece if piece not in self._proven:
-                    await self._prove_piece(piece)
+                case tuple() as pieces:
+                    await self._prove_pieces({p: self._pieces[p] for p in pieces if p not in self._proven})
 
-    async def _prove_piece(self, piece: int) -> None:
-        at = self._pieces[piece]
-        failure = await self._failure(at)
-        if failure is not None:
-            # A claim follows a flush, but libtorrent reports flushes of its own too: make sure before judging the disk.
-            if not await self._flush():
-                return
-            failure = await self._failure(at)
-        if failure is None:
-            self._proven.add(piece)
-        else:
-            self._start_over(at, failure)
+    async def _prove_pieces(self, claimed: Mapping[int, PieceAt]) -> None:
+        deaths = self._deaths
+        wrong = await self._wrong(claimed)
+        # A claim follows a flush, but libtorrent reports flushes of its own too: make sure before judging the disk.
+        flushed = bool(wrong) and await self._flush()
+        if flushed:
+            wrong = await self._wrong(wrong)
+        if deaths != self._deaths or (wrong and not flushed):
+            return  # the child died meanwhile, and the next one claims them all again
+        self._proven |= claimed.keys() - wrong.keys()
+        if wrong:
+            self._start_over(next(iter(wrong.values())))
 
-    async def _failure(self, at: PieceAt) -> VerificationFailed | None:
-        try:
-            await self._observer.piece(at.file_index, at.piece_index)
-        except VerificationFailed as e:
-            return e
-        return None
+    async def _wrong(self, claimed: Mapping[int, PieceAt]) -> dict[int, PieceAt]:
+        """Those whose bytes on the disk are not the piece's."""
+        wrong = await self._observer.pieces([(at.file_index, at.piece_index) for at in claimed.values()])
+        return {piece: at for piece, at in claimed.items() if (at.file_index, at.piece_index) in wrong}
 
-    def _start_over(self, at: PieceAt, failure: VerificationFailed) -> None:
+    def _start_over(self, at: PieceAt) -> None:
+        failure = f"piece {at.piece_index} of file {at.file_index} differs on disk"
         self._rechecks += 1
         if self._rechecks > MAX_RECHECKS:
-            raise TransferFailed(f"wrong bytes on the disk after {MAX_RECHECKS} checks: {failure}") from failure
-        log.warning("bittorrent.wrong_bytes", file=at.file_index, piece=at.piece_index, reason=str(failure))
+            raise TransferFailed(f"wrong bytes on the disk after {MAX_RECHECKS} checks: {failure}")
+        log.warning("bittorrent.wrong_bytes", file=at.file_index, piece=at.piece_index)
         self._proven.clear()
         self._forget_claims()
         self._rechecking = True

@@ -93,10 +93,15 @@ class TorrentState:
 
 @dataclass(frozen=True, slots=True)
 class PeerTotals:
-    """Payload bytes received over each open connection: address, peer id, bytes."""
+    """Payload bytes received over each open connection: address, peer id, bytes.
+
+    Attributes:
+        near: the pieces that those peers have; bit *i* is piece *i*.
+    """
 
     key: str
     peers: tuple[tuple[str, str, int], ...]
+    near: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,11 @@
 """The only module that touches libtorrent: one session, and `translate()`, which copies alerts into frozen values.
 
 An alert dies with the next `pop_alerts()`, and touching it then ends the process with a segmentation fault; so nothing
-outside `translate()` sees one. Only `peer_totals()` and `give()` wait for libtorrent's network thread, and no Python
-callback is installed: both were seen to block or deadlock. Settings and their reasons: ADR 0009 and 0012.
+outside `translate()` sees one. Only what says so waits for libtorrent's network thread, and no Python callback is
+installed: both were seen to block or deadlock. Settings and their reasons: ADR 0009 and 0012.
 """
 
+import contextlib
 import errno
 import ipaddress
 import os
@@ -43,6 +44,12 @@ ALERT_QUEUE = 10_000
 """Alerts kept for us; 4,096 pieces finish in one check, and a dropped alert costs a full comparison."""
 MAX_RATE = 2**31 - 1
 """Rates are 32-bit integers in libtorrent; larger caps would wrap around."""
+
+MAX_QUEUE = 64
+"""Blocks that a peer may be asked for at once."""
+LEAST_QUEUE = 4
+QUEUE_SECONDS = 0.06
+"""The same under a cap, in seconds of it: several peers are asked at the same time."""
 
 Handle = lt.torrent_handle
 
@@ -157,13 +164,13 @@ class Session:
         """The descriptor to wait on."""
         return self._readable
 
+    def heard(self) -> None:
+        """Stop `fileno()` from being readable until `notes()` has been called and there is something new."""
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._readable, 4096)
+
     def notes(self) -> list[Note]:
         """Take every alert there is. libtorrent wakes us only when its queue stops being empty, so none may be left."""
-        try:
-            while os.read(self._readable, 4096):
-                pass
-        except BlockingIOError:
-            pass
         notes = (self._translated(alert) for alert in self._session.pop_alerts())
         found = [note for note in notes if note is not None and not self._is_aside(note)]
         for note in found:
@@ -278,18 +285,25 @@ class Session:
             handle.post_status(lt.status_flags_t.query_pieces)
 
     def peer_totals(self, key: str) -> PeerTotals:
-        """Return who sent how much. Blocks for the network thread, up to 35 ms when measured: call it in a thread.
+        """Return who sent how much, and what is there. Blocks for the network thread, up to 35 ms when measured: call it
+        in a thread.
 
         The one method that waits: `post_peer_info()` would not, but the Python binding of libtorrent 2.1.1 cannot
         convert what its alert carries (`No to_python converter`, tried).
         """
         try:
-            peers = self._handles[key].get_peer_info()
+            peers, near = self._handles[key].get_peer_info(), self._handles[key].piece_availability()
         except (KeyError, RuntimeError):
             return PeerTotals(key, ())
-        return PeerTotals(
-            key, tuple((_address(p.ip), _peer_id(p.pid.to_bytes()), int(p.total_download)) for p in peers)
-        )
+        totals = tuple((_address(p.ip), _peer_id(p.pid.to_bytes()), int(p.total_download)) for p in peers)
+        return PeerTotals(key, totals, sum(1 << piece for piece, count in enumerate(near) if count))
+
+    def is_asking(self, key: str) -> bool:
+        """Whether any peer still owes a block of a torrent. Blocks, as `peer_totals`: call it in a thread."""
+        try:
+            return any(peer.download_queue_length for peer in self._handles[key].get_peer_info())
+        except (KeyError, RuntimeError):
+            return False
 
     def _translated(self, alert: Any) -> Note | None:
         """One alert that cannot be read must not lose the others of its batch; each kind is reported once."""
@@ -376,7 +390,20 @@ def _settings(start: Start, port: int) -> dict[str, Any]:
 
 
 def _caps(download: int, upload: int) -> dict[str, int]:
-    return {"download_rate_limit": min(download, MAX_RATE), "upload_rate_limit": min(upload, MAX_RATE)}
+    return {
+        "download_rate_limit": min(download, MAX_RATE),
+        "upload_rate_limit": min(upload, MAX_RATE),
+        "max_out_request_queue": _queue(download),
+    }
+
+
+def _queue(download: int) -> int:
+    """Blocks that a peer may be asked for at once; 0 bytes per second: no cap.
+
+    libtorrent lets what was asked for pass, at whatever rate it then comes: by 3 peers with 64 blocks each, twice a cap
+    of 4 MB/s for seconds (seen).
+    """
+    return max(LEAST_QUEUE, min(MAX_QUEUE, int(download * QUEUE_SECONDS / BLOCK))) if download else MAX_QUEUE
 
 
 _NETWORK: dict[str, Any] = {
@@ -422,7 +449,7 @@ _SWARM: dict[str, Any] = {
     "strict_end_game_mode": False,
     "piece_extent_affinity": True,
     # Short queues: what a peer was asked for long ago cannot be asked from one that has it by now (ADR 0012).
-    "max_out_request_queue": 64,
+    "max_out_request_queue": MAX_QUEUE,
     "max_allowed_in_request_queue": 4000,
     "request_queue_time": 1,
     "active_downloads": -1,

@@ -21,7 +21,7 @@ STEADY_SECONDS = 60.0
 CLOSE_SECONDS = 3.0
 """Time for the child to write its last blocks at an orderly end."""
 HANG_SECONDS = 10.0
-"""A child that is busy and reports nothing for so long, 40 of its intervals, hangs."""
+"""A child that is busy and reports nothing for so long, 20 of its intervals, hangs."""
 LOGGED_LINES = 200
 """Lines of the child's stderr that are logged in one life; a fault that repeats must not fill the log."""
 _CHUNK = 2**18

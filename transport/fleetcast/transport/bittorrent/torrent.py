@@ -31,6 +31,8 @@ class Meter:
 class Torrent:
     """What the child knows about one torrent.
 
+    `have` are the pieces that are here, `near` those that connected peers had lately, as bits.
+
     `waiting` are finished pieces that no flush covers yet, `flushing` those that the one under way covers; the same for
     the tokens of flushes that the daemon asked for.
     """
@@ -42,6 +44,7 @@ class Torrent:
     begun: bool = False
     removing: bool = False
     checking: bool = True
+    ending: bool = False
     finished: bool = False
     reported: bool = False
     peers_asked: int = 0
@@ -55,6 +58,7 @@ class Torrent:
     tokens_flushing: list[int] = field(default_factory=list)
     ledger: Ledger = field(default_factory=Ledger)
     have: int = 0
+    near: int = 0
     peers: tuple[str, ...] = ()
     lend_url: str = ""
     lend_peer: str = ""
@@ -80,6 +84,13 @@ class Torrent:
         """Whom libtorrent is told of: the lender only when it does not lend."""
         alone = self.borrowing is None or self.borrowing.why_ended in {None, Ended.WRONG}
         return self.peers if alone or not self.lend_peer else (*self.peers, self.lend_peer)
+
+    @property
+    def waited_for(self) -> bool:
+        """Whether the next thing that libtorrent says of it holds something up."""
+        unsettled = (self.ending or self.finished) and not self.reported
+        beginning = self.checking or not (self.verified or self.begun)
+        return beginning or unsettled or self.removing or bool(self.tokens_waiting or self.tokens_flushing)
 
     @property
     def fetching(self) -> bool:
@@ -109,7 +120,7 @@ class Torrent:
 
     def forget(self) -> None:
         """Believe nothing any more: a check begins."""
-        self.checking, self.finished, self.reported = True, False, False
+        self.checking, self.ending, self.finished, self.reported = True, False, False, False
         self.claimed.clear()
         self.have = 0
         self.waiting.clear()

@@ -27,7 +27,7 @@ from fleetcast.transport.protocol import Availability, Ban, FetchRequest, Observ
 REMOVE_SECONDS = 5.0
 """Time for the child to let go of a torrent; it waits for writes under way."""
 SILENT_SECONDS = 3.0
-"""A child that fetches and says nothing for so long, 12 of its intervals, is not asked to let go but ended."""
+"""A child that fetches and says nothing for so long, 6 of its intervals, is not asked to let go but ended."""
 READY_SECONDS = 5.0
 """Time for the child to take a seed; it takes milliseconds unless files are missing and the rest is checked."""
 DAMAGED = "its files are missing or damaged"

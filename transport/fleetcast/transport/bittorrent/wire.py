@@ -8,7 +8,7 @@ import hashlib
 import json
 import struct
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 _LENGTH = struct.Struct(">I")
@@ -107,7 +107,7 @@ class NotListening:
 
 @dataclass(frozen=True, slots=True)
 class Alive:
-    """The session answers; sent every `child.STATUS_SECONDS` while something is fetched."""
+    """The session answers and no torrent has changed; asked every `rhythm.STATUS_SECONDS` while something is fetched."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,7 +230,8 @@ _TYPES: dict[str, type[Any]] = {t.__name__: t for t in (*Order.__args__, *Report
 
 def encode(message: Message) -> bytes:
     """Return the bytes of one message on the stream."""
-    document = json.dumps({"is": type(message).__name__, **asdict(message)}, separators=(",", ":")).encode()
+    fields = {name: getattr(message, name) for name in type(message).__slots__}
+    document = json.dumps({"is": type(message).__name__, **fields}, separators=(",", ":")).encode()
     return _LENGTH.pack(len(document)) + document
 
 

@@ -2,9 +2,11 @@
 
 A blob of which nothing is proven is written straight into the transfer's file: both names are one file. One that is
 partly proven is built anew beside it, with the old file as the basis of rsync's delta method, and only missing pieces
-are copied over: a source that lies can spoil nothing that is proven.
+are copied over: a source that lies can spoil nothing that is proven. What was copied is given back to the disk at once,
+which has room for the content, and not for twice as much.
 """
 
+import ctypes
 import os
 import shutil
 from collections.abc import Iterator, Sequence
@@ -15,6 +17,8 @@ from fleetcast.transport.protocol import FetchRequest
 from fleetcast.transport.rsync.plan import Job
 
 _COPY = 2**20
+_KEEP_SIZE, _PUNCH_HOLE = 1, 2
+"""Modes of fallocate(2) (linux/falloc.h)."""
 _AHEAD = 64
 """Blobs that are looked at in one go: rsync writes them in their order."""
 
@@ -86,6 +90,19 @@ class Stage:
             if self._path(index).stat().st_size > file.size:
                 os.truncate(self._path(index), file.size)
 
+    def check_room(self) -> None:
+        """Take a little of the room that the rest still needs, until `clear`.
+
+        Raises:
+            OSError: there is none.
+        """
+        missing = sum(file.size for file in self._files) - self.proven_bytes
+        fd = os.open(self.folder / "room", os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            os.posix_fallocate(fd, 0, max(1, min(_COPY, missing)))
+        finally:
+            os.close(fd)
+
     def clear(self) -> None:
         """Remove the folder."""
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -120,6 +137,8 @@ class Stage:
                 growth.new_bytes += size
                 for index in missing:
                     _copy(self._new(job), self._path(index), start, size)
+            if job.delta:
+                _give_back(self._new(job), *self._span(job.places[0], piece))
             growth.pieces += [(index, piece) for index in missing]
 
     def _whole_pieces(self, job: Job, size: int) -> int:
@@ -161,3 +180,13 @@ def _copy(source: Path, target: Path, start: int, size: int) -> None:
             os.close(writing)
     finally:
         os.close(reading)
+
+
+def _give_back(path: Path, start: int, size: int) -> None:
+    """Free the blocks of a part of a file, where the file system can do that; it reads as zeros then."""
+    fd = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        punch = ctypes.CDLL(None, use_errno=True).fallocate
+        punch(fd, _KEEP_SIZE | _PUNCH_HOLE, ctypes.c_int64(start), ctypes.c_int64(size))
+    finally:
+        os.close(fd)

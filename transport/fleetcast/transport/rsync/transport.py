@@ -21,6 +21,7 @@ from fleetcast.transport.protocol import Availability, Ban, FetchRequest, Observ
 from fleetcast.transport.rsync import plan
 from fleetcast.transport.rsync.child import RsyncChild, look_for
 from fleetcast.transport.rsync.stage import Stage
+from fleetcast.transport.store.folder import transfer_errors
 
 log = structlog.get_logger("fleetcast.transport.rsync")
 
@@ -159,6 +160,7 @@ class _Fetch:
 
         Raises:
             TransferError: it did not bring everything.
+            StoreFull: there is no space on this node.
             VerificationFailed: it sent wrong bytes.
         """
         where = plan.remote(source.rsync or "")
@@ -180,13 +182,17 @@ class _Fetch:
         finally:
             await asyncio.shield(child.end())
         if self._left():
+            await asyncio.to_thread(self._check_room)
             raise TransferFailed(f"{source.node}: {child.problem or 'rsync ended, and bytes are missing'}")
 
+    def _check_room(self) -> None:
+        # What rsync says may come from the source, which could call any disk full.
+        with transfer_errors("rsync cannot write what it receives"):
+            self._stage.check_room()
+
     def _prepare(self, work: tuple[plan.Job, ...]) -> None:
-        try:
+        with transfer_errors("the transfer's folder cannot be written"):
             self._stage.prepare(work)
-        except OSError as e:
-            raise TransferFailed(f"the transfer's folder cannot be written: {e.strerror}") from e
 
     async def _follow(self, child: RsyncChild, source: Source, work: tuple[plan.Job, ...]) -> None:
         began = heard = time.monotonic()
@@ -203,16 +209,17 @@ class _Fetch:
 
     async def _advance(self, source: Source, work: tuple[plan.Job, ...]) -> int:
         """Claim the pieces that were written since; returns how far rsync is, in bytes."""
-        try:
+        with transfer_errors("what rsync wrote cannot be kept"):
             growth = await asyncio.to_thread(self._stage.grown, work)
-        except OSError as e:
-            raise TransferFailed(f"what rsync wrote cannot be kept: {e.strerror}") from e
         if growth.new_bytes:
             self._received[source.node] = self._received.get(source.node, 0) + growth.new_bytes
             self._tell(peers=1)
+        wrong = await self._observer.pieces(growth.pieces) if growth.pieces else []
         for file_index, piece_index in growth.pieces:
-            await self._observer.piece(file_index, piece_index)
-            self._stage.proven.setdefault(file_index, set()).add(piece_index)
+            if (file_index, piece_index) not in wrong:
+                self._stage.proven.setdefault(file_index, set()).add(piece_index)
+        if wrong:
+            raise VerificationFailed(f"piece {wrong[0][1]} of file {wrong[0][0]} differs on disk")
         return growth.position
 
     def _tell(self, peers: int) -> None:

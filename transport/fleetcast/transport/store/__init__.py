@@ -9,13 +9,15 @@ from fleetcast.transport.store.bundle import PublishedFolder, is_folder
 from fleetcast.transport.store.collection import Collected
 from fleetcast.transport.store.layout import Line
 from fleetcast.transport.store.pointers import Activation
-from fleetcast.transport.store.records import ArtifactRecord
-from fleetcast.transport.store.retention import Expendable, Judgement, Pins
+from fleetcast.transport.store.records import AppliedSlot, ArtifactRecord, SlotName
+from fleetcast.transport.store.retention import FORMER_KEPT, Expendable, Judgement, Pins
 from fleetcast.transport.store.room import Hold
 from fleetcast.transport.store.store import Ingested, Store
 
 __all__ = [
+    "FORMER_KEPT",
     "Activation",
+    "AppliedSlot",
     "ArtifactRecord",
     "Collected",
     "Expendable",
@@ -26,6 +28,7 @@ __all__ = [
     "Mismatch",
     "Pins",
     "PublishedFolder",
+    "SlotName",
     "Store",
     "is_folder",
 ]

@@ -14,13 +14,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from fleetcast.transport.errors import PathRefused, StoreError, StoreFull
+from fleetcast.transport.errors import PathRefused, StoreError, StoreFull, TransferFailed
 from fleetcast.transport.failpoints import failpoint
 from fleetcast.transport.store import layout
 
 FILE_MODE = 0o444
 FOLDER_MODE = 0o755
 RECORD_MODE = 0o644
+FREE_SPACE = "free space below store.data"
+"""What to do when there is none."""
 _OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _NOT_PLAIN = frozenset({errno.ELOOP, errno.ENOTDIR})
@@ -40,10 +42,25 @@ def store_errors(doing: str) -> Iterator[None]:
     except OSError as fault:
         where = f" ({fault.filename})" if fault.filename else ""
         if fault.errno in _FULL:
-            raise StoreFull(f"{doing}: {fault.strerror}{where}", next_step="free space below store.data") from fault
+            raise StoreFull(f"{doing}: {fault.strerror}{where}", next_step=FREE_SPACE) from fault
         if fault.errno in _NOT_PLAIN:
             raise PathRefused(f"{doing}: a name in the way is no plain folder{where}") from fault
         raise StoreError(f"{doing}: {fault.strerror or fault}{where}") from fault
+
+
+@contextlib.contextmanager
+def transfer_errors(doing: str) -> Iterator[None]:
+    """Turn the operating system's errors into those of a transfer.
+
+    Raises:
+        StoreFull: there is no space; another transport would fail in the same way.
+        TransferFailed: anything else.
+    """
+    try:
+        yield
+    except OSError as fault:
+        reason = f"{doing}: {fault.strerror or fault}"
+        raise (StoreFull(reason, next_step=FREE_SPACE) if fault.errno in _FULL else TransferFailed(reason)) from fault
 
 
 class Folder:

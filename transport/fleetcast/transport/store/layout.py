@@ -8,7 +8,9 @@ from fleetcast.events.content import Kind
 Names = tuple[str, ...]
 """A path below `<data>`, as its segments."""
 
-CURRENT, PREVIOUS = "current", "previous"
+CURRENT, PREVIOUS, CANARY = "current", "previous", "canary"
+SLOTS = "slots.json"
+"""What servers that split requests themselves read."""
 INSTALLS = ".installs"
 SLOT, SLOT_NEXT = ".slot.json", ".slot.json.next"
 STAGING: Names = ("staging",)

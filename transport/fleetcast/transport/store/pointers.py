@@ -1,4 +1,4 @@
-"""Pointers: what `current`, `previous` and the flat view say, moved by slot orders only.
+"""Pointers: what `current`, `previous`, `canary`, the flat view and `slots.json` say, moved by slot orders only.
 
 The order is written down first (`.slot.json.next`), then the pointers are flipped one by one, then the note takes its
 final name. A crash between these steps is completed at the next start: every step can be repeated.
@@ -6,6 +6,7 @@ final name. A crash between these steps is completed at the next start: every st
 
 import contextlib
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,8 @@ from fleetcast.transport.errors import NotInstalled, PathRefused, StaleGeneratio
 from fleetcast.transport.store import layout
 from fleetcast.transport.store.folder import Folder
 from fleetcast.transport.store.layout import Line
-from fleetcast.transport.store.records import AppliedSlot, InstallRecord, read_applied
+from fleetcast.transport.store.records import AppliedSlot, InstallRecord, SlotName, read_applied
+from fleetcast.transport.store.slotsfile import slots_file
 from fleetcast.transport.store.versions import Versions
 
 SERVED_KEPT = 32
@@ -27,18 +29,45 @@ class Activation:
     """What the pointers of a line say after a slot order.
 
     Attributes:
-        slot: the order in force.
-        changed: False when the order was in force already.
+        applied: the order in force, and how far it could be obeyed.
+        changed: False when it was in force just so already.
         current: path behind `current`; None when nothing is in production.
         previous: path behind `previous`; None when there is none on this node.
+        canary: path behind `canary`; None when there is none on this node, or `current` leads to it.
         essential: path in the flat view, for models.
     """
 
-    slot: SlotState
+    applied: AppliedSlot
     changed: bool
     current: Path | None
     previous: Path | None
+    canary: Path | None
     essential: Path | None
+
+    @property
+    def slot(self) -> SlotState:
+        """The order in force."""
+        return self.applied.slot
+
+
+@dataclass(frozen=True, slots=True)
+class _Aim:
+    """What the pointers of a line shall say; `held`: the records of what is here, by slot."""
+
+    line: Line
+    applied: AppliedSlot
+    held: Mapping[SlotName, InstallRecord]
+    essential: str | None
+
+    @property
+    def current(self) -> InstallRecord | None:
+        follows = self.applied.follows
+        return None if follows is None else self.held.get(follows)
+
+    @property
+    def canary(self) -> InstallRecord | None:
+        """What a pointer beside `current` shows."""
+        return None if self.applied.follows == "canary" else self.held.get("canary")
 
 
 class Pointers:
@@ -57,8 +86,11 @@ class Pointers:
         except FileNotFoundError:
             return None
 
-    def activate(self, slot: SlotState) -> Activation:
-        """Obey a slot order.
+    def activate(self, slot: SlotState, *, on_canary: bool = False) -> Activation:
+        """Obey a slot order; repeated, it shows what has come here meanwhile.
+
+        Args:
+            on_canary: whether this is a node of the canary.
 
         Raises:
             StaleGeneration: the order in force is newer, or has the same generation and says something else.
@@ -69,17 +101,16 @@ class Pointers:
         applied = self.applied(line)
         for known in (applied, self._intended(line)):
             _check_generation(slot, known)
-        record = self._production(line, slot)
-        essential = self._essential(line, record)
-        wanted = AppliedSlot(slot=slot, served=_served(slot, applied))
+        aim = self._aim(line, slot, applied, on_canary=on_canary)
         with Folder.open(self._data, line.names, create=True) as folder:
-            if changed := applied is None or applied.slot != slot:
-                folder.write(layout.SLOT_NEXT, wanted.model_dump_json(by_alias=True).encode(), point="slot.intend")
-            self._flip(folder, line, slot, essential)
+            if changed := applied != aim.applied:
+                document = aim.applied.model_dump_json(by_alias=True).encode()
+                folder.write(layout.SLOT_NEXT, document, point="slot.intend")
+            self._flip(folder, aim)
             if changed:
                 folder.rename(layout.SLOT_NEXT, folder, layout.SLOT, point="slot.apply")
                 folder.sync(point="slot.apply_sync")
-        return self._activation(line, slot, essential, changed=changed)
+        return self._activation(aim, changed=changed)
 
     def damaged(self, line: Line) -> list[str]:
         """Files of slot orders that cannot be read: the disk lost what was written durably."""
@@ -92,7 +123,7 @@ class Pointers:
         if intended is None:
             return
         try:
-            self.activate(intended.slot)
+            self.activate(intended.slot, on_canary=intended.on_canary)
         except (NotInstalled, StaleGeneration):
             with Folder.open(self._data, line.names) as folder:
                 folder.remove(layout.SLOT_NEXT, point="slot.forget")
@@ -105,13 +136,19 @@ class Pointers:
         except FileNotFoundError:
             return None
 
-    def _production(self, line: Line, slot: SlotState) -> InstallRecord | None:
-        if slot.production is None:
-            return None
-        record = self._held(line, slot.production)
-        if record is None:
+    def _aim(self, line: Line, slot: SlotState, before: AppliedSlot | None, *, on_canary: bool) -> _Aim:
+        entries: dict[SlotName, SlotEntry | None] = {
+            "production": slot.production,
+            "canary": slot.canary,
+            "previous": slot.previous,
+        }
+        found = {name: self._held(line, entry) for name, entry in entries.items()}
+        held = {name: record for name, record in found.items() if record is not None}
+        if slot.production is not None and "production" not in held:
             raise NotInstalled(f"{slot.model}@{slot.production.version} is not installed on this node")
-        return record
+        applied = AppliedSlot(slot=slot, served=_served(slot, before), on_canary=on_canary, shown=tuple(held))
+        shown = held[applied.follows] if applied.follows else None
+        return _Aim(line, applied, held, self._essential(line, shown))
 
     def _held(self, line: Line, entry: SlotEntry | None) -> InstallRecord | None:
         """The record of what an entry names, when this node has it intact."""
@@ -120,31 +157,39 @@ class Pointers:
             return None
         return record if self._versions.is_intact(line, record) else None
 
-    def _flip(self, folder: Folder, line: Line, slot: SlotState, essential: str | None) -> None:
-        # `previous` first: between the steps it may name the version that is still current, but never an older one.
-        previous = slot.previous if self._held(line, slot.previous) else None
-        _point(folder, layout.PREVIOUS, previous)
-        _point(folder, layout.CURRENT, slot.production)
-        if line.kind is Kind.MODEL:
-            self._show(line, slot, essential)
+    def _flip(self, folder: Folder, aim: _Aim) -> None:
+        # What stands beside `current` comes before it and goes after it: between the steps a name may lead to a version
+        # that is current as well, but never to one that the order takes away.
+        _point(folder, layout.PREVIOUS, aim.held.get("previous"))
+        if aim.canary is not None:
+            _point(folder, layout.CANARY, aim.canary)
+        _point(folder, layout.CURRENT, aim.current)
+        if aim.line.kind is Kind.MODEL:
+            self._show(aim)
+            self._write_slots(folder, aim)
+        if aim.canary is None:
+            _point(folder, layout.CANARY, None)
 
-    def _show(self, line: Line, slot: SlotState, essential: str | None) -> None:
+    def _write_slots(self, folder: Folder, aim: _Aim) -> None:
+        paths = {name: _loadable(record) for name, record in aim.held.items()}
+        document = slots_file(aim.applied, paths).model_dump_json(by_alias=True, indent=1).encode() + b"\n"
+        with contextlib.suppress(FileNotFoundError):
+            if folder.read(layout.SLOTS) == document:
+                return
+        folder.write(layout.SLOTS, document, point="slots.write")
+
+    def _show(self, aim: _Aim) -> None:
         """Switch the flat view, then drop names that the model had before."""
-        target = self._essential_target(line, slot)
+        essential = aim.essential
         with Folder.open(self._data, layout.ESSENTIAL, create=True) as view:
-            if essential and target and view.target(essential) != target:
-                view.flip(essential, target, point="essential.flip")
-            for name in self._shown(view, line):
+            if essential is not None and aim.current is not None:
+                target = f"../{'/'.join(aim.line.names)}/{_loadable(aim.current)}"
+                if view.target(essential) != target:
+                    view.flip(essential, target, point="essential.flip")
+            for name in self._shown(view, aim.line):
                 if name != essential:
                     view.remove(name, point="essential.drop")
                     view.sync(point="essential.drop_sync")
-
-    def _essential_target(self, line: Line, slot: SlotState) -> str | None:
-        record = self._held(line, slot.production)
-        if record is None:
-            return None
-        below = f"/{single.path}" if (single := _single_file(record)) else ""
-        return f"../{'/'.join(line.names)}/{record.installed.version}{below}"
 
     def _essential(self, line: Line, record: InstallRecord | None) -> str | None:
         """The name in the flat view, checked before anything moves."""
@@ -164,14 +209,16 @@ class Pointers:
         start = f"../{'/'.join(line.names)}/"
         return [n for n in view.names() if (view.target(n) or "").startswith(start)]
 
-    def _activation(self, line: Line, slot: SlotState, essential: str | None, *, changed: bool) -> Activation:
-        home = layout.absolute(self._data, line.names)
+    def _activation(self, aim: _Aim, *, changed: bool) -> Activation:
+        home = layout.absolute(self._data, aim.line.names)
+        flat = layout.absolute(self._data, layout.ESSENTIAL)
         return Activation(
-            slot=slot,
+            applied=aim.applied,
             changed=changed,
-            current=home / layout.CURRENT if slot.production else None,
-            previous=home / layout.PREVIOUS if self._held(line, slot.previous) else None,
-            essential=layout.absolute(self._data, (*layout.ESSENTIAL, essential)) if essential else None,
+            current=home / layout.CURRENT if aim.current else None,
+            previous=home / layout.PREVIOUS if "previous" in aim.held else None,
+            canary=home / layout.CANARY if aim.canary else None,
+            essential=flat / aim.essential if aim.essential else None,
         )
 
 
@@ -179,6 +226,12 @@ def _single_file(record: InstallRecord) -> ContentFile | None:
     """The file of a version that is one; None: the version is its folder, as a bundle is whatever it holds."""
     files = record.content.files
     return files[0] if len(files) == 1 and record.content.kind is not Kind.BUNDLE else None
+
+
+def _loadable(record: InstallRecord) -> str:
+    """What loads of a version, below the folder of its line: its file, or its folder."""
+    below = f"/{single.path}" if (single := _single_file(record)) else ""
+    return f"{record.installed.version}{below}"
 
 
 def _is_readable(folder: Folder, name: str) -> bool:
@@ -193,14 +246,14 @@ def _line_of(slot: SlotState) -> Line:
     return Line(Kind.DATASET if slot.kind is Kind.DATASET else Kind.MODEL, slot.model)
 
 
-def _point(folder: Folder, name: str, entry: SlotEntry | None) -> None:
+def _point(folder: Folder, name: str, record: InstallRecord | None) -> None:
     """Let a pointer name a version, or nothing."""
-    if entry is None:
+    if record is None:
         if folder.stat(name) is not None:
             folder.remove(name, point="pointer.drop")
             folder.sync(point="pointer.drop_sync")
-    elif folder.target(name) != entry.version:
-        folder.flip(name, entry.version, point="pointer.flip")
+    elif folder.target(name) != record.installed.version:
+        folder.flip(name, record.installed.version, point="pointer.flip")
 
 
 def _check_generation(slot: SlotState, applied: AppliedSlot | None) -> None:

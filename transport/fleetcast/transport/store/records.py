@@ -4,15 +4,18 @@ import base64
 import contextlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from pydantic import ValidationError
 
 from fleetcast.events.content import Content, Value
 from fleetcast.events.payloads import ManifestEnvelope
-from fleetcast.events.state import InstalledVersion, SlotState
+from fleetcast.events.state import InstalledVersion, SlotEntry, SlotState
 from fleetcast.transport.errors import NotKept, StoreError
 from fleetcast.transport.store import layout
 from fleetcast.transport.store.folder import Folder
+
+SlotName = Literal["production", "canary", "previous"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +41,31 @@ class InstallRecord(Value):
 
 
 class AppliedSlot(Value):
-    """The slot order in force on this node, and the versions that were in production here, the newest first."""
+    """The slot order in force on this node, and how far it could be obeyed.
+
+    Attributes:
+        served: versions that were in production here, the newest first.
+        on_canary: whether this is a node of the canary, whose `current` follows it once it is here.
+        shown: slots of the order whose versions are here, and which the pointers therefore show.
+    """
 
     slot: SlotState
     served: tuple[str, ...] = ()
+    on_canary: bool = False
+    shown: tuple[SlotName, ...] = ()
+
+    @property
+    def follows(self) -> Literal["production", "canary"] | None:
+        """The slot that `current` follows; None: there is no `current`."""
+        if self.on_canary and "canary" in self.shown:
+            return "canary"
+        # Records from before there was `shown` were written only where production was here.
+        return "production" if self.slot.production is not None else None
+
+    @property
+    def current(self) -> SlotEntry | None:
+        """What `current` points to."""
+        return self.slot.canary if self.follows == "canary" else self.slot.production
 
 
 class ArtifactRecords:

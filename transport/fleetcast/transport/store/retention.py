@@ -6,6 +6,9 @@ from dataclasses import dataclass, field
 from fleetcast.events.state import InstalledVersion, SlotState
 from fleetcast.transport.store.layout import Line
 
+FORMER_KEPT = 3
+"""Former production versions of a slot order that stay on a node that has them: what a rollback may go back to."""
+
 
 @dataclass(frozen=True, slots=True)
 class Pins:
@@ -62,8 +65,9 @@ def expendable(views: Iterable[LineView], keep_versions: int, pins: Pins) -> lis
 def judge(views: Iterable[LineView], keep_versions: int, pins: Pins) -> list[Judgement]:
     """Return every version with the reasons for which it stays.
 
-    Kept are what a slot names, the last *keep_versions* in production, as many of the newest that were never served
-    (a slot order may be on its way), and what the caller pins by name or by artifact.
+    Kept are what a slot names, the newest former versions of the slot order, the last *keep_versions* in production
+    here, as many of the newest that were never served (a slot order may be on its way), and what the caller pins by
+    name or by artifact.
     """
     return [
         Judgement(view.line, version, tuple(_reasons(view, version, keep_versions, pins)))
@@ -78,6 +82,8 @@ def _reasons(view: LineView, version: InstalledVersion, keep_versions: int, pins
         entry = getattr(slot, role, None)
         if entry is not None and entry.version == name:
             yield role
+    if slot is not None and name in {entry.version for entry in slot.former[:FORMER_KEPT]}:
+        yield "in production before"
     here = {v.version for v in view.installed}
     if name in [v for v in view.served if v in here][:keep_versions]:
         yield f"one of the last {keep_versions} in production"

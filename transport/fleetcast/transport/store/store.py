@@ -59,7 +59,7 @@ class Store:
         self._data = settings.data
         self._blobs = Blobs(self._data)
         self._versions = self._make_versions()
-        self._pointers = Pointers(self._data, self._versions, settings.essential_name)
+        self._pointers = self._make_pointers()
         self._room = Room(self._data, settings.reserve_bytes)
         self._records = ArtifactRecords(self._data)
         self._quarantine = Quarantine(self._data, settings.quarantine_bytes)
@@ -69,6 +69,9 @@ class Store:
 
     def _make_versions(self) -> Versions:
         return Versions(self._data, self._blobs)
+
+    def _make_pointers(self) -> Pointers:
+        return Pointers(self._data, self._versions, self._settings.essential_name)
 
     # -- where things are
 
@@ -268,21 +271,30 @@ class Store:
         with store_errors(f"cannot list the versions of {name}"):
             return self._versions.installed(_line(kind, name))
 
-    def activate(self, slot: SlotState) -> Activation:
-        """Move the pointers of a model or lane to what a slot order says; may be repeated.
+    def activate(self, slot: SlotState, *, on_canary: bool = False) -> Activation:
+        """Move the pointers of a model or lane to what a slot order says; may be repeated, and then shows what has come
+        here meanwhile.
+
+        Args:
+            on_canary: whether `current` follows the canary here, once it is installed.
 
         Raises:
             StaleGeneration: the order in force is newer, or contradicts this one.
             NotInstalled: what it puts into production is not installed here.
         """
         with self._changing, store_errors(f"cannot activate {slot.model}, generation {slot.generation}"):
-            return self._pointers.activate(slot)
+            return self._pointers.activate(slot, on_canary=on_canary)
 
     def applied(self, name: str, kind: Kind = Kind.MODEL) -> SlotState | None:
         """The slot order in force; None before the first one."""
         with store_errors(f"cannot read the slot order of {name}"):
             applied = self._pointers.applied(_line(kind, name))
         return applied.slot if applied else None
+
+    def pointers(self, name: str, kind: Kind = Kind.MODEL) -> AppliedSlot | None:
+        """The slot order in force, and how far it could be obeyed; None before the first one."""
+        with store_errors(f"cannot read the slot order of {name}"):
+            return self._pointers.applied(_line(kind, name))
 
     def reconcile(self) -> list[Path]:
         """Clean up after a crash: remove what was half made, finish an activation, take away what is not proven.

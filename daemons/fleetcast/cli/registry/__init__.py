@@ -1,0 +1,1 @@
+"""Commands that ask the registry: decisions through its daemon, answers out of its read model."""

@@ -1,0 +1,163 @@
+"""The registry daemon's shell: connects its parts, and stops them in order."""
+
+import asyncio
+import importlib.metadata
+import os
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from fleetcast.bus import Bus, BusState, Service, connect
+from fleetcast.bus.errors import BusError
+from fleetcast.bus.streams import declare
+from fleetcast.config.settings import Settings
+from fleetcast.daemons.registry.adoption import adopt_all, take_authority
+from fleetcast.daemons.registry.desk import TransitionDesk
+from fleetcast.daemons.registry.driver import Driver
+from fleetcast.daemons.registry.projector import Projector
+from fleetcast.daemons.registry.queries import QueryDesk
+from fleetcast.daemons.registry.watching import Nodes
+from fleetcast.daemons.runtime import Daemon, Progress, Stage, run_daemon
+from fleetcast.events.lifecycle import QUERY_SUBJECT, TRANSITION_SUBJECT, AuthorityState
+from fleetcast.events.payloads import DaemonState, Endpoints, Wants
+from fleetcast.events.state import NodeStatus
+from fleetcast.registry.commands import stamp
+from fleetcast.registry.engine import Engine
+from fleetcast.registry.gates import Policy, load
+from fleetcast.registry.ledger import Ledger
+from fleetcast.registry.registry import Registry
+
+log = structlog.get_logger("fleetcast.registry")
+
+VERSION = importlib.metadata.version("fleetcast")
+GROUP = "registry"
+"""Registry daemons share the requests: each is answered by one of them."""
+PROOF_SECONDS = 60.0
+SILENT_BEATS = 3.0
+"""Heartbeats that a node may miss before it is called silent."""
+
+
+def main(settings: Settings) -> int:
+    """Run the registry daemon until it is told to stop; returns the process's exit code."""
+    return run_daemon("registry", settings, run)
+
+
+async def run(daemon: Daemon) -> None:
+    """The body of the daemon."""
+    settings = daemon.settings
+    policy = await asyncio.to_thread(_policy, settings.registry.gates)
+    async with connect(settings.bus, node=daemon.node, daemon="registry") as bus:
+        await declare(bus, settings.bus.replicas)
+        await _live(daemon, bus, policy)
+
+
+def _policy(path: Path | None) -> Policy:
+    if path is None:
+        log.warning("gates.none", reason="whoever promotes decides; registry.gates names a file with gates")
+        return Policy.default()
+    policy = load(path)
+    log.info("gates.loaded", file=str(path), digest=policy.digest)
+    return policy
+
+
+def _read_model(settings: Settings) -> Path:
+    return settings.registry.read_model or settings.store.data / "registry" / "read-model.sqlite"
+
+
+async def _live(daemon: Daemon, bus: Bus, policy: Policy) -> None:
+    actor = f"/fleet/{daemon.node}/registry"
+    ledger = Ledger(bus)
+    nodes = Nodes(bus, silent_after_seconds=SILENT_BEATS * daemon.settings.distributor.heartbeat_seconds)
+    engine = Engine(bus, policy=lambda: policy, readiness=nodes.readiness, ledger=ledger)
+    driver = Driver(bus, engine, nodes, actor=actor, look_seconds=daemon.settings.registry.look_seconds)
+    desk = TransitionDesk(engine)
+    projector = Projector(bus, _read_model(daemon.settings))
+    async with daemon.roots() as roots:
+        roots.start("bus", _until_closed(bus), stage=Stage.SUPPORT)
+        roots.start("read-model", projector.run(), stage=Stage.SUPPORT)
+        roots.start("nodes", nodes.watch())
+        roots.start("rollouts", driver.watch())
+        await nodes.known.wait()
+        await take_authority(
+            ledger,
+            AuthorityState(
+                mode="daemon",
+                node=daemon.node,
+                gates=f"{policy.name} {policy.digest[:16]}" if policy.name else "",
+                at=stamp(datetime.now(UTC)),
+            ),
+        )
+        await adopt_all(bus, Registry(bus), engine, actor)
+        roots.start("driver", driver.run())
+        roots.start("heartbeat", _beat(daemon, bus, driver), stage=Stage.SUPPORT)
+        service = await bus.serve(_service(daemon, desk, QueryDesk(bus, projector), driver))
+        daemon.ready(_sentence(driver))
+    await service.stop()
+    await _say(daemon, bus, driver, DaemonState.STOPPED)
+
+
+def _service(daemon: Daemon, desk: TransitionDesk, queries: QueryDesk, driver: Driver) -> Service:
+    def data() -> Mapping[str, Any]:
+        return {"rollouts": driver.under_way}
+
+    return Service(
+        name="fleetcast-registry",
+        version=VERSION,
+        description="decides which version of a model is served, and says what was decided",
+        metadata={"node": daemon.node, "daemon": "registry", "pid": str(os.getpid())},
+        endpoints={"transition": (TRANSITION_SUBJECT, desk.answer), "query": (QUERY_SUBJECT, queries.answer)},
+        group=GROUP,
+        data=data,
+    )
+
+
+def _sentence(driver: Driver) -> str:
+    count = driver.under_way
+    return f"{count} rollout{'' if count == 1 else 's'} under way" if count else "no rollout under way"
+
+
+async def _beat(daemon: Daemon, bus: Bus, driver: Driver) -> None:
+    """Report until cancelled; every beat, answered or not, proves to the watchdog that the daemon works."""
+    alive = Progress(PROOF_SECONDS)
+    daemon.progress("heartbeat", alive)
+    while True:
+        state = DaemonState.READY if bus.state is BusState.READY else DaemonState.DEGRADED
+        await _say(daemon, bus, driver, state)
+        alive.made()
+        daemon.status(_sentence(driver))
+        await asyncio.sleep(daemon.settings.distributor.heartbeat_seconds)
+
+
+_STARTED = stamp(datetime.now(UTC))
+
+
+async def _say(daemon: Daemon, bus: Bus, driver: Driver, state: DaemonState) -> None:
+    status = NodeStatus(
+        node=daemon.node,
+        daemon="registry",
+        version=VERSION,
+        state=state,
+        status=_sentence(driver),
+        pid=os.getpid(),
+        started_at=_STARTED,
+        at=stamp(datetime.now(UTC)),
+        endpoints=Endpoints(),
+        labels=daemon.settings.node.labels,
+        wants=Wants(models=(), lanes=()),
+        data=str(daemon.settings.store.data),
+    )
+    try:
+        deadline = daemon.settings.bus.request_timeout_seconds
+        document = status.model_dump_json().encode()
+        await bus.kv_put("fc_nodes", f"{daemon.node}.registry", document, deadline_seconds=deadline)
+    except BusError as away:
+        log.debug("heartbeat.missed", reason=str(away))
+
+
+async def _until_closed(bus: Bus) -> None:
+    """A connection that closed for good ends the daemon: the service manager starts a fresh one."""
+    await bus.closed.wait()
+    raise ConnectionError("the connection to NATS closed for good")

@@ -1,0 +1,60 @@
+"""The desk: `fc.svc.registry.transition` in, decision out."""
+
+import structlog
+from pydantic import ValidationError
+
+from fleetcast.bus.errors import BusError
+from fleetcast.bus.services import ServiceError
+from fleetcast.registry.commands import Advance, Answer, Transition
+from fleetcast.registry.engine import Engine
+from fleetcast.registry.errors import DescriptionInvalid, RecordDamaged
+
+log = structlog.get_logger("fleetcast.registry")
+
+MALFORMED, DAMAGED, AWAY = 400, 500, 503
+
+
+class TransitionDesk:
+    """Answers requests; what it cannot decide now is to be asked again under the same key."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    async def answer(self, body: bytes) -> bytes:
+        """The answer to a request, as JSON.
+
+        Raises:
+            ServiceError: 400: it is none; 500: what is stored cannot be read; 503: not now, ask again.
+        """
+        try:
+            transition = Transition.model_validate_json(body)
+        except ValidationError as e:
+            first = e.errors()[0]
+            raise ServiceError(MALFORMED, f"{'.'.join(str(p) for p in first['loc'])}: {first['msg']}") from e
+        if isinstance(transition.command, Advance):
+            raise ServiceError(MALFORMED, "command: only a registry daemon itself advances a rollout")
+        return (await self.handle(transition)).model_dump_json(by_alias=True).encode()
+
+    async def handle(self, transition: Transition) -> Answer:
+        """Decide; errors as `answer`."""
+        try:
+            answer = await self._engine.handle(transition)
+        except DescriptionInvalid as e:
+            raise ServiceError(MALFORMED, str(e)) from e
+        except RecordDamaged as e:
+            raise ServiceError(DAMAGED, str(e)) from e
+        except BusError as e:
+            raise ServiceError(AWAY, str(e)) from e
+        log.info(
+            "transition.answered",
+            model=answer.model,
+            version=answer.version,
+            do=transition.command.do,
+            outcome=answer.outcome,
+            code=answer.code or None,
+            generation=answer.generation,
+            n=answer.n or None,
+            actor=transition.actor,
+            correlation_id=transition.request,
+        )
+        return answer

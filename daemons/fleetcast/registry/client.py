@@ -1,0 +1,76 @@
+"""Asks whoever keeps the registry (`fc.svc.registry.transition`), and waits for a keeper that is away."""
+
+import asyncio
+import time
+
+from pydantic import ValidationError
+
+from fleetcast.bus import Bus
+from fleetcast.bus.errors import BusTimeout, ConnectionLost, NoResponder, ServiceFailed
+from fleetcast.bus.retry import CONFLICT
+from fleetcast.client.ulid import new_ulid
+from fleetcast.events.lifecycle import TRANSITION_SUBJECT
+from fleetcast.registry.commands import Answer, AnyCommand, Transition
+from fleetcast.registry.errors import NoKeeper, RecordDamaged, TransitionRefused
+
+ANSWER_SECONDS = 10.0
+
+
+class RegistryClient:
+    """Transitions over a bus. A request that has no answer is asked again under the same key, never guessed."""
+
+    def __init__(self, bus: Bus, *, actor: str) -> None:
+        self._bus = bus
+        self._actor = actor
+
+    async def transition(
+        self,
+        command: AnyCommand,
+        *,
+        reason: str | None = None,
+        request: str | None = None,
+        actor: str | None = None,
+        dry_run: bool = False,
+        deadline_seconds: float = 10.0,
+    ) -> Answer:
+        """Ask; the answer says what became of it, a refusal too.
+
+        Raises:
+            NoKeeper: no registry daemon answered before the deadline; asking again with the same *request* is safe.
+            TransitionRefused: the command is malformed.
+            RecordDamaged: the answer cannot be read.
+        """
+        asked = Transition(
+            request=request or new_ulid(),
+            actor=actor or self._actor,
+            reason=reason,
+            dry_run=dry_run,
+            command=command,
+        )
+        data = asked.model_dump_json(by_alias=True).encode()
+        return _answer(await self._ask(data, time.monotonic() + deadline_seconds))
+
+    async def _ask(self, data: bytes, deadline: float) -> bytes:
+        failures = 0
+        while True:
+            left = deadline - time.monotonic()
+            try:
+                return await self._bus.request(TRANSITION_SUBJECT, data, min(max(left, 0.1), ANSWER_SECONDS))
+            except ServiceFailed as e:
+                if e.code != 503:
+                    raise TransitionRefused(str(e)) from e
+                problem: Exception = e
+            except (NoResponder, BusTimeout, ConnectionLost) as e:
+                problem = e
+            failures += 1
+            delay = CONFLICT.delay(failures)
+            if time.monotonic() + delay >= deadline:
+                raise NoKeeper(f"no registry daemon answered: {problem}") from problem
+            await asyncio.sleep(delay)
+
+
+def _answer(data: bytes) -> Answer:
+    try:
+        return Answer.model_validate_json(data)
+    except ValidationError as e:
+        raise RecordDamaged(f"the registry's answer cannot be read: {e.errors()[0]['msg']}") from e

@@ -1,0 +1,302 @@
+"""The registry's decisions carried out: read a view, decide by a pure function, commit one batch, answer.
+
+Two daemons may run it at once: whoever reads the end of a model's chain first and writes second has a conflict, and
+decides anew. A request that was answered before has the same answer."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+import structlog
+from pydantic import ValidationError
+
+from fleetcast.bus import BatchMessage, Bus
+from fleetcast.bus.streams import EVENTS
+from fleetcast.client.ulid import new_ulid
+from fleetcast.events.content import Kind, Stored
+from fleetcast.events.envelope import Event
+from fleetcast.events.ids import canonical_json
+from fleetcast.events.lifecycle import (
+    FLEET,
+    EntryState,
+    FreezeState,
+    RolloutState,
+    entry_subject,
+    freeze_subject,
+    rollout_subject,
+)
+from fleetcast.events.state import SlotState, VersionState, request_subject, slot_subject, version_subject
+from fleetcast.registry import rules
+from fleetcast.registry.commands import (
+    Adopt,
+    Advance,
+    Answer,
+    AnyCommand,
+    Approve,
+    Command,
+    Describe,
+    Distribute,
+    Evaluate,
+    Freeze,
+    Move,
+    Order,
+    Promote,
+    Reserve,
+    Resume,
+    Rollback,
+    Transition,
+)
+from fleetcast.registry.errors import RecordDamaged
+from fleetcast.registry.gates.policy import Policy
+from fleetcast.registry.ledger import Antecedent, Change, Found, Ledger
+from fleetcast.registry.registry import Registry
+from fleetcast.registry.transitions import holds, promote, rollback, rollouts, versions
+from fleetcast.registry.transitions.view import Decision, Readiness, Refusal, View
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger("fleetcast.registry")
+
+V = TypeVar("V", bound=Stored)
+ReadinessOf = Callable[[str, str], Readiness]
+"""Of a model and an artifact."""
+
+
+class RequestState(Stored):
+    """What a request was answered, kept in its batch; `attempt`: of the call that wrote it."""
+
+    request: str
+    attempt: str
+    answer: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """A view, and the sequences of what it was read from."""
+
+    view: View
+    chain: Found[Any]
+
+
+class Engine:
+    """Carries out transitions over a bus."""
+
+    def __init__(self, bus: Bus, *, policy: Callable[[], Policy], readiness: ReadinessOf, ledger: Ledger) -> None:
+        self._bus = bus
+        self._policy = policy
+        self._readiness = readiness
+        self._ledger = ledger
+        self._registry = Registry(bus, clock=ledger.clock)
+
+    async def handle(self, transition: Transition) -> Answer:
+        """Decide and write; the answer says what became of it.
+
+        Raises:
+            BusUnavailable: not before the publish deadline; the same request again is safe.
+            RecordDamaged: what is stored cannot be read.
+        """
+        command = transition.command
+        if isinstance(command, Order):
+            return await self._order(transition, command)
+        if isinstance(command, Distribute):
+            return await self._distribute(transition, command)
+        model = command.key if isinstance(command, Freeze) else command.model
+        attempt_id = new_ulid()
+        return await self._ledger.until_settled(model, lambda: self._attempt(model, transition, attempt_id))
+
+    async def _attempt(self, model: str, transition: Transition, attempt_id: str) -> Answer:
+        chain = await self._ledger.chain(model)
+        known, read = await asyncio.gather(
+            self._ledger.find(request_subject(model, transition.request), RequestState),
+            self._view(model, transition.command, chain),
+        )
+        if known.value is not None:
+            return _again(known.value, attempt_id)
+        try:
+            decision = _DECISIONS[type(transition.command)](read.view, transition, transition.command)
+        except Refusal as refused:
+            return refused.answer.model_copy(update={"dry_run": transition.dry_run})
+        if transition.dry_run:
+            return decision.answer.model_copy(update={"dry_run": True})
+        return await self._commit(model, transition, decision, read, attempt_id)
+
+    async def _view(self, model: str, command: AnyCommand, chain: Found[Any]) -> _Read:
+        """Everything that a decision about a model looks at. The chain was read before: what is written meanwhile
+        makes the decision a conflict."""
+        find = self._ledger.find
+        slot, rollout, freeze, all_freeze, head = await asyncio.gather(
+            find(slot_subject(model), SlotState),
+            find(rollout_subject(model), RolloutState),
+            find(freeze_subject(model), FreezeState),
+            find(freeze_subject(FLEET), FreezeState),
+            self._head(command),
+        )
+        named = _versions_named(command, slot.value, rollout.value)
+        entries = await asyncio.gather(*(find(entry_subject(model, v), EntryState) for v in named))
+        sequences = {
+            slot_subject(model): slot.sequence,
+            rollout_subject(model): rollout.sequence,
+            freeze_subject(model): freeze.sequence,
+            freeze_subject(FLEET): all_freeze.sequence,
+            **{entry_subject(model, v): e.sequence for v, e in zip(named, entries, strict=True)},
+        }
+        states = await self._states(model, command, sequences)
+        known = {v: e.value for v, e in zip(named, entries, strict=True) if e.value is not None}
+        freezes = {key: f.value for key, f in ((model, freeze), (FLEET, all_freeze)) if f.value is not None}
+        view = View(
+            model=model,
+            now=self._ledger.clock(),
+            chain=chain.value or rules.NO_CHAIN,
+            slot=slot.value,
+            rollout=rollout.value,
+            freezes=freezes,
+            entries=known,
+            versions=states,
+            sequences=sequences,
+            head=head,
+            policy=self._policy().for_model(model),
+            readiness=lambda artifact: self._readiness(model, artifact),
+        )
+        missing = [v for v in named if v not in known and not isinstance(command, Reserve | Adopt)]
+        if missing:
+            view = replace(view, entries={**known, **await self._unadopted(view, missing)})
+        return _Read(view, chain)
+
+    async def _unadopted(self, view: View, missing: list[str]) -> dict[str, EntryState]:
+        """Entries of versions that an origin wrote itself, as they would be; a decision about them writes them."""
+        found = await asyncio.gather(
+            *(self._ledger.find(version_subject(view.model, v), VersionState) for v in missing)
+        )
+        states = [f.value for f in found if f.value is not None]
+        return {state.version: versions.first_entry(view, state) for state in states}
+
+    async def _states(self, model: str, command: AnyCommand, sequences: dict[str, int]) -> dict[str, VersionState]:
+        """The content of a version, where the command is about that."""
+        if isinstance(command, Reserve):
+            version, kind = command.state.version, command.state.kind
+        elif isinstance(command, Adopt):
+            version, kind = command.version, Kind.MODEL
+        else:
+            return {}
+        subject = version_subject(model, version, kind)
+        found = await self._ledger.find(subject, VersionState)
+        sequences[subject] = found.sequence
+        return {} if found.value is None else {version: found.value}
+
+    async def _head(self, command: AnyCommand) -> int:
+        """Sequence of the newest event, where a person decides: a decision comes after all events before it."""
+        asks_now = isinstance(command, Rollback | Resume) or (isinstance(command, Promote) and command.cause is None)
+        return await self._bus.last_sequence(EVENTS) if asks_now else 0
+
+    async def _commit(
+        self, model: str, transition: Transition, decision: Decision, read: _Read, attempt_id: str
+    ) -> Answer:
+        n = read.view.chain.n + 1
+        answer = decision.answer.model_copy(update={"n": n})
+        kept = RequestState(
+            request=transition.request, attempt=attempt_id, answer=answer.model_dump(mode="json", exclude={"state"})
+        )
+        states = [
+            BatchMessage(subject, rules.dump(value), read.view.sequences.get(subject, 0))
+            for subject, value in decision.writes.items()
+        ]
+        states.append(BatchMessage(request_subject(model, transition.request), _dump(kept), 0))
+        cause = decision.cause
+        antecedent = Antecedent.of(cause) if cause else Antecedent(transition.request, transition.request)
+
+        def facts(number: int) -> tuple[Event, ...]:
+            payloads = decision.facts(number)
+            return tuple(
+                self._ledger.fact(payload, antecedent, f"{model}/{number}/{index}")
+                for index, payload in enumerate(payloads)
+            )
+
+        committed = await self._ledger.commit(
+            Change(
+                model=model,
+                action=decision.action,
+                request=transition.request,
+                actor=transition.actor,
+                reason=decision.reason,
+                before=decision.before,
+                after=decision.after,
+                evidence=decision.evidence,
+                states=tuple(states),
+                facts=facts,
+                chain=read.chain,
+            )
+        )
+        return answer.model_copy(update={"sequence": committed.sequence})
+
+    # -- what needs no entry: data sets of lanes, distributions
+
+    async def _order(self, transition: Transition, command: Order) -> Answer:
+        outcome = await self._registry.order_slot(
+            command.model,
+            command.entry,
+            kind=command.kind,
+            cause=command.cause,
+            request=transition.request,
+            actor=transition.actor,
+            reason=transition.reason,
+        )
+        state = outcome.state
+        return Answer(
+            outcome="superseded" if outcome.kind == "superseded" else "done",
+            repeated=outcome.kind == "repeated",
+            model=command.model,
+            version=command.entry.version,
+            message=f"{outcome.kind}, generation {state.generation}",
+            generation=state.generation,
+            state=state.model_dump(mode="json", by_alias=True),
+        )
+
+    async def _distribute(self, transition: Transition, command: Distribute) -> Answer:
+        state = await self._registry.order_distribution(
+            command.state, request=transition.request, actor=transition.actor
+        )
+        return Answer(
+            outcome="done",
+            model=state.model,
+            version=state.version,
+            message=f"distributed to {', '.join(state.to)}",
+            state=state.model_dump(mode="json", by_alias=True),
+        )
+
+
+_DECISIONS: Mapping[type[Command], Callable[[View, Transition, Any], Decision]] = {
+    Promote: promote.decide,
+    Rollback: rollback.decide,
+    Advance: rollouts.advance,
+    Move: versions.move,
+    Describe: versions.describe,
+    Evaluate: versions.evaluate,
+    Approve: versions.approve,
+    Reserve: versions.reserve,
+    Adopt: versions.adopt,
+    Freeze: holds.freeze,
+    Resume: holds.resume,
+}
+"""The one table from commands to decisions; `order` and `distribute` need no view."""
+
+
+def _versions_named(command: AnyCommand, slot: SlotState | None, rollout: RolloutState | None) -> tuple[str, ...]:
+    """Versions whose entries a decision may look at."""
+    asked = getattr(command, "version", None) or getattr(command, "to", None)
+    if isinstance(command, Reserve):
+        asked = command.state.version
+    held = [slot.production, slot.canary, slot.previous, *slot.former] if slot else []
+    named = [asked, rollout.version if rollout else None, *(e.version for e in held if e is not None)]
+    return tuple(dict.fromkeys(v for v in named if isinstance(v, str)))
+
+
+def _dump(state: RequestState) -> bytes:
+    return canonical_json(state.model_dump(mode="json"))
+
+
+def _again(known: RequestState, attempt_id: str) -> Answer:
+    """The answer of a request that was decided before, or by this very call, whose confirmation was lost."""
+    try:
+        answer = Answer.model_validate(known.answer)
+    except ValidationError as e:
+        raise RecordDamaged(f"request {known.request}: {e.errors()[0]['msg']}") from e
+    return answer.model_copy(update={"repeated": known.attempt != attempt_id})

@@ -1,0 +1,270 @@
+"""What nodes report, held against what slots order: who counts, who serves what, who is behind, who a stranger. Pure.
+
+"Production" of a model means: N of M nodes report the ordered artifact at the ordered generation. M are the nodes whose
+wants match, that were heard from within a day and are not drained; nodes of a canary are among the M and not the N.
+"""
+
+import hashlib
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from fleetcast.events.content import Kind
+from fleetcast.events.payloads import DaemonState
+from fleetcast.events.state import CanaryForm, ModelStatus, NodeStatus, SlotEntry, SlotState
+from fleetcast.events.wants import wants
+
+REMEMBERED_SECONDS = 24 * 3600.0
+"""A node that was heard from within this time counts, whether or not it is there now."""
+
+
+class Lag(StrEnum):
+    """Why a node does not serve what is ordered."""
+
+    NOT_VERIFIED = "not verified"
+    OLD_GENERATION = "old generation"
+    OTHER_VERSION = "other version"
+    SILENT = "silent"
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """A node's newest heartbeat, and how old it is.
+
+    Attributes:
+        silent: it should have been heard from again by now, or it has stopped.
+    """
+
+    status: NodeStatus
+    age_seconds: float
+    silent: bool = False
+
+    @property
+    def node(self) -> str:
+        return self.status.node
+
+    def line(self, kind: Kind, name: str) -> ModelStatus | None:
+        """What it says about a model or lane."""
+        return next((m for m in self.status.models if m.model == name and m.kind == kind.value), None)
+
+    def holds(self, artifact: str) -> bool:
+        """Whether it reports the artifact as installed, which it does only of proven bytes."""
+        return any(v.artifact == artifact for m in self.status.models for v in m.installed)
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What `current` of a model holds on a node, and the generation of the slot order that it follows there."""
+
+    version: str
+    artifact: str
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Straggler:
+    """A node that does not serve what is ordered for it; `detail` says it in words."""
+
+    node: str
+    lag: Lag
+    detail: str
+
+    def __str__(self) -> str:
+        return f"{self.node}: {self.detail}"
+
+
+@dataclass(frozen=True, slots=True)
+class Stranger:
+    """A node that serves what no slot names."""
+
+    node: str
+    served: Served
+
+    def __str__(self) -> str:
+        return f"{self.node}: serves {self.served.version} at generation {self.served.generation}, which no slot names"
+
+
+@dataclass(frozen=True, slots=True)
+class ProductionCount:
+    """How far a slot order's production has come: N of M.
+
+    Attributes:
+        serving: the N.
+        wanting: the M.
+        canaries: those of the M that the order assigns to the canary instead.
+        stragglers: the rest of the M, each with its reason.
+        strangers: nodes that serve what no slot names, whether or not they want the model.
+    """
+
+    serving: tuple[str, ...]
+    wanting: tuple[str, ...]
+    canaries: tuple[str, ...]
+    stragglers: tuple[Straggler, ...]
+    strangers: tuple[Stranger, ...]
+
+    @property
+    def complete(self) -> bool:
+        """Every node that shall serve production does; nobody doing so is not completion."""
+        return bool(self.serving) and not self.stragglers
+
+
+@dataclass(frozen=True, slots=True)
+class CanaryCount:
+    """How far a slot order's canary has come: N of K.
+
+    Attributes:
+        form: whether K nodes serve nothing else, or all wanting nodes split requests.
+        percent: as ordered.
+        serving: the N: nodes whose `current` holds it, or which have it ready for servers that split requests.
+        assigned: the K.
+        stragglers: the others of the K, each with its reason.
+    """
+
+    form: CanaryForm
+    percent: int
+    serving: tuple[str, ...]
+    assigned: tuple[str, ...]
+    stragglers: tuple[Straggler, ...]
+
+
+class FleetView:
+    """The fleet as its newest heartbeats show it."""
+
+    def __init__(self, sightings: Iterable[Sighting]) -> None:
+        self._sightings = {
+            s.node: s for s in sightings if s.status.daemon == "distributor" and s.age_seconds <= REMEMBERED_SECONDS
+        }
+
+    @classmethod
+    def at(cls, now: datetime, statuses: Iterable[NodeStatus], *, silent_after_seconds: float) -> "FleetView":
+        """The fleet at a moment, by what nodes say of when they spoke."""
+        seen = []
+        for status in statuses:
+            age = max(0.0, (now - datetime.fromisoformat(status.at)).total_seconds())
+            silent = age > silent_after_seconds or status.state is DaemonState.STOPPED
+            seen.append(Sighting(status, age, silent))
+        return cls(seen)
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        return tuple(sorted(self._sightings))
+
+    def wanting(self, model: str, kind: Kind = Kind.MODEL) -> tuple[str, ...]:
+        """The M of "N of M", in order."""
+        return wanting(
+            (s.status for s in self._sightings.values() if s.status.state is not DaemonState.DRAINING), kind, model
+        )
+
+    def holders(self, artifact: str) -> tuple[str, ...]:
+        """Nodes that report the artifact as installed and verified, in order; silent ones included."""
+        return tuple(sorted(s.node for s in self._sightings.values() if s.holds(artifact)))
+
+    def serving(self, model: str, kind: Kind = Kind.MODEL) -> dict[str, Served]:
+        """What every node that serves the model serves, whether or not it wants it."""
+        found = {name: served(self._sightings[name].line(kind, model)) for name in self.nodes}
+        return {name: what for name, what in found.items() if what is not None}
+
+    def production_count(self, slot: SlotState) -> ProductionCount:
+        """How far production of *slot* has come."""
+        wanted, entry = self.wanting(slot.model, slot.kind), slot.production
+        canaries = tuple(n for n in wanted if slot.is_canary_node(n))
+        expected = [n for n in wanted if n not in canaries] if entry is not None else []
+        behind = [s for n in expected if entry is not None and (s := self._behind(n, slot, entry)) is not None]
+        late = {s.node for s in behind}
+        return ProductionCount(
+            serving=tuple(n for n in expected if n not in late),
+            wanting=wanted,
+            canaries=canaries,
+            stragglers=tuple(behind),
+            strangers=self._strangers(slot),
+        )
+
+    def canary_count(self, slot: SlotState) -> CanaryCount | None:
+        """How far the canary of *slot* has come; None: there is none."""
+        canary = slot.canary
+        if canary is None:
+            return None
+        by_node = canary.form is CanaryForm.NODES
+        assigned = tuple(sorted(canary.nodes)) if by_node else self.wanting(slot.model, slot.kind)
+        found = [self._behind(n, slot, canary, beside=not by_node) for n in assigned]
+        behind = tuple(s for s in found if s is not None)
+        late = {s.node for s in behind}
+        return CanaryCount(canary.form, canary.percent, tuple(n for n in assigned if n not in late), assigned, behind)
+
+    def _behind(self, name: str, slot: SlotState, entry: SlotEntry, *, beside: bool = False) -> Straggler | None:
+        """Why a node does not serve an entry of a slot; None: it does. *beside*: having it ready is enough."""
+        seen = self._sightings.get(name)
+        held = seen.line(slot.kind, slot.model) if seen else None
+        what = served(held)
+        at = held.generation if held else 0
+        if at >= slot.generation and held is not None:
+            ready = held.canary == entry.version and _artifact_of(held, entry.version) == entry.artifact
+            if (beside and ready) or (not beside and what is not None and what.artifact == entry.artifact):
+                return None
+        if seen is None:
+            return Straggler(name, Lag.SILENT, "not heard from within a day")
+        if seen.silent:
+            return Straggler(name, Lag.SILENT, f"silent since {seen.status.at}")
+        if not seen.holds(entry.artifact):
+            return Straggler(name, Lag.NOT_VERIFIED, f"has not verified {entry.version}")
+        if at < slot.generation:
+            serves = f"serves {what.version} at generation {at}" if what else "serves nothing yet"
+            return Straggler(name, Lag.OLD_GENERATION, serves)
+        serves = f"serves {what.version}" if what else "serves nothing"
+        return Straggler(name, Lag.OTHER_VERSION, f"{serves} at generation {at}")
+
+    def _strangers(self, slot: SlotState) -> tuple[Stranger, ...]:
+        named = {e.artifact for e in (slot.production, slot.previous, slot.canary) if e is not None}
+        serving = self.serving(slot.model, slot.kind)
+        return tuple(Stranger(n, what) for n, what in serving.items() if what.artifact not in named)
+
+
+def wanting(statuses: Iterable[NodeStatus], kind: Kind, name: str) -> tuple[str, ...]:
+    """Nodes whose wants match, in order."""
+    return tuple(sorted(s.node for s in statuses if wants(s.wants, kind, name)))
+
+
+def served(held: ModelStatus | None) -> Served | None:
+    """What a node says that `current` holds; None: nothing."""
+    if held is None or held.current is None:
+        return None
+    # Nodes of an older fleetcast do not say the artifact; they say it of what is installed.
+    artifact = held.artifact or _artifact_of(held, held.current)
+    return None if artifact is None else Served(held.current, artifact, held.generation)
+
+
+def _artifact_of(held: ModelStatus, version: str) -> str | None:
+    return next((v.artifact for v in held.installed if v.version == version), None)
+
+
+def canary_nodes(model: str, generation: int, percent: int, nodes: Sequence[str]) -> tuple[str, ...]:
+    """The nodes that a canary of *percent* is served by, in order: of the wanting *nodes* the first in the order of a
+    digest, at least one, and never all of them below 100 percent (of a fleet of one there is no such share: it is the
+    canary). A larger percentage keeps the nodes of a smaller one under the same generation.
+
+    Raises:
+        ValueError: *percent* is not 1 to 100.
+    """
+    if not 1 <= percent <= 100:
+        raise ValueError(f"{percent} percent of the nodes: 1 to 100 can be a canary")
+    ranked = sorted(set(nodes), key=lambda node: _rank(model, generation, node))
+    share = math.ceil(percent * len(ranked) / 100)
+    most = len(ranked) if percent == 100 else max(1, len(ranked) - 1)
+    return tuple(sorted(ranked[: min(max(1, share), most)]))
+
+
+def _rank(model: str, generation: int, node: str) -> str:
+    return hashlib.sha256(f"{model}/{generation}/{node}".encode()).hexdigest()
+
+
+def count_document(count: ProductionCount) -> Mapping[str, object]:
+    """A count in JSON."""
+    return {
+        "serving": list(count.serving),
+        "wanting": list(count.wanting),
+        "canaries": list(count.canaries),
+        "stragglers": [{"node": s.node, "lag": s.lag.value, "detail": s.detail} for s in count.stragglers],
+        "strangers": [{"node": s.node, **asdict(s.served)} for s in count.strangers],
+    }

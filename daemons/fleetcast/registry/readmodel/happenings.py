@@ -1,0 +1,185 @@
+"""Events as rows: what became of runs, and what nodes did with versions. Runs inside the caller's transaction."""
+
+import json
+import sqlite3
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import structlog
+
+from fleetcast.events.envelope import EventInvalid, parse
+from fleetcast.registry.readmodel.flatten import moment, stamp
+from fleetcast.registry.readmodel.projection import Record
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger("fleetcast.registry")
+
+CONSUMED: Final = {"version.installed": "installed", "version.activated": "activated", "version.removed": "removed"}
+"""What nodes do with versions, by event."""
+
+
+@dataclass(frozen=True, slots=True)
+class Happening:
+    """An event as tables see it.
+
+    Attributes:
+        id: of the event; the same event stored twice is one.
+        name: as in subjects: `run.started`, `run.epoch_logged`.
+        at: when it happened, RFC 3339 in UTC.
+    """
+
+    id: str
+    name: str
+    payload: Mapping[str, Any]
+    at: str
+    sequence: int
+
+
+def project_events(db: sqlite3.Connection, records: Iterable[Record]) -> None:
+    """Bring the tables to what *records* (in order) say."""
+    for record in records:
+        happening = read(record)
+        if happening is not None:
+            record_happening(db, happening)
+
+
+def read(record: Record) -> Happening | None:
+    """The event in a record; None: it is none that tables are made of, or cannot be read."""
+    domain = record.subject.removeprefix("fc.ev.").lower().replace("_", ".").partition(".")[0]
+    if domain not in {"run", "version"}:
+        return None
+    try:
+        event = parse(
+            record.data,
+            subject=record.subject,
+            headers=record.headers,
+            stream="FC_EVENTS",
+            sequence=record.sequence,
+            time=record.time,
+        )
+    except EventInvalid as e:
+        # Whoever takes in events made a dead letter of it; here it is only passed over.
+        log.debug("event.passed_over", subject=record.subject, sequence=record.sequence, reason=str(e)[:500])
+        return None
+    payload = event.payload.model_dump(mode="json")
+    return Happening(event.id, event.type.stem, payload, stamp(event.time), record.sequence)
+
+
+def record_happening(db: sqlite3.Connection, happening: Happening) -> None:
+    """Write what one event says; other events say nothing here."""
+    if happening.name in CONSUMED:
+        _consumed(db, happening)
+    elif happening.name in _RUN_EVENTS:
+        _RUN_EVENTS[happening.name](db, happening)
+
+
+def _consumed(db: sqlite3.Connection, happening: Happening) -> None:
+    p = happening.payload
+    db.execute(
+        "INSERT OR IGNORE INTO consumption VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            happening.sequence,
+            happening.id,
+            CONSUMED[happening.name],
+            p["model"],
+            p["version"],
+            p["node"],
+            happening.at,
+            p["artifact"],
+            p.get("generation"),
+            p.get("slot"),
+            p.get("bytes"),
+            p.get("transport"),
+            p.get("seconds"),
+            p.get("reason"),
+        ),
+    )
+
+
+# -- runs
+
+
+def _run(db: sqlite3.Connection, happening: Happening, said: Mapping[str, Any]) -> None:
+    """Merge what was *said* about a run into its row; what is said later holds."""
+    run_id = happening.payload["run_id"]
+    found = db.execute("SELECT document FROM runs WHERE run_id = ?", (run_id,)).fetchone()
+    # A run whose beginning is older than the stream keeps is still a run.
+    run: dict[str, Any] = json.loads(found[0]) if found else {"run_id": run_id, "state": "running", "degraded": None}
+    run = {"started_at": happening.at, "finished_at": None, **run, **said, "changed_at": happening.at}
+    db.execute(
+        "INSERT OR REPLACE INTO runs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            run_id,
+            run.get("lane"),
+            run.get("model"),
+            run["state"],
+            int(run["degraded"] is not None),
+            run["started_at"],
+            run["finished_at"],
+            run.get("node"),
+            happening.sequence,
+            _text(run),
+        ),
+    )
+
+
+def _started(db: sqlite3.Connection, happening: Happening) -> None:
+    found = db.execute("SELECT started_at FROM runs WHERE run_id = ?", (happening.payload["run_id"],)).fetchone()
+    began = found[0] if found else happening.at
+    ended = {"finished_at": None, "outcome": None, "reason": None}
+    # Said again, it goes on elsewhere: it began when it was first said.
+    _run(db, happening, {**happening.payload, **ended, "state": "running", "started_at": began})
+
+
+def _epoch_logged(db: sqlite3.Connection, happening: Happening) -> None:
+    p = happening.payload
+    run_id, epoch = p["run_id"], p["epoch"]
+    # The same epoch again, after a restart from a checkpoint, is the one that counts: with its metrics only.
+    db.execute("DELETE FROM run_metrics WHERE run_id = ? AND epoch = ?", (run_id, epoch))
+    db.execute("INSERT OR REPLACE INTO epochs VALUES (?, ?, ?, ?)", (run_id, epoch, happening.at, _text(p)))
+    db.executemany(
+        "INSERT INTO run_metrics VALUES (?, ?, ?, ?, ?)",
+        [(run_id, metric, epoch, value, happening.at) for metric, value in (p.get("metrics") or {}).items()],
+    )
+    _run(db, happening, {"node": p.get("node"), "epoch": epoch})
+
+
+def _checkpoint_saved(db: sqlite3.Connection, happening: Happening) -> None:
+    p = happening.payload
+    row = (p["run_id"], happening.id, p.get("epoch"), happening.at, _text(p))
+    db.execute("INSERT OR REPLACE INTO checkpoints VALUES (?, ?, ?, ?, ?)", row)
+    _run(db, happening, {"checkpoint": {**p, "at": happening.at}})
+
+
+def _degraded(db: sqlite3.Connection, happening: Happening) -> None:
+    p = happening.payload
+    since = {name: p.get(name) for name in ("reason", "since_epoch", "device")}
+    _run(db, happening, {"degraded": {**since, "at": happening.at}})
+
+
+def _fault_recorded(db: sqlite3.Connection, happening: Happening) -> None:
+    p = happening.payload
+    at = moment(p["at"]) if p.get("at") else happening.at
+    row = (p["run_id"], happening.id, str(p.get("fault_class", "unknown")), at, _text(p))
+    db.execute("INSERT OR REPLACE INTO faults VALUES (?, ?, ?, ?, ?)", row)
+    _run(db, happening, {})
+
+
+def _finished(db: sqlite3.Connection, happening: Happening) -> None:
+    p = happening.payload
+    said = {"outcome": p["outcome"], "reason": p.get("reason"), "final_metrics": p.get("metrics") or {}}
+    _run(db, happening, {**said, "state": p["outcome"], "finished_at": happening.at})
+
+
+_RUN_EVENTS: Final[Mapping[str, Callable[[sqlite3.Connection, Happening], None]]] = {
+    "run.started": _started,
+    "run.epoch_logged": _epoch_logged,
+    "run.checkpoint_saved": _checkpoint_saved,
+    "run.degraded": _degraded,
+    "run.fault_recorded": _fault_recorded,
+    "run.finished": _finished,
+}
+
+
+def _text(document: Mapping[str, Any]) -> str:
+    return json.dumps(document, separators=(",", ":"), ensure_ascii=False)

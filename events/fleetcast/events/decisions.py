@@ -1,0 +1,114 @@
+"""Facts about decisions of the registry: written in the batch that decides, so that history and notification agree."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from fleetcast.events.content import Stored
+from fleetcast.events.ids import Name, Sha256, Version
+from fleetcast.events.lifecycle import Phase, StageName
+from fleetcast.events.payloads import Moment, Payload
+
+
+class GateVerdict(Stored):
+    """What one gate said: `insufficient` is neither pass nor fail."""
+
+    gate: str
+    verdict: Literal["pass", "fail", "insufficient"]
+    required: str
+    actual: str
+    next_step: str = ""
+
+
+class StageChanged(Payload):
+    """A version came to another stage.
+
+    Attributes:
+        by: who asked for it.
+        n: the audit record that holds the decision: `fleetcast explain MODEL n`.
+    """
+
+    model: Name
+    version: Version
+    artifact: Sha256
+    from_stage: StageName
+    to_stage: StageName
+    by: str
+    reason: str | None = None
+    n: int = Field(ge=1)
+
+
+class PromotionRefused(Payload):
+    """A version was not let into a stage; nothing changed.
+
+    Attributes:
+        gates: all of them, the ones that passed too.
+    """
+
+    model: Name
+    version: Version
+    stage: StageName
+    by: str
+    reason: str
+    gates: tuple[GateVerdict, ...] = ()
+    next_step: str = ""
+    n: int = Field(ge=1)
+
+
+class RolloutChanged(Payload):
+    """A rollout came to another phase.
+
+    Attributes:
+        percent: of the nodes, while it is a canary.
+        generation: of the slot order that it led to; 0: none yet.
+        reason: why it halted or ended.
+    """
+
+    model: Name
+    version: Version
+    artifact: Sha256
+    rollout: str
+    target: StageName
+    phase: Phase
+    percent: int | None = None
+    generation: int = 0
+    reason: str | None = None
+    n: int = Field(ge=1)
+
+
+class EvidenceRecorded(Payload):
+    """Something was said about a version that gates or people read.
+
+    Attributes:
+        fields: names of the facts and flags that were set.
+    """
+
+    model: Name
+    version: Version
+    fields: tuple[str, ...]
+    by: str
+    reason: str | None = None
+    n: int = Field(ge=1)
+
+
+class ApprovalRecorded(Payload):
+    """Somebody agreed that a version goes to a stage."""
+
+    model: Name
+    version: Version
+    stage: StageName
+    by: str
+    expires_at: Moment
+    reason: str | None = None
+    n: int = Field(ge=1)
+
+
+class FreezeChanged(Payload):
+    """A model (`_fleet`: all of them) was frozen or thawed."""
+
+    model: str
+    frozen: bool
+    until: Moment | None = None
+    by: str
+    reason: str
+    n: int = Field(ge=1)

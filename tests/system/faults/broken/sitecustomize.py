@@ -1,0 +1,66 @@
+"""Put on a daemon's PYTHONPATH by a test: breaks it in the one way that FAULT_VARIANT names (`variants.broken`)."""
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+
+def _climbs_in_vain() -> None:
+    """A full disk is taken for a fault of the sources."""
+    from fleetcast.transport.bittorrent import fetching
+    from fleetcast.transport.errors import TransferFailed
+
+    fetching.StoreFull = TransferFailed  # type: ignore[misc, assignment]
+
+
+def _believes() -> None:
+    """Whatever comes is taken for what was promised."""
+    from fleetcast.transport.pieces import PieceVerifier
+
+    def as_promised(self: Any, file: Any, piece_index: int, *_: object) -> bytes:
+        expected: bytes = self._expected(self._content.files.index(file), piece_index)
+        return expected
+
+    PieceVerifier._digest = as_promised  # type: ignore[method-assign]
+
+
+def _forgets() -> None:
+    """What aria2 has brought is forgotten when it dies, and nobody looks for it on the disk."""
+    from fleetcast.transport.aria2.downloads import Downloads
+    from fleetcast.transport.aria2.fetching import Fetch
+
+    lose = Downloads.lose
+
+    async def nothing(_: Any) -> None:
+        return
+
+    async def forgetful(self: Any) -> None:
+        await lose(self)
+        for file, missing in enumerate(self._ledger.missing):
+            missing.update(range(self._ledger.count(file)))
+
+    Downloads.lose = forgetful  # type: ignore[method-assign]
+    Fetch._salvage = nothing  # type: ignore[method-assign]
+
+
+def _holds_on() -> None:
+    """What nobody wants any more is fetched to its end."""
+    from fleetcast.daemons.distributor.transfers import Transfers
+
+    pursue = Transfers.pursue
+
+    def holding_on(self: Any, wanted: dict[str, Any]) -> None:
+        begun = {artifact: self._wanted[artifact] for artifact in self._running if artifact in self._wanted}
+        pursue(self, {**begun, **wanted})
+
+    Transfers.pursue = holding_on  # type: ignore[method-assign]
+
+
+_VARIANTS: dict[str, Callable[[], None]] = {
+    "climbs in vain": _climbs_in_vain,
+    "believes": _believes,
+    "forgets": _forgets,
+    "holds on": _holds_on,
+}
+if variant := os.environ.get("FAULT_VARIANT"):
+    _VARIANTS[variant]()
