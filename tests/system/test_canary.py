@@ -146,7 +146,7 @@ async def test_a_canary_that_is_promoted_is_production_everywhere(three: Fleet) 
 
     await until(three, lambda: set(three.current("promoted").values()) == {"2"})
     await until(three, lambda: all(pointer(n, "promoted", "canary") is None for n in three.nodes.values()))
-    assert {pointer(n, "promoted", "previous") for n in three.nodes.values()} == {"1"}
+    await until(three, lambda: all(pointer(n, "promoted", "previous") == "1" for n in three.nodes.values()))
     assert set((await activations(three, "promoted", slot.generation, 3)).values()) == {"production"}
 
 

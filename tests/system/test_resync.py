@@ -57,7 +57,7 @@ async def test_a_slot_order_that_the_watch_does_not_deliver_is_found_by_the_resy
         await f.promote("seen", "2", f.publish("seen-2.bin", b"2" * 1000))
         await f.until_served("seen", "2", seconds=60)
         assert blindfold.hidden
-        assert f.nodes["node-1"].logged("slot.missed_by_watch")
+        assert f.nodes["node-1"].logged("slot.found_by_resync")
 
 
 async def test_without_the_resync_the_order_would_stay_unseen(tmp_path: Path) -> None:

@@ -44,12 +44,12 @@ def translate(error: Exception) -> Problem:
     )
 
 
-def config_problem(error: ConfigError) -> Problem:
+def config_problem(error: ConfigError, what: str = "the settings cannot be used") -> Problem:
     """A mistake in a settings file or variable: the command line is not at fault, but it cannot go on."""
     mistakes = [{"where": each.where, "message": each.message, "next": each.next_step} for each in error.mistakes]
     return Problem(
         "config",
-        "the settings cannot be used",
+        what,
         why="\n".join(["", *str(error).splitlines()]).replace("\n", "\n    "),
         next_step=error.next_step,
         exit_code=Exit.USAGE,

@@ -112,7 +112,7 @@ class Engine:
         if known.value is not None:
             return _again(known.value, attempt_id)
         try:
-            decision = _DECISIONS[type(transition.command)](read.view, transition, transition.command)
+            decision = DECISIONS[type(transition.command)](read.view, transition, transition.command)
         except Refusal as refused:
             return refused.answer.model_copy(update={"dry_run": transition.dry_run})
         if transition.dry_run:
@@ -263,7 +263,7 @@ class Engine:
         )
 
 
-_DECISIONS: Mapping[type[Command], Callable[[View, Transition, Any], Decision]] = {
+DECISIONS: Mapping[type[Command], Callable[[View, Transition, Any], Decision]] = {
     Promote: promote.decide,
     Rollback: rollback.decide,
     Advance: rollouts.advance,

@@ -118,19 +118,25 @@ class RunningService:
         return callback
 
     async def _answer(self, name: str, handler: EndpointHandler, message: Message) -> None:
-        count, began = self._counts[name], time.perf_counter_ns()
-        data, headers = b"", None
         async with self._slots:
-            try:
-                data = await handler(message.data)
-            except ServiceError as e:
-                headers = {ERROR: e.description.replace("\n", " "), ERROR_CODE: str(e.code)}
-            except Exception as e:
-                # In a thread: a trace reads the source files that it shows.
+            fault = await self._call(name, handler, message)
+            if fault is not None:
+                # In a thread, for a trace reads the source files that it shows; and nobody waits for that.
                 await asyncio.to_thread(
-                    log.error, "service.failed", service=self._service.name, endpoint=name, exc_info=e
+                    log.error, "service.failed", service=self._service.name, endpoint=name, exc_info=fault
                 )
-                headers = {ERROR: f"{type(e).__name__}: {e}".replace("\n", " "), ERROR_CODE: "500"}
+
+    async def _call(self, name: str, handler: EndpointHandler, message: Message) -> Exception | None:
+        """Answer one request; returns what the handler failed with for no reason of the contract."""
+        count, began = self._counts[name], time.perf_counter_ns()
+        data, headers, fault = b"", None, None
+        try:
+            data = await handler(message.data)
+        except ServiceError as e:
+            headers = {ERROR: e.description.replace("\n", " "), ERROR_CODE: str(e.code)}
+        except Exception as e:
+            fault = e
+            headers = {ERROR: f"{type(e).__name__}: {e}".replace("\n", " "), ERROR_CODE: "500"}
         count.requests += 1
         count.nanoseconds += time.perf_counter_ns() - began
         if headers is not None:
@@ -138,6 +144,7 @@ class RunningService:
             count.last_error = f"{headers[ERROR_CODE]}:{headers[ERROR]}"
         if message.reply:
             await self._reply(message.reply, data, headers)
+        return fault
 
     async def _reply(self, reply: str, data: bytes, headers: Mapping[str, str] | None) -> None:
         try:

@@ -223,6 +223,7 @@ class RolloutState(Stored):
         since: of the phase.
         generation: of the slot order that it led to last; 0: none yet.
         drawn: generation that its canary nodes are drawn by: later, larger steps keep the nodes of the earlier ones.
+        halted_in: the phase that it halted in, and goes on in when it is resumed.
         leaves: of a rollback: the version that is quarantined once nodes are back; None: none is.
     """
 
@@ -244,6 +245,7 @@ class RolloutState(Stored):
     since: Moment
     generation: int = 0
     drawn: int = 0
+    halted_in: Phase | None = None
     leaves: Version | None = None
     actor: str
     cause: Cause

@@ -2,12 +2,13 @@
 
 import asyncio
 import json
+import threading
 import time
 from collections.abc import Awaitable, Callable
 
 import pytest
 
-from fleetcast.bus import Bus, BusState, Message, Service, ServiceError, connect
+from fleetcast.bus import Bus, BusState, Message, Service, ServiceError, connect, services
 from fleetcast.bus.errors import BusTimeout, NoResponder, ServiceFailed
 from fleetcast.bus.server import LocalServer
 from fleetcast.bus.testing import fast_settings
@@ -142,6 +143,26 @@ async def test_errors_of_a_service_reach_who_asked_with_code_and_reason(bus: Bus
         await bus.request("fc.svc.distributor.fail", b"")
     assert failed.value.code == 500
     assert await bus.request_many("fc.svc.distributor.fail", b"", timeout_seconds=2, expect=1) == []
+
+
+async def test_who_asked_does_not_wait_until_the_trace_of_a_fault_is_written(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told, written = threading.Event(), threading.Event()
+
+    class SlowLog:
+        def error(self, event: str, **fields: object) -> None:
+            told.set()
+            written.wait(60)
+
+    monkeypatch.setattr(services, "log", SlowLog())
+    await bus.serve(service("n1"))
+    try:
+        with pytest.raises(ServiceFailed, match="KeyError"):
+            await bus.request("fc.svc.distributor.fail", b"", timeout_seconds=30)
+        assert await asyncio.to_thread(told.wait, 30)
+    finally:
+        written.set()
 
 
 async def test_a_service_shows_itself_to_the_services_protocol(bus: Bus) -> None:

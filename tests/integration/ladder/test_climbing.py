@@ -8,8 +8,9 @@ import pytest
 from structlog.testing import capture_logs
 from tests.integration.ladder.conftest import Scene, Scenes, thing
 
+from fleetcast.daemons.distributor.climbing import Climber
 from fleetcast.events.payloads import TransferMoved
-from fleetcast.transport.errors import MetainfoRefused, TransferFailed, TransferStalled
+from fleetcast.transport.errors import MetainfoRefused, StoreFull, TransferFailed, TransferStalled
 from fleetcast.transport.protocol import Availability
 from fleetcast.transport.testing import Act, Puppet, until
 
@@ -208,6 +209,43 @@ async def test_a_stall_that_a_transport_reports_is_waited_out_where_it_is(scene:
     assert len(swarm.requests) == 3
     assert it.lies_in(s.folder)
     assert moves(s) == []
+
+
+async def come_back_in_a_rest(scene: Scenes, seconds: float) -> None:
+    """A rung rests for a minute because nobody answers; meanwhile somebody comes back."""
+    it = thing()
+    swarm = Puppet("bittorrent", it, [Act(bring=0, end=TransferStalled("silence")), Act()])
+    s = await scene(swarm, thing=it, rest_base_seconds=60, rest_cap_seconds=60)
+    async with climbing(s) as task:
+        await until(lambda: s.states == {"bittorrent": "stalled"})
+        back = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
+        async with back:
+            s.origin_serves(bt=f"127.0.0.1:{back.sockets[0].getsockname()[1]}")
+            async with asyncio.timeout(seconds):
+                await asyncio.shield(task)
+    assert it.lies_in(s.folder)
+
+
+async def test_a_rest_ends_when_a_source_comes_back(scene: Scenes) -> None:
+    await come_back_in_a_rest(scene, 30)
+
+
+async def test_a_rest_that_lasts_to_its_end_would_be_caught(scene: Scenes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The broken variant of the test above."""
+    monkeypatch.setattr(Climber, "_rest", lambda _self, seconds, _answering: asyncio.sleep(seconds))
+    with pytest.raises(TimeoutError):
+        await come_back_in_a_rest(scene, 4)
+
+
+async def test_a_full_disk_fails_the_transfer_by_no_other_rung(scene: Scenes) -> None:
+    it = thing()
+    swarm, http = Puppet("bittorrent", it, [Act(bring=3, end=StoreFull("No space left"))]), Puppet("aria2", it)
+    s = await scene(swarm, http, thing=it)
+
+    with pytest.raises(StoreFull):
+        await s.climb()
+
+    assert not http.requests
 
 
 async def test_a_fault_of_our_own_in_one_rung_leaves_the_others(scene: Scenes) -> None:

@@ -11,6 +11,8 @@ import pytest_asyncio
 
 from fleetcast.config.settings import HttpSettings
 from fleetcast.transport.bittorrent.wire import peer_tag
+from fleetcast.transport.errors import TransferStalled
+from fleetcast.transport.lending import desk
 from fleetcast.transport.lending.desk import Lendable, LendingDesk
 from fleetcast.transport.lending.lender import Lender
 from fleetcast.transport.protocol import Source
@@ -73,8 +75,10 @@ async def origin_of(
     await node.seed(thing)
     origin = Origin(node, find or node.transport.lendable)
     await origin.server.start()
-    yield origin
-    await origin.server.close()
+    try:
+        yield origin
+    finally:
+        await origin.server.close()
 
 
 async def fetch_all(nodes: list[Node], thing: Thing, origin: Source) -> list[Witness]:
@@ -143,7 +147,7 @@ async def test_a_lender_that_forgets_everything_goes_on_from_what_is_there(swarm
         assert all(model.lies_in(node.folder) for node in nodes)
 
 
-async def test_what_a_dead_borrower_took_with_it_is_lent_again(swarm: Swarm, model: Thing) -> None:
+async def lose_a_borrower(swarm: Swarm, model: Thing, seconds: float) -> None:
     async with origin_of(swarm, model) as origin:
         origin.server.limit(SLOW_BYTES_PER_SECOND)
         stays, dies = await swarm.node(), await swarm.node()
@@ -151,8 +155,24 @@ async def test_what_a_dead_borrower_took_with_it_is_lent_again(swarm: Swarm, mod
         await until(lambda: origin.server.sent_bytes > model.size // 4, 60)
         lost.cancel()
         await asyncio.gather(lost, return_exceptions=True)
-        await stays.fetch(model, origin.source)
+        async with asyncio.timeout(seconds):
+            await stays.fetch(model, origin.source)
         assert model.lies_in(stays.folder)
+
+
+async def test_what_a_dead_borrower_took_with_it_is_lent_again(swarm: Swarm, model: Thing) -> None:
+    await lose_a_borrower(swarm, model, 60)
+
+
+async def test_a_lender_that_counts_on_the_dead_would_be_caught(
+    swarm: Swarm, model: Thing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The broken variant of the test above."""
+    monkeypatch.setattr(Lender, "_forget_lost", lambda *_: None)
+    monkeypatch.setattr(Lender, "_second", lambda *_: ())
+    monkeypatch.setattr(desk, "STARVE_SECONDS", 1e6)
+    with pytest.raises((TimeoutError, TransferStalled)):
+        await lose_a_borrower(swarm, model, 10)
 
 
 async def test_wrong_pieces_are_noticed_and_their_lender_is_banned(swarm: Swarm, model: Thing) -> None:

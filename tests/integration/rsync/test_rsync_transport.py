@@ -4,7 +4,7 @@ import asyncio
 import os
 import random
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import psutil
@@ -205,6 +205,26 @@ async def test_only_wrong_bytes_end_in_a_failure_and_no_piece_of_them_is_accepte
     assert seen.verifier.proven_bytes == 0
 
 
+class Trusting(Witness):
+    """Believes whatever a transport claims."""
+
+    async def pieces(self, claimed: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+        await super().pieces(claimed)
+        return []
+
+
+async def test_wrong_bytes_are_noticed_by_the_proof_alone(module: ModuleMaker, receiver: Receiver) -> None:
+    """The broken variant of the two tests above."""
+    thing, evil = model(), module("evil")
+    put_in_store(thing, evil.store)
+    next(p for p in evil.store.rglob("*") if p.is_file()).write_bytes(noise(thing.size, 99))
+
+    await receiver.fetch(thing, evil.source, witness=Trusting(thing, receiver.folder))
+
+    assert not thing.lies_in(receiver.folder)
+    assert receiver.bans == []
+
+
 async def test_a_longer_file_is_refused_and_a_link_is_not_followed(
     module: ModuleMaker, receiver: Receiver, tmp_path: Path
 ) -> None:
@@ -253,25 +273,37 @@ async def test_a_source_that_accepts_and_says_nothing_is_a_stall(tmp_path: Path)
     assert rsyncs_of(receiver) == []
 
 
-async def test_a_killed_rsync_leaves_the_rest_to_the_next_source(module: ModuleMaker, receiver: Receiver) -> None:
+async def lose_rsync(module: ModuleMaker, receiver: Receiver) -> Witness:
+    """Kill the rsync that brings from the first of two sources, when half is here."""
     thing, first, second = model(16 * MIB), module("first"), module("second")
     for server in (first, second):
         put_in_store(thing, server.store)
     seen = Witness(thing, receiver.folder)
-    receiver.transport.limit(4 * MIB, None)
+    receiver.transport.limit(8 * MIB, None)
 
     fetch = asyncio.create_task(receiver.fetch(thing, first.source, second.source, witness=seen))
-    await asyncio.wait_for(seen.began.wait(), 60)
+    await asyncio.wait_for(seen.half.wait(), 60)
     # Both halves of rsync, and not their guard.
     for pid in rsyncs_of(receiver):
         if "guard.py" not in " ".join(psutil.Process(pid).cmdline()):
             os.kill(pid, 9)
     receiver.transport.limit(None, None)
     await fetch
-
     assert thing.lies_in(receiver.folder)
     assert set(seen.last.bytes_by_source) == {"first", "second"}
-    assert seen.last.received <= 1.1 * thing.size
+    return seen
+
+
+async def test_a_killed_rsync_leaves_the_rest_to_the_next_source(module: ModuleMaker, receiver: Receiver) -> None:
+    seen = await lose_rsync(module, receiver)
+    assert seen.last.received <= 1.1 * seen.thing.size
+
+
+async def test_a_killed_rsync_that_begins_anew_is_caught(module: ModuleMaker, tmp_path: Path) -> None:
+    """The broken variant: no file is small enough for what is proven of it to be kept."""
+    anew = RsyncSettings(modules=True, connect_seconds=20, accept_older=True, delta_limit_bytes=0)
+    seen = await lose_rsync(module, Receiver(tmp_path / "r", anew))
+    assert seen.last.received > 1.1 * seen.thing.size
 
 
 async def test_a_cancelled_transfer_leaves_no_process_and_keeps_its_pieces(

@@ -10,7 +10,7 @@ import pytest
 
 from fleetcast.transport import metainfo as torrent
 from fleetcast.transport.hashing import hash_stream
-from fleetcast.transport.pieces import PieceVerifier
+from fleetcast.transport.pieces import BATCH_BYTES, PieceVerifier, batches
 
 Workplace = Any
 
@@ -48,6 +48,27 @@ def test_roots_and_layers_are_those_of_libtorrent(
         digest = hash_stream(file, piece_length)
     assert digest.pieces_root == root.hex()
     assert digest.layer == generated[b"piece layers"].get(root, root)
+
+
+def test_many_pieces_are_proven_at_once_and_only_the_wrong_ones_come_back(
+    workplace: Workplace, random_bytes: Any
+) -> None:
+    verifier, folder = opened(workplace, {"a.bin": random_bytes(100_000, 1), "b.bin": b"short", "c.bin": b"gone"})
+    (folder / "c.bin").unlink()
+    (folder / "a.bin").chmod(0o644)
+    with (folder / "a.bin").open("r+b") as file:
+        file.seek(3 * 16384 + 5)
+        file.write(b"?????")
+    assert verifier.verify([(0, 6), (0, 3), (2, 0), (1, 0), (0, 0)]) == [(0, 3), (2, 0)]
+    assert verifier.proven == {0: {0, 6}, 1: {0}, 2: set()}
+    with pytest.raises(IndexError):
+        verifier.verify([(0, 7)])
+
+
+def test_what_is_hashed_by_one_call_is_bounded() -> None:
+    pieces = [(0, n) for n in range(100)]
+    assert [len(some) for some in batches(pieces, BATCH_BYTES // 40)] == [40, 40, 20]
+    assert [len(some) for some in batches(pieces[:3], 2 * BATCH_BYTES)] == [1, 1, 1]
 
 
 def test_pieces_are_proven_in_any_order(workplace: Workplace, random_bytes: Any) -> None:

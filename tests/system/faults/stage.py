@@ -103,7 +103,7 @@ class Promoted:
 
     model: str
     version: str
-    data: bytes
+    data: bytes = field(repr=False)
     origin: str
 
     @property
@@ -202,6 +202,10 @@ class Stage:
         status = next((s for s in self.statuses_of(name) if s.model == model and s.version == promoted.version), None)
         folder = self.node(name).data / "swarm" / (status.artifact if status else "none yet")
         return min(1.0, _held(folder) / len(promoted.data))
+
+    def received_bytes(self, name: str) -> int:
+        """What a node has said that it received, over all its attempts."""
+        return sum(each.received_bytes for each in self._fetched((name,)))
 
     def statuses_of(self, name: str) -> list[TransferStatus]:
         return [status for (node, _), status in self.record.statuses.items() if node == name]

@@ -80,7 +80,7 @@ async def test_a_node_that_bears_with_a_slow_mirror_would_be_caught(tmp_path: Pa
         async with mirror(s, promoted.data, Manner.HONEST) as turning:
             await asyncio.wait_for(turning.asked.wait(), 30)
             turning.manner = Manner.DRIPS
-            await s.until_still("node-2", PROMISED_SECONDS)
+            await s.until_still("node-2", PROMISED_SECONDS + 1)
         with pytest.raises(AssertionError, match="node-2 stood still"):
             await s.check_aftermath(limit_seconds=PROMISED_SECONDS)
 
@@ -107,8 +107,9 @@ async def test_an_aria2c_killed_in_the_middle_costs_no_byte_twice(tmp_path: Path
 
 @needs_aria2c
 async def test_an_aria2c_that_begins_anew_would_be_caught(tmp_path: Path) -> None:
-    """The broken variant: what it brought is forgotten when it dies."""
-    async with stage(tmp_path, nodes=2, settings=HTTP, environment=broken("forgets", "node-2")) as s:
+    """The broken variant: what it brought is forgotten when it dies, and no other transport finds it."""
+    alone = both(HTTP, carried_by("aria2"))
+    async with stage(tmp_path, nodes=2, settings=alone, environment=broken("forgets", "node-2")) as s:
         await lose_aria2c(s)
         with pytest.raises(AssertionError, match=r"node-2 received \d+ bytes"):
             await s.check_aftermath()

@@ -22,6 +22,7 @@ NODES = tuple(f"node-{n}" for n in range(1, 7))
 CUT = NODES[3:]
 
 
+@pytest.mark.timeout(240)  # 20 s of it are the fault, and seven processes start
 async def test_half_of_the_nodes_cut_off_go_on_from_where_they_were_when_they_are_back(
     tmp_path: Path, bound: float
 ) -> None:
@@ -39,7 +40,7 @@ async def test_half_of_the_nodes_cut_off_go_on_from_where_they_were_when_they_ar
             await s.until_served()
             # Broken variant: nodes that stand still for so long although they have a source would be caught.
             unexcused = [aftermath.Moves(name, s.record.moved[name]) for name in NODES]
-            assert {line.split()[0] for line in aftermath.gaps(unexcused, bound, s.machine.turns)} == set(CUT)
+            assert {line.split()[0] for line in aftermath.gaps(unexcused, bound)} >= set(CUT)
             await s.check_aftermath(limit_seconds=bound)
 
 
@@ -82,6 +83,6 @@ async def test_a_source_whose_packets_are_dropped_is_left_for_another_one(tmp_pa
 async def test_a_transfer_that_waits_for_packets_that_are_dropped_would_be_caught(tmp_path: Path) -> None:
     """The broken variant."""
     async with late_and_half_fed(tmp_path, both(FROM_TWO, unwatched("node-3"))) as s:
-        await s.until_still("node-3", PROMISED_SECONDS)
+        await s.until_still("node-3", PROMISED_SECONDS + 1)
         with pytest.raises(AssertionError, match="node-3 stood still"):
             await s.check_aftermath("node-1", "node-3", limit_seconds=PROMISED_SECONDS)

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import psutil
 import pytest
-from tests.system.faults.stage import Change, Stage, both, stage, throttled
+from tests.system.faults.conftest import PROMISED_SECONDS
+from tests.system.faults.stage import RATE, Change, Stage, both, stage, throttled
+from tests.system.faults.variants import broken
 
 from fleetcast.config.settings import Settings
 
@@ -36,6 +38,7 @@ async def test_an_origin_killed_in_the_middle_costs_its_absence_and_no_byte_twic
         await s.check_aftermath(limit_seconds=bound)
 
 
+NO_SOURCE = "no node that has all of it answers"
 QUIET_CORES = 0.3
 """What a node may use while it waits for a source."""
 
@@ -47,7 +50,7 @@ def rests(seconds: float) -> Change:
         pauses = {"rest_base_seconds": seconds, "rest_cap_seconds": seconds}
         return settings.model_copy(update={"ladder": settings.ladder.model_copy(update=pauses)})
 
-    return both(throttled(8 * 2**20), change)
+    return both(throttled(RATE), change)
 
 
 def says(s: Stage, name: str) -> str:
@@ -70,19 +73,44 @@ async def test_without_any_source_nodes_say_so_and_rest_and_finish_when_the_orig
         await s.promote("m", "1")
         await s.until_fetched(0.3)
         with s.without_source():
-            s.node("node-1").kill()
-            lack = "fetching, its sources: no node that has all of it answers"
-            await s.fleet.until("it is said", lambda: all(lack in says(s, name) for name in s.receivers), 40)
+            await lose_the_origin(s)
             before = {name: cpu_seconds(s, name) for name in s.receivers}
             shown = await asyncio.to_thread(what_is_shown, s, "transfers")
             await asyncio.sleep(3)
             used = {name: (cpu_seconds(s, name) - before[name]) / 3 for name in s.receivers}
             assert max(used.values()) < QUIET_CORES, used
-            assert "no node that has all of it answers" in shown
-            s.node("node-1").start()
-            await s.fleet.until_ready("node-1")
+            assert NO_SOURCE in shown
+            await bring_the_origin_back(s)
         await s.until_served()
         await s.check_aftermath(limit_seconds=bound)
+
+
+@pytest.mark.soak
+async def test_nodes_that_do_not_notice_that_the_origin_is_back_would_be_caught(tmp_path: Path) -> None:
+    """The broken variant: they rest to the end."""
+    deaf = broken("rests on", "node-2", "node-3")
+    async with stage(tmp_path, nodes=3, settings=rests(60), environment=deaf) as s:
+        await s.promote("m", "1")
+        await s.until_fetched(0.3)
+        with s.without_source():
+            await lose_the_origin(s)
+            await bring_the_origin_back(s)
+        s.record.move("node-2")
+        await s.until_still("node-2", PROMISED_SECONDS + 1)
+        with pytest.raises(AssertionError, match="node-2 stood still"):
+            await s.check_aftermath(limit_seconds=PROMISED_SECONDS)
+
+
+async def lose_the_origin(s: Stage) -> None:
+    """Kill it, and wait until everybody says that nobody has what is missing."""
+    s.node("node-1").kill()
+    lack = f"fetching, its sources: {NO_SOURCE}"
+    await s.fleet.until("it is said", lambda: all(lack in says(s, name) for name in s.receivers), 40)
+
+
+async def bring_the_origin_back(s: Stage) -> None:
+    s.node("node-1").start()
+    await s.fleet.until_ready("node-1")
 
 
 def what_is_shown(s: Stage, *words: str) -> str:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from tests.system.faults import aftermath
-from tests.system.faults.stage import MIB, Promoted, stage
+from tests.system.faults.stage import MIB, Promoted, stage, throttled
 
 from fleetcast.daemons.testing import NodeProcess
 
@@ -52,9 +52,11 @@ async def test_a_killed_receiver_proves_again_what_it_had_and_repairs_a_byte_tha
 
 async def test_a_receiver_that_forgot_what_it_had_would_be_caught(tmp_path: Path) -> None:
     """The broken variant: all that had come is gone, and is fetched a second time."""
-    async with stage(tmp_path, nodes=2) as s:
+    async with stage(tmp_path, nodes=2, settings=throttled(4 * MIB)) as s:
         await s.promote("m", "1", size=16 * MIB)
         await s.until_fetched(0.5, "node-2")
+        # What nobody heard of before it is killed cannot be counted twice.
+        await s.fleet.until("it is told", lambda: s.received_bytes("node-2") > 6 * MIB)
         node = s.node("node-2")
         with s.without_source():
             node.kill()

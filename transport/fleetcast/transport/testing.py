@@ -22,7 +22,7 @@ from fleetcast.transport.protocol import Availability, FetchRequest, Observer, P
 class Thing:
     """An artifact with its bytes."""
 
-    files: dict[str, bytes]
+    files: dict[str, bytes] = field(repr=False)
     content: Content
     metainfo: bytes
     piece_length: int

@@ -209,6 +209,7 @@ class Acquisition:
     async def seed(self, offer: Offer) -> None:
         """Offer verified content of this node to the swarm."""
         parts = self._parts
+        parts.offered.add((offer.kind, offer.name))
         folder = await asyncio.to_thread(parts.store.link_swarm, offer.content)
         await parts.bittorrent.seed(offer.artifact, offer.content, await self.metainfo(offer), folder)
         await self._neighbours.announce(offer.artifact, complete=True)

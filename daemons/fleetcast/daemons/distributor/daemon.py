@@ -41,6 +41,7 @@ from fleetcast.daemons.distributor.transfers import Transfers
 from fleetcast.daemons.distributor.turns import Turns
 from fleetcast.daemons.distributor.voice import Voice
 from fleetcast.daemons.runtime import Daemon, Grace, Stage, run_daemon
+from fleetcast.events.content import Kind
 from fleetcast.events.payloads import DaemonState, Endpoints
 from fleetcast.registry import OriginRegistry
 from fleetcast.transport.aria2 import Aria2Transport
@@ -180,7 +181,7 @@ async def _live(daemon: Daemon, parts: Parts) -> None:
     acquisition = Acquisition(parts, neighbours, shelf, room)
     transfers = Transfers(parts, acquisition)
     orders = SlotOrders(parts, shelf)
-    parts.ordered = lambda: orders.pins
+    parts.ordered, parts.carries = lambda: orders.pins, orders.keeps
     reconciler = Reconciler(parts, transfers, shelf, orders, Turns(parts, neighbours))
     inspector = Inspector(parts, neighbours, shelf, transfers, reconciler)
     seeding = Seeding(parts, neighbours, reconciler, orders)
@@ -200,6 +201,7 @@ async def _live(daemon: Daemon, parts: Parts) -> None:
         roots.start("neighbours", neighbours.listen())
         roots.start("heartbeats", neighbours.watch_heartbeats())
         roots.start("slots", orders.watch())
+        roots.start("resync", orders.resync())
         roots.start("offers", reconciler.watch_offers())
         roots.start("distributions", reconciler.watch_distributions())
         roots.start("disk", watch_disk(parts.board))
@@ -237,6 +239,8 @@ async def _seed_again(parts: Parts, neighbours: Neighbours) -> None:
     for record in await asyncio.to_thread(parts.store.records):
         if await asyncio.to_thread(parts.store.has, record.content):
             folder = await asyncio.to_thread(parts.store.link_swarm, record.content)
+            statement = record.envelope.statement
+            parts.offered.add((Kind.DATASET if statement.kind == "dataset" else Kind.MODEL, statement.model))
             await parts.bittorrent.seed(record.content.artifact, record.content, record.metainfo, folder)
             await neighbours.announce(record.content.artifact, complete=True)
 

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 
 from fleetcast.daemons.distributor.rules import Goal, Urgency
-from fleetcast.daemons.distributor.shelf import Line
 from fleetcast.events.state import DistributionState
 from fleetcast.events.wants import addressed
+from fleetcast.registry.slots import Line
 from fleetcast.transport.store import Line as StoreLine
 from fleetcast.transport.store import Pins
 
@@ -29,6 +29,11 @@ class DistributionBook:
             self._orders[key] = state
         else:
             self._orders.pop(key, None)
+
+    @property
+    def lines(self) -> frozenset[Line]:
+        """The models and lanes that the orders are about."""
+        return frozenset(line for line, _version in self._orders)
 
     def goals(self, now: datetime) -> tuple[tuple[Line, Goal], ...]:
         """What this node shall hold for that; behind everything that is to be served."""

@@ -1,18 +1,18 @@
-"""The slot orders that this node knows: those of the lines that it wants, or holds something of, and no others."""
+"""The slot orders that this node knows: those of the lines that matter here, and no others."""
 
 import asyncio
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Set
 
 import structlog
 
 from fleetcast.bus import InSync
+from fleetcast.bus.errors import BusError
 from fleetcast.daemons.distributor.parts import Parts
-from fleetcast.daemons.distributor.shelf import Line, Shelf
+from fleetcast.daemons.distributor.shelf import Shelf
 from fleetcast.events.state import SlotEntry, SlotState
 from fleetcast.events.wants import wants
 from fleetcast.registry.errors import RecordDamaged
-from fleetcast.registry.slots import SlotsSince, subjects_for, watch_slots
+from fleetcast.registry.slots import Line, SlotsSince, subjects_for, watch_slots
 from fleetcast.transport.store import FORMER_KEPT, Pins
 from fleetcast.transport.store import Line as StoreLine
 
@@ -20,8 +20,8 @@ log = structlog.get_logger("fleetcast.distributor.orders")
 
 
 class SlotOrders:
-    """Owner of the orders in memory. They come by a watch; every few seconds the stream itself is asked what was
-    ordered since, because a watch may fall silent and not know it."""
+    """Owner of the orders in memory. They come by a watch; every few seconds the stream itself is asked what else was
+    ordered, because a watch may fall silent and not know it."""
 
     def __init__(self, parts: Parts, shelf: Shelf) -> None:
         self._parts = parts
@@ -29,7 +29,6 @@ class SlotOrders:
         self._orders: dict[Line, SlotState] = {}
         self._asked: set[Line] = set()
         self._since = SlotsSince(parts.bus)
-        self._read_at = time.monotonic()
         self.known = asyncio.Event()
         """Set once every order that was there has been read."""
         self.on_order: Callable[[], None] = lambda: None
@@ -58,12 +57,19 @@ class SlotOrders:
         )
 
     def keeps(self, line: Line) -> bool:
-        """Whether the orders of a line matter here."""
-        return wants(self._parts.wants, *line) or line in self._shelf.lines
+        """Whether a line matters here: it is wanted, held, offered to others, or brought here by a distribution."""
+        parts = self._parts
+        here = line in self._shelf.lines or line in parts.offered
+        return here or wants(parts.wants, *line) or line in parts.distributions.lines
+
+    @property
+    def _held(self) -> Set[Line]:
+        """The lines that this node has something of, wanted or not."""
+        return self._shelf.lines | self._parts.offered
 
     async def watch(self) -> None:
         """Follow slot orders until cancelled."""
-        subjects = subjects_for(self._parts.wants, self._shelf.lines)
+        subjects = subjects_for(self._parts.wants, self._held)
         async for item in watch_slots(self._parts.bus, subjects, self.keeps):
             if isinstance(item, InSync):
                 self._since.read_to(item.sequence)
@@ -71,27 +77,42 @@ class SlotOrders:
             else:
                 self._take(item)
 
+    async def resync(self) -> None:
+        """Ask the stream itself, every few seconds until cancelled."""
+        await self.known.wait()
+        while True:
+            try:
+                await self.read_held()
+                await self.read_again()
+            except BusError as away:
+                log.debug("slot.resync_missed", reason=str(away))
+            await asyncio.sleep(self._parts.settings.distributor.resync_seconds)
+
     async def read_again(self) -> None:
-        """Ask the stream what was ordered since it was asked last, unless that was a moment ago."""
-        if time.monotonic() - self._read_at < self._parts.settings.distributor.resync_seconds:
-            return
-        subjects = subjects_for(self._parts.wants, self._shelf.lines)
-        missed = [s for s in await self._since.read(subjects, self.keeps) if self._take(s)]
-        self._read_at = time.monotonic()
-        for slot in missed:
-            log.warning("slot.missed_by_watch", model=slot.model, kind=slot.kind, generation=slot.generation)
+        """Read what was ordered since this was done last.
+
+        Raises:
+            BusError: the bus does not answer; the next call reads the same.
+        """
+        subjects = subjects_for(self._parts.wants, self._held)
+        for slot in await self._since.read(subjects, self.keeps):
+            if self._take(slot):
+                log.info("slot.found_by_resync", model=slot.model, kind=slot.kind, generation=slot.generation)
 
     async def read_held(self) -> None:
         """Ask once for the orders of lines that came here although nobody wants them here: their slots were passed
-        over before."""
-        for line in self._shelf.lines - self._orders.keys() - self._asked:
-            kind, name = line
+        over before.
+
+        Raises:
+            BusError: the bus does not answer.
+        """
+        for kind, name in self._held - self._orders.keys() - self._asked:
             try:
                 slot = await self._parts.registry.slot(name, kind)
             except RecordDamaged as damaged:
                 log.warning("record.unreadable", model=name, reason=str(damaged))
                 slot = None
-            self._asked.add(line)
+            self._asked.add((kind, name))
             if slot is not None:
                 self._take(slot)
 

@@ -19,6 +19,7 @@ from fleetcast.daemons.distributor.voice import Voice
 from fleetcast.events.envelope import Antecedent, Event, new_event
 from fleetcast.events.payloads import Endpoints, EventRejected, Payload, Wants
 from fleetcast.registry import OriginRegistry
+from fleetcast.registry.slots import Line
 from fleetcast.transport.bittorrent import BittorrentTransport
 from fleetcast.transport.protocol import Availability, Ban, Transport
 from fleetcast.transport.store import Pins, Store
@@ -65,6 +66,10 @@ class Parts:
     allowance: Allowance
     ordered: Callable[[], Pins] = Pins
     """What stays here because of slot orders; said by their owner."""
+    carries: Callable[[Line], bool] = lambda _line: True
+    """Whether a model or lane matters on this node; said by the owner of slot orders."""
+    offered: set[Line] = field(default_factory=set)
+    """The models and lanes that this node has offered something of to the swarm."""
     started_at: str = field(default_factory=now)
     _sending: set[asyncio.Task[bool]] = field(default_factory=set)
 

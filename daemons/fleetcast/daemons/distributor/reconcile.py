@@ -26,7 +26,7 @@ from fleetcast.daemons.distributor.rules import (
     remembered,
     shows,
 )
-from fleetcast.daemons.distributor.shelf import Line, Shelf
+from fleetcast.daemons.distributor.shelf import Shelf
 from fleetcast.daemons.distributor.transfers import Transfers, Wanted
 from fleetcast.daemons.distributor.turns import Turns
 from fleetcast.events import names
@@ -36,6 +36,7 @@ from fleetcast.events.errors import EventInvalid
 from fleetcast.events.payloads import ArtifactAvailable, VersionActivated
 from fleetcast.events.state import InstalledVersion, SlotState
 from fleetcast.events.wants import wants
+from fleetcast.registry.slots import Line
 from fleetcast.transport.errors import BadData, StoreError
 from fleetcast.transport.store import SlotName
 
@@ -148,7 +149,6 @@ class Reconciler:
         while True:
             self._wake.clear()
             try:
-                await self._orders.read_again()
                 await self.reconcile()
             except BusError as away:
                 log.warning("reconcile.waiting", reason=str(away))
@@ -168,13 +168,12 @@ class Reconciler:
             self._transfers.installed.clear()
 
     async def reconcile(self) -> None:
-        """One comparison: transfers for what is missing, then every pointer that can move."""
-        await self._read_references()
-        await self._orders.read_held()
-        self._transfers.pursue(await self._wanted())
+        """One comparison: every pointer that can move, which needs no bus, then transfers for what is missing."""
         for line, slot in self._orders.all:
             if wants(self._parts.wants, *line):
                 await self._activate(line, slot)
+        await self._read_references()
+        self._transfers.pursue(await self._wanted())
 
     async def _wanted(self) -> Wanted:
         wanted: Wanted = {}

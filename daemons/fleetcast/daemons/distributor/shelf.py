@@ -6,10 +6,9 @@ from collections.abc import Set
 from fleetcast.daemons.distributor.board import Board
 from fleetcast.events.content import Kind
 from fleetcast.events.state import InstalledVersion, ModelStatus, SlotEntry
+from fleetcast.registry.slots import Line
 from fleetcast.transport.store import AppliedSlot, Store
 
-Line = tuple[Kind, str]
-"""A model or a lane."""
 _Found = dict[Line, tuple[dict[str, InstalledVersion], AppliedSlot | None]]
 """What is installed and applied, by line."""
 

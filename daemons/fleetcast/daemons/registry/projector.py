@@ -50,13 +50,18 @@ class Remade(Exception):
 
 
 class Projector:
-    """The read model of one daemon."""
+    """The read model of one daemon.
+
+    Attributes:
+        ready: set once the tables have all that the registry held when they were opened.
+    """
 
     def __init__(self, bus: Bus, path: Path) -> None:
         self._bus = bus
         self._model = ReadModel(path)
         self._writer = ThreadPoolExecutor(1, "readmodel")
         self._readers = ThreadPoolExecutor(READERS, "queries")
+        self.ready = asyncio.Event()
         self._open = False
         self._distrust: asyncio.Queue[str] = asyncio.Queue()
         self._as_of = 0
@@ -146,6 +151,7 @@ class Projector:
     async def _begin(self, reset: str) -> None:
         """Open the file, or begin another one for the reason *reset*, and see to it that it is of these streams."""
         self._open = False
+        self.ready.clear()
         if reset:
             await self._write(partial(self._model.reset, reset))
         elif not self._model.is_open:
@@ -198,6 +204,7 @@ class Projector:
 
     async def _caught_up(self, sequence: int) -> None:
         await self._write(self._model.index)
+        self.ready.set()
         log.info("readmodel.ready", as_of_seq=sequence, seconds=round(time.monotonic() - self._began, 3))
 
     async def _stored(self, stream: str, batch: list[Entry]) -> int:

@@ -17,6 +17,8 @@ from fleetcast.registry.gates.policy import UPWARD, ModelPolicy
 
 SHIFTS: Final = (-20, 0, 20)
 """Elo points below and above what is required."""
+MOST_ELO: Final = 2000
+"""Elo above what is required at which nothing more is looked for."""
 LIKELY: Final = 0.8
 """Chance that counts as likely when it is said how much stronger a version must be."""
 
@@ -106,8 +108,8 @@ def chance_of_elo(shift: float, *, error: float, confidence: float) -> float:
 
 
 def _likely(chance: Chance) -> float:
-    """Elo above what is required at which the chance to pass is 0.8, to one point; 2000: not below that."""
-    low, high = 0.0, 2000.0
+    """Elo above what is required at which the chance to pass is 0.8, to one point; `MOST_ELO`: not below that."""
+    low, high = 0.0, float(MOST_ELO)
     while high - low > 0.5:
         middle = (low + high) / 2
         low, high = (low, middle) if chance(middle) >= LIKELY else (middle, high)

@@ -57,8 +57,8 @@ def soak_gate(required: float, target: StageName, inputs: GateInputs) -> GateRes
     return GateResult(
         name="soak",
         verdict="pass" if enough else "insufficient",
-        required=f"{required:g} s in {inputs.stage}",
-        actual=f"{math.floor(passed)} s, since {inputs.since}",
+        required=f"{required:g} s in the stage before",
+        actual=f"{math.floor(passed)} s in {inputs.stage}, since {inputs.since}",
         next_step="" if enough else f"after {ripe.isoformat(timespec='seconds')}: {steps.try_again(inputs, target)}",
     )
 

@@ -3,15 +3,16 @@
 Pure: the same two records give the same rows, whichever of them came first.
 """
 
-import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from pydantic_core import to_json
+
 Document = Mapping[str, Any]
-"""A stored value as JSON gives it; it was validated when it was read from the stream."""
+"""A stored value as JSON gives it; whoever wrote it had validated it."""
 
 SHOWN_FACTS: Final = (
     "owner",
@@ -24,6 +25,8 @@ SHOWN_FACTS: Final = (
     "git_commit",
 )
 _DIGITS = re.compile(r"\d+")
+_OURS = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z\Z", re.ASCII)
+"""A time as fleetcast writes it: nothing is to be done about it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +42,13 @@ class VersionRows:
 
 
 def moment(text: str) -> str:
-    """A time as UTC to the millisecond, so that times compare as texts."""
+    """A time as UTC to the millisecond, so that times compare as texts.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if _OURS.match(text):
+        return text
     return stamp(datetime.fromisoformat(text))
 
 
@@ -66,7 +75,7 @@ def flatten(key: tuple[str, str, str], state: Document | None, entry: Document |
     stages: list[Document] = (entry or {}).get("stages", [])
     return VersionRows(
         version=_row(shown, facts),
-        listed=json.dumps(shown, separators=(",", ":"), ensure_ascii=False),
+        listed=to_json(shown).decode(),
         tags=tuple((tag, *key) for tag in shown["tags"]),
         evaluations=tuple((*key, opponent, *_counts(e)) for opponent, e in (facts.get("evaluations") or {}).items()),
         flags=tuple((*key, name, *_flag(flag)) for name, flag in flags.items()),
@@ -179,5 +188,5 @@ def _flag(flag: Document) -> tuple[object, ...]:
         flag["by"],
         moment(flag["at"]),
         flag.get("reason"),
-        json.dumps(report) if report else None,
+        to_json(report).decode() if report else None,
     )

@@ -28,13 +28,23 @@ BATCH_RECORDS: Final = 1000
 READER_CACHE_KIB: Final = 32 * 1024
 WRITER_CACHE_KIB: Final = 64 * 1024
 PAGE_BYTES: Final = 8192
+CHECKPOINT_PAGES: Final = 4000
+"""32 MiB of log before it is copied into the file: a replay writes most pages many times."""
 BUSY_SECONDS: Final = 5.0
 
 # A busy or full disk passes, and a statement that is wrong stays so: the file is not at fault.
 _OTHERS_FAULT: Final = frozenset(
     {sqlite3.SQLITE_ERROR, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_NOMEM}
 )
-_UNFIT: Final = (sqlite3.IntegrityError, sqlite3.InterfaceError, OverflowError, ValueError, KeyError, TypeError)
+_UNFIT: Final = (
+    sqlite3.IntegrityError,
+    sqlite3.InterfaceError,
+    OverflowError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+)
 """What a record can be at fault for that was read well, but does not fit into the tables."""
 
 _PROJECTIONS: Final[dict[str, Callable[[sqlite3.Connection, Iterable[Record]], None]]] = {
@@ -128,6 +138,7 @@ class ReadModel:
             # A power cut may cost the last transactions, cursor and rows together: they are read again.
             db.execute("PRAGMA synchronous = NORMAL")
             db.execute(f"PRAGMA cache_size = -{WRITER_CACHE_KIB}")
+            db.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
             if db.execute("PRAGMA user_version").fetchone()[0] == 0:
                 _create(db)
         except BaseException:

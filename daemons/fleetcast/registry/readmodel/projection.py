@@ -1,6 +1,5 @@
 """Registry records as rows: one batch in, one set of statements out. Runs inside the caller's transaction."""
 
-import json
 import sqlite3
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -9,10 +8,11 @@ from typing import Any, Final, Protocol
 
 import structlog
 from pydantic import ValidationError
+from pydantic_core import from_json, to_json
 
 from fleetcast.events.content import Kind
-from fleetcast.events.lifecycle import AuthorityState, EntryState, FreezeState, RolloutState
-from fleetcast.events.state import AuditRecord, DistributionState, SlotState, VersionState
+from fleetcast.events.lifecycle import AuthorityState, FreezeState, RolloutState
+from fleetcast.events.state import AuditRecord, DistributionState, SlotState
 from fleetcast.registry.readmodel.flatten import VersionRows, flatten, moment
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("fleetcast.registry")
@@ -49,12 +49,24 @@ class Record(Protocol):
         """When the stream took it."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Half:
+    """One of a version's two records, read and as it is kept."""
+
+    document: dict[str, Any]
+    text: str
+
+    @classmethod
+    def kept(cls, text: str | None) -> "_Half | None":
+        return None if text is None else cls(from_json(text), text)
+
+
 @dataclass
 class _Batch:
     """What a batch says, each thing once: of two states of one subject the later one holds."""
 
-    states: dict[Key, str] = field(default_factory=dict)
-    entries: dict[Key, str] = field(default_factory=dict)
+    states: dict[Key, _Half] = field(default_factory=dict)
+    entries: dict[Key, _Half] = field(default_factory=dict)
     slots: dict[tuple[str, str], Row] = field(default_factory=dict)
     rollouts: dict[str, Row] = field(default_factory=dict)
     freezes: dict[str, Row] = field(default_factory=dict)
@@ -88,17 +100,33 @@ def _collect(batch: _Batch, record: Record) -> None:
             _COLLECTORS[what](batch, record.data)
 
 
+# Contents and entries are most of a registry. They are not validated again, as the rarer records are: that would take
+# longer than all the rest of a replay, and what does not fit is noticed when rows are made of it.
+
+
 def _collect_version(batch: _Batch, data: bytes) -> None:
-    state = VersionState.model_validate_json(data)
-    document: dict[str, Any] = json.loads(data)
+    state: dict[str, Any] = from_json(data)
     # Only a node that fetches needs it, and it is most of the record.
-    document.pop("metainfo_b64", None)
-    batch.states[state.model, state.version, state.kind.value] = _text(document)
+    state.pop("metainfo_b64", None)
+    batch.states[_key(state, _kind(state))] = _Half(state, to_json(state).decode())
 
 
 def _collect_entry(batch: _Batch, data: bytes) -> None:
-    entry = EntryState.model_validate_json(data)
-    batch.entries[entry.model, entry.version, Kind.MODEL.value] = data.decode()
+    entry: dict[str, Any] = from_json(data)
+    batch.entries[_key(entry, Kind.MODEL)] = _Half(entry, data.decode())
+
+
+def _key(document: Mapping[str, Any], kind: Kind) -> Key:
+    model, version, artifact = document["model"], document["version"], document["artifact"]
+    if not (isinstance(model, str) and isinstance(version, str) and isinstance(artifact, str)):
+        raise TypeError("model, version or artifact is no text")
+    return model, version, kind.value
+
+
+def _kind(state: Mapping[str, Any]) -> Kind:
+    """Records from before there was content by reference say their kind in their content only."""
+    said = state.get("kind") or (state.get("content") or {}).get("kind")
+    return Kind.DATASET if said == Kind.DATASET else Kind.MODEL
 
 
 def _collect_slot(batch: _Batch, data: bytes) -> None:
@@ -172,13 +200,13 @@ def slot_of(decision: AuditRecord) -> SlotState | None:
 def _version_of(decision: AuditRecord) -> str | None:
     """The version that a decision is about; None: about the model, or about none."""
     for said in (decision.after, decision.before):
-        if said is None:
-            continue
-        nested = (said.get(part) for part in ("entry", "rollout", "canary", "production"))
-        for candidate in (said, *nested):
+        for candidate in (said, *((said.get(part) for part in _PARTS) if said else ())):
             if isinstance(candidate, Mapping) and isinstance(candidate.get("version"), str):
                 return str(candidate["version"])
     return None
+
+
+_PARTS: Final = ("entry", "rollout", "canary", "production")
 
 
 def _move(slot: SlotState, n: int, at: str) -> Row:
@@ -207,10 +235,6 @@ _COLLECTORS: Final = {
     "distribution": _collect_distribution,
     "authority": _collect_authority,
 }
-
-
-def _text(document: Mapping[str, Any]) -> str:
-    return json.dumps(document, separators=(",", ":"), ensure_ascii=False)
 
 
 # -- writing
@@ -247,8 +271,8 @@ class _Version:
     """A version as it is written: its two records, and the rows that follow from them."""
 
     key: Key
-    state: str | None
-    entry: str | None
+    state: _Half | None
+    entry: _Half | None
     rows: VersionRows
     known: bool
 
@@ -259,18 +283,23 @@ def _write_versions(db: sqlite3.Connection, batch: _Batch) -> None:
     for table in ("tags", "evaluations", "flags", "stage_changes"):
         db.executemany(f"DELETE FROM {table} WHERE model = ? AND version = ? AND kind = ?", known)  # noqa: S608  # ours
     _replace(db, "versions", (each.rows.version for each in made))
-    _replace(db, "documents", ((*each.key, each.rows.listed, each.state, each.entry) for each in made))
+    _replace(db, "documents", (_document(each) for each in made))
     _replace(db, "tags", (row for each in made for row in each.rows.tags))
     _replace(db, "evaluations", (row for each in made for row in each.rows.evaluations))
     _replace(db, "flags", (row for each in made for row in each.rows.flags))
     _replace(db, "stage_changes", (row for each in made for row in each.rows.stages))
 
 
+def _document(version: _Version) -> Row:
+    state, entry = version.state, version.entry
+    return (*version.key, version.rows.listed, state.text if state else None, entry.text if entry else None)
+
+
 def _version(db: sqlite3.Connection, batch: _Batch, key: Key) -> _Version:
     found = db.execute(
         "SELECT state, entry FROM documents WHERE model = ? AND version = ? AND kind = ?", key
     ).fetchone()
-    state = batch.states.get(key) or (found[0] if found else None)
-    entry = batch.entries.get(key) or (found[1] if found else None)
-    rows = flatten(key, json.loads(state) if state else None, json.loads(entry) if entry else None)
+    state = batch.states.get(key) or (_Half.kept(found[0]) if found else None)
+    entry = batch.entries.get(key) or (_Half.kept(found[1]) if found else None)
+    rows = flatten(key, state.document if state else None, entry.document if entry else None)
     return _Version(key, state, entry, rows, found is not None)

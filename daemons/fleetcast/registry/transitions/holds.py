@@ -70,7 +70,8 @@ def resume(view: View, transition: Transition, command: Resume) -> Decision:
         return withdraw(view, transition, keep=True)
     again = rollout.model_copy(
         update={
-            "phase": Phase.DISTRIBUTING,
+            "phase": rollout.halted_in or Phase.DISTRIBUTING,
+            "halted_in": None,
             "since": view.at,
             "reason": None,
             "deadline": stamp(view.now + timedelta(seconds=view.policy.distribute_seconds)),

@@ -151,13 +151,16 @@ def _check_rivals(view: View, command: Promote) -> None:
 def _check_present(view: View, command: Promote, entry: EntryState) -> None:
     """Raises Refusal: it is there already."""
     served = view.production is not None and view.production.version == entry.version
-    if command.stage is StageName.PRODUCTION and served and not (view.slot and view.slot.canary):
+    if command.stage is StageName.PRODUCTION and served:
+        beside = view.slot.canary if view.slot else None
         refuse(
             view,
             f"{label(view.model, entry.version)} is production already, generation {view.generation}",
             version=entry.version,
             code="nothing",
-            next_step=f"fleetcast status {view.model}",
+            next_step=f"fleetcast rollback {view.model} --reason …    (ends the canary of {beside.version})"
+            if beside
+            else f"fleetcast why {view.model}",
         )
 
 

@@ -100,7 +100,9 @@ def advance(view: View, transition: Transition, command: Advance) -> Decision:
 
 
 def _phase(view: View, rollout: RolloutState, phase: Phase, action: str, reason: str | None) -> Decision:
-    changed = rollout.model_copy(update={"phase": phase, "since": view.at, "reason": reason})
+    halted_in = rollout.phase if phase is Phase.HALTED else None
+    update = {"phase": phase, "since": view.at, "reason": reason, "halted_in": halted_in}
+    changed = rollout.model_copy(update=update)
     name = label(view.model, rollout.version)
     return Decision(
         action=action,

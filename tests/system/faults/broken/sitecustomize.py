@@ -10,7 +10,7 @@ def _climbs_in_vain() -> None:
     from fleetcast.transport.bittorrent import fetching
     from fleetcast.transport.errors import TransferFailed
 
-    fetching.StoreFull = TransferFailed  # type: ignore[misc, assignment]
+    vars(fetching)["StoreFull"] = TransferFailed
 
 
 def _believes() -> None:
@@ -21,7 +21,7 @@ def _believes() -> None:
         expected: bytes = self._expected(self._content.files.index(file), piece_index)
         return expected
 
-    PieceVerifier._digest = as_promised  # type: ignore[method-assign]
+    PieceVerifier._digest = as_promised  # type: ignore[assignment, method-assign]
 
 
 def _forgets() -> None:
@@ -40,7 +40,7 @@ def _forgets() -> None:
             missing.update(range(self._ledger.count(file)))
 
     Downloads.lose = forgetful  # type: ignore[method-assign]
-    Fetch._salvage = nothing  # type: ignore[method-assign]
+    Fetch._salvage = nothing  # type: ignore[assignment, method-assign]
 
 
 def _holds_on() -> None:
@@ -56,11 +56,24 @@ def _holds_on() -> None:
     Transfers.pursue = holding_on  # type: ignore[method-assign]
 
 
+def _rests_on() -> None:
+    """A transport that rests does so to the end, whoever comes back meanwhile."""
+    import asyncio
+
+    from fleetcast.daemons.distributor.climbing import Climber
+
+    async def deaf(_: Any, seconds: float, _answering: int) -> None:
+        await asyncio.sleep(seconds)
+
+    Climber._rest = deaf  # type: ignore[assignment, method-assign]
+
+
 _VARIANTS: dict[str, Callable[[], None]] = {
     "climbs in vain": _climbs_in_vain,
     "believes": _believes,
     "forgets": _forgets,
     "holds on": _holds_on,
+    "rests on": _rests_on,
 }
 if variant := os.environ.get("FAULT_VARIANT"):
     _VARIANTS[variant]()

@@ -36,6 +36,11 @@ def test_bounds_are_those_of_published_tables(wins: int, games: int, low: float,
     assert bounds.upper_bound(wins, games, 0.975) == pytest.approx(high, abs=6e-5)
 
 
+@given(share=st.sampled_from([0.0001, 0.01, 0.05, 0.2, 0.5, 0.9]), a=st.integers(1, 5000), b=st.integers(1, 5000))
+def test_quantile_is_where_the_share_is(share: float, a: int, b: int) -> None:
+    assert bounds.beta_share(bounds.beta_quantile(share, a, b), a, b) == pytest.approx(share, rel=1e-7)
+
+
 @given(games=st.integers(1, 100_000), confidence=confidences)
 def test_games_that_were_all_won_have_the_bound_of_the_closed_form(games: int, confidence: float) -> None:
     assert bounds.lower_bound(games, games, confidence) == pytest.approx((1 - confidence) ** (1 / games), abs=1.1e-6)
@@ -116,12 +121,14 @@ def test_elo_bounds_at_97_5_percent_are_the_stated_half_width_away() -> None:
     st.floats(0.05, 0.95),
     st.sampled_from([0.8, 0.95]),
 )
-def test_games_to_pass_are_enough_but_for_one_win(counts: tuple[int, int], required: float, confidence: float) -> None:
+def test_games_to_pass_are_enough_when_the_wins_are_rounded_up(
+    counts: tuple[int, int], required: float, confidence: float
+) -> None:
     wins, games = counts
     needed = bounds.games_to_pass(wins, games, required, confidence)
     if needed is not None:
         assert wins / games > required
-        assert bounds.passes(wins / games * needed + 1, needed + 1, required, confidence)
+        assert bounds.passes(math.ceil(wins / games * needed), needed, required, confidence)
 
 
 @pytest.mark.parametrize("elo", [1650.0, 1649.0, math.nextafter(1650.0, 2000.0)])

@@ -3,12 +3,13 @@
 import math
 
 import pytest
-from tests.unit.registry.gates.builders import asking, committed, games, result
+from tests.unit.registry.gates.builders import COMMITTED, asking, committed, games, result
 
 from fleetcast.events.lifecycle import StageName
 from fleetcast.registry.gates import bounds
 from fleetcast.registry.gates.curve import chance_of_elo, chance_of_win_rate, fewest_wins, operating_curve, shifted
 from fleetcast.registry.gates.policy import Gates, ModelPolicy, StageGates
+from fleetcast.registry.gates.shown import curve_rows
 
 
 def test_committed_file_has_a_curve_for_every_gate_that_measures() -> None:
@@ -89,3 +90,32 @@ def test_stages_without_measuring_gates_have_no_curve() -> None:
     assert {row.stage for row in operating_curve(ModelPolicy(gates=Gates(canary=StageGates(min_elo=1.0))))} == {
         "canary"
     }
+
+
+def test_curves_in_the_documentation_are_those_of_the_committed_file() -> None:
+    text = " ".join((COMMITTED.parents[1] / "docs" / "gates.md").read_text().split())
+    for row in curve_rows(operating_curve(committed())):
+        assert " ".join(row) in text
+
+
+def test_looking_again_after_every_ten_games_lets_more_through_as_the_documentation_says() -> None:
+    assert chance_of_ever_passing(0.6, 0.95) == pytest.approx(0.215, abs=0.001)
+    assert chance_of_ever_passing(shifted(0.6, -20), 0.95) == pytest.approx(0.033, abs=0.001)
+    assert chance_of_ever_passing(0.6, 0.99) == pytest.approx(0.060, abs=0.001)
+    assert chance_of_ever_passing(shifted(0.6, -20), 0.99) == pytest.approx(0.005, abs=0.001)
+
+
+def chance_of_ever_passing(true: float, confidence: float) -> float:
+    """Exact, for a gate of 0.6 that is judged after 100, 110, … 1000 games until it passes."""
+    undecided, passed = {0: 1.0}, 0.0
+    for game in range(1, 1001):
+        after: dict[int, float] = {}
+        for wins, chance in undecided.items():
+            after[wins] = after.get(wins, 0.0) + chance * (1 - true)
+            after[wins + 1] = after.get(wins + 1, 0.0) + chance * true
+        undecided = {wins: chance for wins, chance in after.items() if chance > 1e-12}
+        if game >= 100 and game % 10 == 0:
+            least = fewest_wins(0.6, game, confidence)
+            passed += sum(chance for wins, chance in undecided.items() if wins >= least)
+            undecided = {wins: chance for wins, chance in undecided.items() if wins < least}
+    return passed

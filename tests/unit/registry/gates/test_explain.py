@@ -4,10 +4,12 @@ import json
 from typing import Any
 
 import pytest
-from tests.unit.registry.gates.builders import PRODUCTION, committed, proven
+from tests.unit.registry.gates.builders import NOW, PRODUCTION, committed, proven
 
+from fleetcast.events.state import AuditRecord
 from fleetcast.registry.gates.explain import METHOD, evidence_of, rejudge
 from fleetcast.registry.gates.judge import judge
+from fleetcast.registry.rules import dump
 
 
 @pytest.fixture
@@ -25,6 +27,25 @@ def test_record_holds_policy_inputs_and_gates_and_gives_the_same_judgement_again
     judged, differences = rejudge(record)
     assert judged.allowed
     assert differences == ()
+
+
+def test_evidence_survives_the_audit_record_as_it_is_stored(record: dict[str, Any]) -> None:
+    kept = AuditRecord(
+        n=1,
+        model="hex8_2p",
+        action="promote",
+        request="r",
+        actor="ann",
+        before=None,
+        after=None,
+        evidence={"steps": [record]},
+        at=NOW,
+        prev_sha256="0" * 64,
+    )
+    read = AuditRecord.model_validate_json(dump(kept)).evidence
+    assert read is not None
+    steps: Any = read["steps"]
+    assert rejudge(steps[0])[1] == ()
 
 
 def test_number_that_was_changed_afterwards_shows_in_the_gate_that_it_decided(record: dict[str, Any]) -> None:

@@ -314,7 +314,8 @@ def test_format_that_was_not_tested_is_insufficient(check: str, verdict: Verdict
 def test_soak_time_is_counted_from_when_the_version_came_to_its_stage(age: float, verdict: Verdict) -> None:
     found = result(asking(soak_seconds=600), inputs(since=ago(age)), "soak")
     assert found.verdict == verdict
-    assert found.required == "600 s in staging"
+    assert found.required == "600 s in the stage before"
+    assert found.actual == f"{max(0, int(age))} s in staging, since {ago(age)}"
 
 
 def test_soak_time_that_is_not_over_says_when_to_come_back() -> None:

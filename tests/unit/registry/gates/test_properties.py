@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.registry.gates.builders import PRODUCTION, ago, approval, asking, flag, freeze, games, inputs, result
 
+from fleetcast.events.ids import canonical_json
 from fleetcast.events.lifecycle import Evaluation, Facts, Rating, StageName
 from fleetcast.registry.gates.explain import evidence_of, rejudge
 from fleetcast.registry.gates.inputs import Baseline, GateInputs, Readiness
@@ -142,13 +143,13 @@ def test_judging_again_from_the_audit_record_gives_the_same_bit_for_bit(
     policy: ModelPolicy, target: StageName, seen: GateInputs
 ) -> None:
     judged = judge(policy, target, seen)
-    record = json.loads(json.dumps(evidence_of(policy, seen, judged)))
+    record = json.loads(canonical_json(evidence_of(policy, seen, judged)))
 
     again, differences = rejudge(record)
 
     assert again == judged
     assert differences == ()
-    assert json.loads(json.dumps(evidence_of(policy, seen, again))) == record
+    assert json.loads(canonical_json(evidence_of(policy, seen, again))) == record
 
 
 @given(policy=policies)

@@ -37,7 +37,7 @@ class MirrorServer:
         ranges: what was asked for, (path, start, stop).
     """
 
-    files: Mapping[str, bytes]
+    files: Mapping[str, bytes] = field(repr=False)
     node: str = "mirror"
     host: str = "127.0.0.1"
     manner: Manner = Manner.HONEST
