@@ -33,6 +33,8 @@ from fleetcast.registry.readmodel import ReadModel
 MODELS, VERSIONS = 10_000, 10
 RECORDS = 100_000
 PAGES = 3
+PATIENT = {"request_timeout_seconds": 60.0, "canary_timeout_seconds": 60.0}
+"""A connection that is busy is no dead one here."""
 BATCH = 1000
 MIB = 2**20
 
@@ -63,7 +65,7 @@ async def local_bus(folder: Path) -> AsyncIterator[Bus]:
     """A bus with its streams on a server of its own."""
     async with (
         nats_server(folder / "nats") as server,
-        connect(fast_settings(server.url, request_timeout_seconds=30.0), node="bench", daemon="bench") as bus,
+        connect(fast_settings(server.url, **PATIENT), node="bench", daemon="bench") as bus,
     ):
         await declare(bus, 1)
         yield bus
@@ -91,8 +93,8 @@ async def publish(bus: Bus, messages: Iterable[BatchMessage]) -> int:
 
 async def measure_rebuild(folder: Path, count: int = RECORDS) -> Rebuild:
     """Fill a stream, then have it read into an empty file."""
+    made = await asyncio.to_thread(lambda: list(islice(records(MODELS, 1 + count // (3 * MODELS)), count)))
     async with local_bus(folder) as bus:
-        made = list(islice(records(MODELS, 1 + count // (3 * MODELS)), count))
         began = time.monotonic()
         last = await publish(bus, made)
         fill_seconds = time.monotonic() - began

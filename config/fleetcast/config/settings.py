@@ -5,6 +5,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from fleetcast.config.archival import ArchivalSettings
 from fleetcast.config.exports import ExportSettings
 from fleetcast.config.group import Group
 from fleetcast.config.limits import LimitsSettings
@@ -487,4 +488,5 @@ class Settings(Group):
     distributor: DistributorSettings = DistributorSettings()
     exports: ExportSettings = ExportSettings()
     registry: RegistrySettings = RegistrySettings()
+    archival: ArchivalSettings = ArchivalSettings()
     log: LogSettings = LogSettings()

@@ -9,7 +9,17 @@ from fleetcast.client.ulid import new_ulid
 from fleetcast.events.content import Kind, Value
 from fleetcast.events.decisions import GateVerdict
 from fleetcast.events.ids import Name, Version
-from fleetcast.events.lifecycle import FLEET, Evaluation, Facts, FlagName, Rating, StageName, Text, Words
+from fleetcast.events.lifecycle import (
+    FLEET,
+    ArchiveRule,
+    Evaluation,
+    Facts,
+    FlagName,
+    Rating,
+    StageName,
+    Text,
+    Words,
+)
 from fleetcast.events.payloads import Moment, ObjectRef
 from fleetcast.events.state import Cause, DistributionState, SlotEntry, VersionState
 
@@ -60,17 +70,41 @@ class Rollback(Command):
 
 class Move(Command):
     """Take a version out of the way, or back: `archived`, `rejected`, `quarantined`, or `development` to let an
-    archived, rejected or quarantined one in again. What a slot names cannot be taken away.
+    archived, rejected or quarantined one in again. What a slot names cannot be taken away. A version whose bytes are in
+    an archive is at `development` once the node that keeps them has proven them again (`returned`).
 
     Attributes:
-        archived_to: folder of the archive, for `archived`.
+        rule: of archival that asks, for `archived`.
     """
 
     do: Literal["move"] = "move"
     model: Name
     version: Version
     stage: Literal[StageName.ARCHIVED, StageName.REJECTED, StageName.QUARANTINED, StageName.DEVELOPMENT]
-    archived_to: str | None = None
+    rule: ArchiveRule = ArchiveRule.MANUAL
+
+
+class ArchiveKept(Command):
+    """The node that keeps an archived version says that its archive has every byte."""
+
+    do: Literal["archive_kept"] = "archive_kept"
+    model: Name
+    version: Version
+    node: Name
+
+
+class Returned(Command):
+    """The node that keeps an archived version says what became of its restore.
+
+    Attributes:
+        fault: why it cannot be; None: every byte was proven, and it is installed again.
+    """
+
+    do: Literal["returned"] = "returned"
+    model: Name
+    version: Version
+    node: Name
+    fault: Words | None = None
 
 
 class FlagSet(Value):
@@ -193,6 +227,8 @@ AnyCommand = Annotated[
     Promote
     | Rollback
     | Move
+    | ArchiveKept
+    | Returned
     | Describe
     | Evaluate
     | Approve

@@ -34,6 +34,7 @@ from fleetcast.registry.commands import (
     Answer,
     AnyCommand,
     Approve,
+    ArchiveKept,
     Command,
     Describe,
     Distribute,
@@ -44,6 +45,7 @@ from fleetcast.registry.commands import (
     Promote,
     Reserve,
     Resume,
+    Returned,
     Rollback,
     Transition,
 )
@@ -51,7 +53,7 @@ from fleetcast.registry.errors import RecordDamaged
 from fleetcast.registry.gates.policy import Policy
 from fleetcast.registry.ledger import Antecedent, Change, Found, Ledger
 from fleetcast.registry.registry import Registry
-from fleetcast.registry.transitions import holds, promote, rollback, rollouts, versions
+from fleetcast.registry.transitions import archiving, holds, promote, rollback, rollouts, versions
 from fleetcast.registry.transitions.view import Decision, Readiness, Refusal, View
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("fleetcast.registry")
@@ -80,10 +82,19 @@ class _Read:
 class Engine:
     """Carries out transitions over a bus."""
 
-    def __init__(self, bus: Bus, *, policy: Callable[[], Policy], readiness: ReadinessOf, ledger: Ledger) -> None:
+    def __init__(
+        self,
+        bus: Bus,
+        *,
+        policy: Callable[[], Policy],
+        readiness: ReadinessOf,
+        ledger: Ledger,
+        archive_node: str = "",
+    ) -> None:
         self._bus = bus
         self._policy = policy
         self._readiness = readiness
+        self._archive_node = archive_node
         self._ledger = ledger
         self._registry = Registry(bus, clock=ledger.clock)
 
@@ -155,6 +166,7 @@ class Engine:
             head=head,
             policy=self._policy().for_model(model),
             readiness=lambda artifact: self._readiness(model, artifact),
+            archive_node=self._archive_node,
         )
         missing = [v for v in named if v not in known and not isinstance(command, Reserve | Adopt)]
         if missing:
@@ -223,6 +235,7 @@ class Engine:
                 states=tuple(states),
                 facts=facts,
                 chain=read.chain,
+                at=read.view.at,
             )
         )
         return answer.model_copy(update={"sequence": committed.sequence})
@@ -268,6 +281,8 @@ DECISIONS: Mapping[type[Command], Callable[[View, Transition, Any], Decision]] =
     Rollback: rollback.decide,
     Advance: rollouts.advance,
     Move: versions.move,
+    ArchiveKept: archiving.kept,
+    Returned: archiving.returned,
     Describe: versions.describe,
     Evaluate: versions.evaluate,
     Approve: versions.approve,

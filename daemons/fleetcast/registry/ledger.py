@@ -64,6 +64,7 @@ class Change:
     Attributes:
         chain: the chain of the model's audit records as it was read before the decision was made; with None it is
             read when it is written, which is enough where all that was looked at is written too.
+        at: moment of the decision, the same as in the states that it writes; None: when it is written.
     """
 
     model: str
@@ -77,6 +78,7 @@ class Change:
     states: tuple[BatchMessage, ...] = ()
     facts: Facts = field(default=no_facts)
     chain: Found[ChainState] | None = None
+    at: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +145,7 @@ class Ledger:
             before=_plain(change.before),
             after=_plain(change.after),
             evidence=_plain(change.evidence),
-            at=stamp(self.clock()),
+            at=change.at or stamp(self.clock()),
             prev_sha256=chain.sha256,
         )
         data, following = rules.next_link(chain, record)

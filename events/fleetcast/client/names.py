@@ -22,6 +22,7 @@ NAMES = (
     "evidence.recorded",
     "approval.recorded",
     "freeze.changed",
+    "archive.changed",
     "integrity.failed",
     "peer.banned",
     "event.rejected",

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from fleetcast.events.content import Stored
 from fleetcast.events.ids import Name, Sha256, Version
-from fleetcast.events.lifecycle import Phase, StageName
+from fleetcast.events.lifecycle import ArchiveRule, Phase, StageName
 from fleetcast.events.payloads import Moment, Payload
 
 
@@ -111,4 +111,25 @@ class FreezeChanged(Payload):
     until: Moment | None = None
     by: str
     reason: str
+    n: int = Field(ge=1)
+
+
+class ArchiveChanged(Payload):
+    """A version goes to the archive, or comes back from it.
+
+    Attributes:
+        node: the one that keeps its bytes.
+        phase: `ordered`; `kept`: the archive has every byte; `asked_back`; `restored`; `restore_refused`: see reason.
+        folder: below the node's `<data>/archive`.
+    """
+
+    model: Name
+    version: Version
+    artifact: Sha256
+    node: Name
+    phase: Literal["ordered", "kept", "asked_back", "restored", "restore_refused"]
+    rule: ArchiveRule
+    folder: str
+    by: str
+    reason: str | None = None
     n: int = Field(ge=1)

@@ -152,6 +152,15 @@ EXAMPLES: Final[dict[str, dict[str, Any]]] = {
         "reason": "holidays",
         "n": 14,
     },
+    "archive.changed": {
+        **_VERSION,
+        "node": "gpu-1",
+        "phase": "kept",
+        "rule": "low_elo",
+        "folder": "202611/low_elo/hex8_2p/43",
+        "by": "/fleet/gpu-1/distributor",
+        "n": 15,
+    },
     "integrity.failed": {
         **_VERSION,
         "node": "gpu-2",

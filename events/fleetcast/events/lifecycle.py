@@ -157,6 +157,65 @@ class Quarantine(Stored):
     n: int = 0
 
 
+class ArchiveRule(StrEnum):
+    """Why a version goes to the archive: a rule of archival, or somebody who says so."""
+
+    EXPERIMENT = "experiment"
+    LOW_ELO = "low_elo"
+    SUPERSEDED = "superseded"
+    AGE = "age"
+    MANUAL = "manual"
+
+    @property
+    def folder(self) -> str:
+        """The folder of a month in which the archive keeps what went for this reason (seed 001, 6.2)."""
+        return _ARCHIVE_FOLDERS[self]
+
+
+_ARCHIVE_FOLDERS: Final = {
+    ArchiveRule.EXPERIMENT: "iter_checkpoints",
+    ArchiveRule.LOW_ELO: "low_elo",
+    ArchiveRule.SUPERSEDED: "duplicates",
+    ArchiveRule.AGE: "unpromoted",
+    ArchiveRule.MANUAL: "manual",
+}
+
+
+class RestoreOrder(Stored):
+    """Somebody wants an archived version back; `n`: the audit record."""
+
+    by: str
+    reason: str
+    at: Moment
+    n: int
+
+
+class ArchiveOrder(Stored):
+    """One node keeps the bytes of the version in its archive, and no other node needs them.
+
+    Attributes:
+        node: the one that keeps them.
+        folder: below its `<data>/archive`: YYYYMM/CLASS/MODEL/VERSION.
+        stage: where the version stood before.
+        n: the audit record of the order.
+        kept_at: when the node said that its archive has every byte; until then the others keep theirs.
+        restore: asked for, and not done yet.
+        fault: why the last restore was refused.
+    """
+
+    node: Name
+    folder: str
+    rule: ArchiveRule
+    stage: StageName
+    reason: str
+    by: str
+    at: Moment
+    n: int
+    kept_at: Moment | None = None
+    restore: RestoreOrder | None = None
+    fault: str | None = None
+
+
 class EntryState(Stored):
     """A version as the registry keeps it, besides its content.
 
@@ -164,7 +223,8 @@ class EntryState(Stored):
         stage, since: where it stands, and since when.
         stages: how it came there, oldest first, the newest 50.
         flags: governance flags and outside evidence, by name; a flag that is not here was never set.
-        archived_to: folder of the archive that holds it; None: it is not archived.
+        archived_to: NODE:FOLDER of the archive that holds it, for people; None: it is not archived.
+        archive: the same for nodes, and how far it is.
         metadata: what its producer said and `facts` has no field for.
     """
 
@@ -180,6 +240,7 @@ class EntryState(Stored):
     approvals: tuple[Approval, ...] = ()
     quarantine: Quarantine | None = None
     archived_to: str | None = None
+    archive: ArchiveOrder | None = None
     metadata: dict[str, Any] = {}
     bytes: int = 0
     format: str = ""

@@ -110,6 +110,7 @@ CATALOGUE: Final[tuple[EventType, ...]] = (
     _entry("evidence.recorded", d.EvidenceRecorded, "model"),
     _entry("approval.recorded", d.ApprovalRecorded, "model"),
     _entry("freeze.changed", d.FreezeChanged, "model"),
+    _entry("archive.changed", d.ArchiveChanged, "model"),
     _entry("integrity.failed", p.IntegrityFailed, "node"),
     _entry("peer.banned", p.PeerBanned, "node"),
     _entry("event.rejected", p.EventRejected, None),

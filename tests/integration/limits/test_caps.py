@@ -4,8 +4,10 @@ import asyncio
 import http.client
 import os
 import time
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import libtorrent as lt
@@ -29,7 +31,7 @@ HOST = "127.0.0.1"
 
 @pytest.mark.asyncio
 async def test_swarm_and_file_server_share_one_cap(swarm: Swarm, tmp_path: Path) -> None:
-    model = thing_of({"model.pt": os.urandom(12 * MIB)})
+    model = thing_of({"model.pt": os.urandom(24 * MIB)})
     origin, node = await swarm.node(), await swarm.node()
     await origin.seed(model)
     server = await served(model.path(origin.folder))
@@ -39,18 +41,18 @@ async def test_swarm_and_file_server_share_one_cap(swarm: Swarm, tmp_path: Path)
     )
     allowance.look(0.0)
     holding = asyncio.create_task(allowance.run())
+    both = asyncio.gather(
+        node.fetch(model, origin.source), asyncio.to_thread(read, f"{server.endpoint}/c/{sha256(model)}")
+    )
     try:
-        began = time.monotonic()
-        _, count = await asyncio.gather(
-            node.fetch(model, origin.source), asyncio.to_thread(read, f"{server.endpoint}/c/{sha256(model)}")
-        )
-        rate = (model.size + count) / (time.monotonic() - began)
+        rate = await steady_rate(lambda: origin.transport.moved().sent + server.sent_bytes, 2 * model.size, both)
+        await both
     finally:
         holding.cancel()
         await asyncio.gather(holding, return_exceptions=True)
         await server.close()
-    # The first bytes fill buffers of the kernel; how much below depends on what else this machine does.
-    assert 0.1 * CAP < rate < 1.15 * CAP
+    # How much below depends on what else this machine does.
+    assert 0.6 * CAP < rate < 1.1 * CAP
 
 
 @pytest.mark.asyncio
@@ -79,8 +81,8 @@ async def test_cap_that_ends_lets_a_running_transfer_go(swarm: Swarm) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:files:DeprecationWarning")  # of libtorrent; the child does not turn it to errors
-def test_cap_of_a_session_holds_on_loopback(tmp_path: Path) -> None:
-    assert received_in_two_seconds(tmp_path) < 1.3 * 2 * CAP
+def test_cap_of_a_session_holds_on_loopback_and_is_used(tmp_path: Path) -> None:
+    assert 0.4 * 2 * CAP < received_in_two_seconds(tmp_path) < 1.3 * 2 * CAP
 
 
 @pytest.mark.filterwarnings("ignore:files:DeprecationWarning")
@@ -89,6 +91,17 @@ def test_broken_variant_with_the_default_peer_classes_is_caught(
 ) -> None:
     monkeypatch.setattr(module, "_everybody_in", lambda _: loopback_in_the_local_class())
     assert received_in_two_seconds(tmp_path) > 1.3 * 2 * CAP
+
+
+async def steady_rate(count: Callable[[], int], size: int, moving: asyncio.Future[Any]) -> float:
+    """Bytes per second from 25 to 95 % of *size*: without the first moment, which fills buffers, and the end."""
+    seen: list[tuple[float, int]] = []
+    for part in (0.25, 0.95):
+        while count() < part * size and not moving.done():  # noqa: ASYNC110 (nobody sets an event)
+            await asyncio.sleep(0.05)
+        seen.append((time.monotonic(), count()))
+    (began, before), (ended, after) = seen
+    return (after - before) / (ended - began)
 
 
 def loopback_in_the_local_class() -> lt.ip_filter:

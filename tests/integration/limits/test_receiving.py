@@ -69,6 +69,6 @@ async def rate_over_cap(folder: Path, seconds: int = SECONDS) -> float:
 
 async def passed(transport: Aria2Transport, count: float, fetching: asyncio.Task[None]) -> tuple[float, int]:
     """When so many bytes had been received, and how many they were."""
-    while (received := transport.moved().received) < count and not fetching.done():
+    while (received := transport.moved().received) < count and not fetching.done():  # noqa: ASYNC110 (no event)
         await asyncio.sleep(0.05)
     return asyncio.get_running_loop().time(), received

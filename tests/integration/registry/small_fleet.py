@@ -98,7 +98,8 @@ def small_fleet(folder: Path, *, gates: str | None = None) -> Iterator[SmallFlee
         if gates is not None:
             policy.write_text(gates)
             settings = settings.model_copy(update={"registry": RegistrySettings(gates=policy)})
-        node, keeper = (made("node-1", folder / "node-1", settings) for made in (NodeProcess, Keeper))
+        node = NodeProcess("node-1", folder / "node-1", settings)
+        keeper = Keeper("node-1", folder / "node-1", settings)
         node.folder.mkdir()
         fleet = SmallFleet(server, folder, node, keeper)
         logging_before = structlog.get_config() if structlog.is_configured() else None

@@ -15,6 +15,7 @@ from fleetcast.bus.server import LocalServer
 from fleetcast.bus.testing import Proxy, fast_settings, nats_server
 from fleetcast.daemons.registry.desk import TransitionDesk
 from fleetcast.events.content import Content, ContentFile, Format, Kind
+from fleetcast.events.envelope import parse
 from fleetcast.events.lifecycle import EntryState, StageName, entry_subject
 from fleetcast.events.payloads import Endpoints, Origin
 from fleetcast.events.state import Cause, VersionState, slot_subject

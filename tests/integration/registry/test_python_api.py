@@ -27,7 +27,7 @@ from fleetcast.registry import (
     get_registry,
 )
 
-GOVERNED = {"constitutional_compliance": True, "bias_check_passed": True}
+GOVERNED: dict[str, Any] = {"constitutional_compliance": True, "bias_check_passed": True}
 
 
 @pytest.fixture(scope="module")

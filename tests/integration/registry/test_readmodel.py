@@ -5,6 +5,7 @@ import signal
 import sqlite3
 import sys
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -252,6 +253,39 @@ async def test_a_stream_that_was_made_anew_while_the_daemon_was_down_is_noticed_
 
     assert [m["model"] for m in found.result["models"]] == ["another"]
     assert "FC_REGISTRY was made anew" in [entry.get("reason") for entry in logs]
+
+
+async def set_aside_while_written(bus: Bus, path: Path, monkeypatch: pytest.MonkeyPatch) -> int:
+    """How often the file was given up while the stream was written and looked at all the time."""
+    monkeypatch.setattr(projecting, "LOOK_SECONDS", 0.02)
+    with capture_logs() as logs:
+        async with projected(bus, path):
+            for number in range(1, 31):
+                await promote(Registry(bus), "m", number)
+    return len([entry for entry in logs if entry["event"] == "readmodel.set_aside"])
+
+
+async def test_a_stream_that_is_written_while_it_is_looked_at_is_not_taken_for_another_one(
+    bus: Bus, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert await set_aside_while_written(bus, path, monkeypatch) == 0
+
+
+async def test_to_look_at_the_stream_before_the_cursor_would_be_caught_by_that_test(
+    bus: Bus, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The broken variant: what is written between the two looks seems to have been lost."""
+
+    async def recognised(self: projecting.Projector, stream: str) -> tuple[str, int]:
+        created, last = await self._stream(stream)
+        await asyncio.sleep(0.05)
+        cursor = await self._write(partial(self._model.cursor, stream))
+        if cursor.created and cursor.sequence > last:
+            raise projecting.Remade(f"{stream} was made anew")
+        return created, last
+
+    monkeypatch.setattr(projecting.Projector, "_recognised", recognised)
+    assert await set_aside_while_written(bus, path, monkeypatch) > 0
 
 
 async def test_a_server_that_goes_away_and_comes_back_costs_nothing(server: LocalServer, bus: Bus, path: Path) -> None:

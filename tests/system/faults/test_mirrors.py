@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 from tests.system.faults.conftest import PROMISED_SECONDS
-from tests.system.faults.stage import RATE, Stage, both, carried_by, random_bytes, stage, throttled
+from tests.system.faults.stage import MIB, RATE, Stage, both, carried_by, random_bytes, stage, throttled
 from tests.system.faults.test_peers import bans, join, offered
 from tests.system.faults.variants import broken, unwatched
 
@@ -23,6 +23,8 @@ needs_aria2c = pytest.mark.skipif(
 )
 pytestmark = pytest.mark.asyncio
 HTTP = both(carried_by("aria2", "bittorrent", "rsync"), throttled(RATE))
+WITH_TIME = both(HTTP, throttled(2 * MIB))
+"""The origin is so slow that a mirror is found long before its end."""
 
 
 @contextlib.asynccontextmanager
@@ -54,7 +56,7 @@ async def test_a_mirror_of_another_file_of_the_same_size_is_named_and_nothing_of
 @needs_aria2c
 async def test_a_node_that_believes_what_comes_would_be_caught(tmp_path: Path) -> None:
     """The broken variant: bytes are taken for what was promised."""
-    async with stage(tmp_path, nodes=2, settings=HTTP, environment=broken("believes", "node-2")) as s:
+    async with stage(tmp_path, nodes=2, settings=WITH_TIME, environment=broken("believes", "node-2")) as s:
         promoted = await s.promote("m", "1")
         async with mirror(s, random_bytes(len(promoted.data), seed=77)):
             await s.until_served()
@@ -75,7 +77,7 @@ async def test_a_mirror_that_answers_slowly_for_ever_holds_nobody_up(tmp_path: P
 @needs_aria2c
 async def test_a_node_that_bears_with_a_slow_mirror_would_be_caught(tmp_path: Path) -> None:
     """The broken variant: nothing is watched."""
-    async with stage(tmp_path, nodes=2, settings=both(HTTP, unwatched("node-2"))) as s:
+    async with stage(tmp_path, nodes=2, settings=both(WITH_TIME, unwatched("node-2"))) as s:
         promoted = await s.promote("m", "1")
         async with mirror(s, promoted.data, Manner.HONEST) as turning:
             await asyncio.wait_for(turning.asked.wait(), 30)

@@ -9,7 +9,7 @@ import pytest
 from tests.system.faults import aftermath
 from tests.system.faults.conftest import PROMISED_SECONDS
 from tests.system.faults.hosts import Switch, switch
-from tests.system.faults.stage import MIB, Change, Stage, both, carried_by, stage, throttled
+from tests.system.faults.stage import MIB, SIZE, Change, Stage, both, carried_by, stage, throttled
 from tests.system.faults.test_mirrors import needs_aria2c
 from tests.system.faults.test_peers import join, offered
 from tests.system.faults.variants import unwatched
@@ -28,7 +28,8 @@ async def test_half_of_the_nodes_cut_off_go_on_from_where_they_were_when_they_ar
 ) -> None:
     with switch(NODES) as on:
         async with stage(tmp_path, nodes=len(NODES), on=on) as s:
-            await s.promote("m", "1")
+            # What is under way when the cables are pulled comes twice: some MiB, however large the file is.
+            await s.promote("m", "1", size=2 * SIZE)
             await s.until_fetched(0.3)
             began = time.monotonic()
             with s.without_source(*CUT), on.pulled(*CUT):

@@ -70,6 +70,15 @@ def test_what_is_fixed_is_taken_from_the_others() -> None:
     assert 0.95 * CAP < ran(allowance, busy, rsync) <= 1.02 * CAP
 
 
+def test_share_of_a_transport_is_that_of_all_its_ways() -> None:
+    parts = {name: Part() for name in ("bittorrent", "bittorrent/borrowing", "aria2", "http")}
+    allowance = Allowance(LimitsSettings(download_bytes_per_second=CAP), parts)
+    assert allowance.share("bittorrent") is None
+    allowance.look(0.0)
+    assert allowance.share("bittorrent") == CAP // 2
+    assert allowance.share("aria2") == CAP // 4
+
+
 def averaged(*passes: float) -> float:
     """Rate over the cap in 20 s of a part that lets each of *passes* of what it is told pass, in turn."""
     part, idle = Part(), Part()

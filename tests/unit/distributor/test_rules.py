@@ -17,6 +17,7 @@ from fleetcast.daemons.distributor.rules import (
     due,
     goals,
     in_force,
+    of_interest,
     receivers,
     remembered,
     retry_delay,
@@ -160,6 +161,15 @@ def test_receivers_are_the_live_nodes_that_want_it_and_have_not_got_it() -> None
 
     assert receivers(fleet, it) == 2
     assert receivers([], it) is None
+
+
+def test_what_other_nodes_say_of_models_that_do_not_matter_here_is_not_kept() -> None:
+    status = node("n1", A)
+    other = status.models[0].model_copy(update={"model": "foreign"})
+    heard = status.model_copy(update={"models": (*status.models, other)})
+
+    assert of_interest(heard, lambda line: line == (Kind.MODEL, "m")) == status
+    assert of_interest(heard, lambda _: True) is heard
 
 
 def node(name: str, *held: str, state: DaemonState = DaemonState.READY, wants: Wants | None = None) -> NodeStatus:

@@ -6,7 +6,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fleetcast.config.limits import LEAST_CAP
-from fleetcast.daemons.distributor.shares import FLOOR_SHARE, TRIM_DOWN, TRIM_UP, Rate, Trim, demand, divide, half, is_worth_telling, less
+from fleetcast.daemons.distributor.shares import (
+    FLOOR_SHARE,
+    TRIM_DOWN,
+    TRIM_UP,
+    Rate,
+    Trim,
+    demand,
+    divide,
+    half,
+    is_worth_telling,
+    less,
+)
 
 caps = st.integers(LEAST_CAP, 10**11)
 wishes = st.one_of(st.just(0.0), st.just(math.inf), st.floats(0, 10**11, allow_nan=False))

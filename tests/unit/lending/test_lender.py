@@ -35,6 +35,68 @@ def test_small_pieces_are_lent_side_by_side_and_singly_towards_the_end() -> None
     assert [len(lender.borrow("a", 0, 0.0, 4)) for _ in range(3)] == [2, 1, 1]
 
 
+def lend_and_send(lender: Lender, borrower: str, now: float) -> tuple[int, ...]:
+    pieces = lender.borrow(borrower, 0, now, 1)
+    for piece in pieces:
+        lender.sent(borrower, piece, now)
+    return pieces
+
+
+def steady(lender: Lender, borrower: str, count: int, now: float, apart: float) -> float:
+    """Lend *count* pieces, one each *apart* seconds; returns when the last one went."""
+    for n in range(count):
+        assert lend_and_send(lender, borrower, now + n * apart)
+    return now + (count - 1) * apart
+
+
+def test_who_was_lent_far_more_than_the_others_lets_them_go_first() -> None:
+    lender = Lender(100, 0)
+    for name in ("a", "b", "c"):
+        lender.opened(name, 0.0)
+    now = steady(lender, "a", 3, 0.0, 0.1)
+    assert lend_and_send(lender, "a", now) == ()
+    assert lend_and_send(lender, "b", now) == (3,)
+    assert lend_and_send(lender, "c", now) == (4,)
+    assert lend_and_send(lender, "a", now) == (5,)
+
+
+def test_a_slow_minority_holds_nobody_back() -> None:
+    lender = Lender(100, 0)
+    for name in ("quick", "quick too", "slow"):
+        lender.opened(name, 0.0)
+    for n in range(30):
+        assert lend_and_send(lender, "quick", n / 10)
+        assert lend_and_send(lender, "quick too", n / 10)
+
+
+def test_nobody_is_held_back_for_long_while_the_line_rests() -> None:
+    lender = Lender(200, 0)
+    for name in ("quick", "slow", "slow too"):
+        lender.opened(name, 0.0)
+    for n in range(20):
+        for name in ("quick", "slow", "slow too"):
+            assert lend_and_send(lender, name, n / 10)
+    now = 2.0
+    while lend_and_send(lender, "quick", now):
+        now += 0.05
+    assert lend_and_send(lender, "quick", now + 0.1) == ()
+    assert lend_and_send(lender, "quick", now + 20)
+
+
+def test_one_borrower_alone_is_never_held_back() -> None:
+    steady(Lender(100, 0), "a", 100, 0.0, 0.1)
+
+
+def test_a_request_that_has_waited_does_not_bring_old_news() -> None:
+    lender = Lender(2, 0)
+    lender.opened("a", 0.0)
+    assert lender.borrow("a", 0, 0.0, 1) + lender.borrow("a", 0, 0.0, 1) == (0, 1)
+    lender.sent("a", 0, 0.0)
+    lender.sent("a", 1, 0.0)
+    assert lender.borrow("a", bits(0, 1), 0.1, 1) == ()
+    assert lender.borrow("a", None, 0.2, 1) == ()
+
+
 def test_a_piece_of_a_broken_connection_goes_to_the_next() -> None:
     lender = Lender(1, 0)
     lender.opened("a", 0.0)

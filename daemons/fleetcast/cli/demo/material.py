@@ -11,6 +11,8 @@ LANE = "hex8_selfplay"
 LAYERS = 16
 SIDE = 1024
 """Each layer is a square of 32-bit floats: 16 x 4 MiB = 64 MiB."""
+JUDGED = "judged"
+"""A small model whose promotions gates decide."""
 SAMPLES = 20_000
 BOARD_SIDE = 8
 
@@ -41,11 +43,20 @@ def digest_of(path: Path) -> str:
 
 
 def make_model(folder: Path, version: str, seed: int) -> Material:
-    """A safetensors model of 64 MiB in *folder*.
+    """A safetensors model of 64 MiB in *folder*; errors as `make_small_model`."""
+    return _make(folder, MODEL, version, seed, LAYERS, SIDE)
+
+
+def make_small_model(folder: Path, version: str, seed: int) -> Material:
+    """A safetensors model of 64 KiB in *folder*, of which gates decide.
 
     Raises:
         Problem: safetensors is not installed.
     """
+    return _make(folder, JUDGED, version, seed, 1, 128)
+
+
+def _make(folder: Path, name: str, version: str, seed: int, count: int, side: int) -> Material:
     import numpy as np
 
     try:
@@ -57,10 +68,10 @@ def make_model(folder: Path, version: str, seed: int) -> Material:
             next_step="pip install 'fleetcast[demo]'",
         ) from error
     random = np.random.default_rng(seed)
-    layers = {f"layers.{number}.weight": random.random((SIDE, SIDE), dtype=np.float32) for number in range(LAYERS)}
-    path = folder / f"{MODEL}-{version}.safetensors"
+    layers = {f"layers.{number}.weight": random.random((side, side), dtype=np.float32) for number in range(count)}
+    path = folder / f"{name}-{version}.safetensors"
     save_file(layers, path, metadata={"format": "np", "version": version})
-    return _material(MODEL, version, path)
+    return _material(name, version, path)
 
 
 def make_data_set(folder: Path, version: str, seed: int) -> Material:

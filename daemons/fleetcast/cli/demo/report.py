@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from fleetcast.cli import history
 from fleetcast.cli.demo.evidence import check, sha256_of
 from fleetcast.cli.demo.material import LANE, MODEL
-from fleetcast.cli.demo.steps import ORIGIN, Stage
+from fleetcast.cli.demo.stage import ORIGIN, Stage
 from fleetcast.cli.local.layout import Layout
 from fleetcast.cli.output import Output
 from fleetcast.cli.table import table

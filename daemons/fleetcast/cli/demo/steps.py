@@ -2,60 +2,29 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
 
-from fleetcast.bus import Bus
 from fleetcast.cli import history
-from fleetcast.cli.demo import evidence
+from fleetcast.cli.demo import evidence, judging
 from fleetcast.cli.demo.evidence import check
 from fleetcast.cli.demo.material import LANE, MODEL, SAMPLES, Material, make_data_set, make_model
 from fleetcast.cli.demo.screen import showing
+from fleetcast.cli.demo.stage import (
+    HEALTHY,
+    MIDDLE,
+    ORIGIN,
+    SLOW,
+    STEP_SECONDS,
+    Interruption,
+    Stage,
+    publish,
+)
 from fleetcast.cli.fleet import Rollout, received
 from fleetcast.cli.live import Fleet
-from fleetcast.cli.local.fleet import LocalFleet
-from fleetcast.cli.output import Output
 from fleetcast.cli.units import duration, percent, size
 from fleetcast.cli.verify import Wanted, ask, until_repaired
 from fleetcast.cli.waiting import answers_to, until_answered
-from fleetcast.events.envelope import Event, new_event
 from fleetcast.events.payloads import ExportCompleted, ModelPromoted, Payload, TransferVerified
 from fleetcast.events.state import TransferStatus
-
-SOURCE = "/fleet/node-1/demo"
-ORIGIN, HEALTHY, SLOW = "node-1", "node-2", "node-3"
-"""Node 1 holds what is published; node 3 sits behind a thin line, so that there is a middle to be killed in."""
-SLOW_BYTES_PER_SECOND = 25_000_000
-STEP_SECONDS = 60.0
-MIDDLE = range(1, 96)
-"""Percent of a transfer that count as its middle."""
-
-
-@dataclass
-class Stage:
-    """What the steps work with, and what they leave to each other."""
-
-    out: Output
-    local: LocalFleet
-    bus: Bus
-    fleet: Fleet
-    models: dict[str, Material] = field(default_factory=dict)
-    data_set: Material | None = None
-    interrupted: "Interruption | None" = None
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Names of the nodes."""
-        return tuple(self.local.nodes)
-
-
-@dataclass(frozen=True)
-class Interruption:
-    """A promotion that has not reached a killed node yet."""
-
-    event: Event
-    sequence: int
-    at_percent: int
-
 
 Step = Callable[[Stage], Awaitable[str]]
 
@@ -94,7 +63,7 @@ async def promote_second(stage: Stage) -> str:
 
 async def kill_in_the_middle(stage: Stage) -> str:
     """Node 3 dies in the middle of version 3; the others get it, and what node 3 serves stays whole."""
-    event, sequence = await _publish(stage, _promotion(stage, "3"))
+    event, sequence = await publish(stage, _promotion(stage, "3"))
     with showing(stage.out, stage.fleet, "3") as changed:
         caught = await stage.fleet.until(lambda: changed(None) or _middle(stage.fleet, "3"), STEP_SECONDS)
         stage.local.nodes[SLOW].kill()
@@ -157,7 +126,7 @@ async def export(stage: Stage) -> str:
 
 
 STEPS: tuple[tuple[str, Step], ...] = (
-    ("start nats-server and three nodes", start),
+    ("start nats-server, the registry and three nodes", start),
     ("make a model and a data set", make_files),
     ("promote version 1", promote_first),
     ("promote version 2", promote_second),
@@ -165,17 +134,14 @@ STEPS: tuple[tuple[str, Step], ...] = (
     ("start it again", restart),
     ("damage a stored byte", repair),
     ("export a data set", export),
+    ("gates refuse a weak version and pass a good one", judging.gates),
+    ("try the next one as a canary, then serve it", judging.canary),
+    ("roll back, and read what happened", judging.roll_back),
 )
 
 
 def _promotion(stage: Stage, version: str) -> ModelPromoted:
     return ModelPromoted(model=MODEL, version=version, path=str(stage.models[version].path), node=ORIGIN)
-
-
-async def _publish(stage: Stage, payload: Payload) -> tuple[Event, int]:
-    event = new_event(payload, source=SOURCE)
-    receipt = await stage.bus.publish(event)
-    return event, receipt.sequence
 
 
 async def _promote(stage: Stage, version: str) -> tuple[Rollout, float]:
@@ -186,7 +152,7 @@ async def _submit(stage: Stage, payload: Payload, name: str, version: str) -> tu
     """Publish *payload* and wait until what it asks for is true everywhere; also the seconds that took."""
     loop = asyncio.get_running_loop()
     began = loop.time()
-    event, sequence = await _publish(stage, payload)
+    event, sequence = await publish(stage, payload)
     with showing(stage.out, stage.fleet, version) as changed:
         async with answers_to(stage.bus, stage.fleet, event, sequence) as answers:
             done = await until_answered(

@@ -13,7 +13,8 @@ from fleetcast.cli.call import Call
 from fleetcast.cli.connection import quiet_logs
 from fleetcast.cli.demo import report as reporting
 from fleetcast.cli.demo.report import Report, StepResult
-from fleetcast.cli.demo.steps import SLOW, SLOW_BYTES_PER_SECOND, STEPS, Stage, Step
+from fleetcast.cli.demo.stage import SLOW, SLOW_BYTES_PER_SECOND, Stage
+from fleetcast.cli.demo.steps import STEPS, Step
 from fleetcast.cli.live import watched
 from fleetcast.cli.local.fleet import LocalFleet, Plan, local_fleet
 from fleetcast.cli.local.layout import Layout, node_names
@@ -28,6 +29,7 @@ NODES = 3
 NEEDED_BYTES = 3 * GIB // 2
 """Three nodes with three versions of 64 MiB, what they came from, and the space that nodes leave free."""
 STREAMS_SECONDS = 30.0
+GATES = Path(__file__).with_name("gates.toml")
 
 
 def run(call: Call, *, keep: bool) -> Exit:
@@ -86,7 +88,7 @@ def _guarded(call: Call, layout: Layout, report: Report) -> None:
 
 
 async def _steps(call: Call, layout: Layout, report: Report) -> None:
-    plan = Plan(node_names(NODES), download_limits={SLOW: SLOW_BYTES_PER_SECOND})
+    plan = Plan(node_names(NODES), download_limits={SLOW: SLOW_BYTES_PER_SECOND}, gates=GATES)
     began = time.monotonic()
     async with local_fleet(layout, plan) as local:
         await _story(call, local, report, began)

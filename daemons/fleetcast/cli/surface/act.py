@@ -101,15 +101,20 @@ def _add_submissions(app: typer.Typer) -> None:
     @command(app, "register", panel=PANEL)
     def register(
         call: Call,
-        model: ModelName,
-        version: VersionName,
-        file: File,
+        model: Annotated[str, typer.Argument(metavar="MODEL", help="Or `export`, or `import`.")],
+        version: Annotated[
+            str | None, typer.Argument(metavar="VERSION", help="Or the FILE of export or import.")
+        ] = None,
+        file: MaybeFile = None,
         node: Node = None,
         reason: Reason = None,
         dry_run: DryRun = False,
     ) -> Exit:
-        """Say that FILE is a version of MODEL without asking to serve it: it is distributed, nothing is switched."""
-        from fleetcast.cli.submit import register as run
+        """Say that FILE is a version of MODEL without asking to serve it: it is distributed, nothing is switched.
+
+        `register export [FILE]` writes what is known of all versions as YAML or JSON, `register import FILE` reads it.
+        """
+        from fleetcast.cli.registry.registering import run
 
         return run(call, model, version, file, node=node, reason=reason, dry_run=dry_run)
 

@@ -114,8 +114,10 @@ class Allowance:
         return self._moved != before
 
     def share(self, part: str) -> int | None:
-        """What *part* may receive now, in bytes per second; None: as much as the network takes."""
-        return self._down.shares.get(part)
+        """What *part* and all that is named `part/…` may receive now, in bytes per second; None: there is no cap."""
+        shares = self._down.shares
+        found = [share for name, share in shares.items() if name.partition("/")[0] == part]
+        return sum(found) if found else None
 
     def _tell(self) -> None:
         for name, part in self._parts.items():

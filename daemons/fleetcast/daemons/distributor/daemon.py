@@ -112,7 +112,11 @@ async def _parts(daemon: Daemon, bus: Bus, store: Store) -> AsyncIterator[Parts]
     aria2 = Aria2Transport(settings.aria2, staging=store.staging, nice=nice, on_banned=note_ban)
     rsync = RsyncTransport(settings.rsync, staging=store.staging, nice=nice, on_banned=note_ban)
     idle = ThreadPoolExecutor(1, "idle", initializer=functools.partial(lower, nice, io=IDLE))
-    sharers: dict[str, Capped] = {bittorrent.name: bittorrent, "borrowing": bittorrent.borrowing, aria2.name: aria2}
+    sharers: dict[str, Capped] = {
+        bittorrent.name: bittorrent,
+        f"{bittorrent.name}/borrowing": bittorrent.borrowing,
+        aria2.name: aria2,
+    }
     allowance = Allowance(
         settings.limits,
         {**sharers, "http": Sending(lambda: server.sent_bytes, server.limit)},

@@ -10,9 +10,8 @@ from pydantic import ValidationError
 
 from fleetcast.bus import Entry, Message
 from fleetcast.daemons.distributor.parts import Parts
-from fleetcast.daemons.distributor.rules import answers, dials
+from fleetcast.daemons.distributor.rules import answers, dials, of_interest
 from fleetcast.daemons.distributor.swarm import source
-from fleetcast.events.content import Kind
 from fleetcast.events.payloads import Origin
 from fleetcast.events.state import NodeStatus, PeerNotice, peer_subject
 from fleetcast.transport.protocol import Source
@@ -113,11 +112,6 @@ class Neighbours:
             reply = self._notice(notice.artifact, complete, answer=True)
             await self._parts.bus.send(f"{peer_subject(notice.artifact)}.{notice.node}", reply)
 
-    def _of_interest(self, status: NodeStatus) -> NodeStatus:
-        """A heartbeat without what it says of models that do not matter here: there may be thousands on other nodes."""
-        models = tuple(m for m in status.models if self._parts.carries((Kind(m.kind), m.model)))
-        return status if len(models) == len(status.models) else status.model_copy(update={"models": models})
-
     async def take_heartbeat(self, entry: Entry) -> None:
         """Take a node's heartbeat, or learn that it expired (empty data)."""
         node = entry.subject.rsplit(".", 2)[-2]
@@ -131,7 +125,7 @@ class Neighbours:
             return  # written by a newer version: not ours to judge
         if status.daemon != "distributor":
             return
-        status = self._of_interest(status)
+        status = of_interest(status, self._parts.carries)
         self._statuses[status.node] = status
         if status.node == self._parts.node:
             return

@@ -2,7 +2,7 @@
 to try again, which promotions concern this node."""
 
 import math
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Callable, Iterable, Sequence, Set
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Literal
@@ -19,6 +19,7 @@ from fleetcast.events.payloads import (
 )
 from fleetcast.events.state import CanaryForm, NodeStatus, SlotState, VersionState
 from fleetcast.registry.fleet import wanting
+from fleetcast.registry.slots import Line
 from fleetcast.transport.store import AppliedSlot, SlotName
 
 RECENT_OFFERS = 3
@@ -235,6 +236,12 @@ def receivers(statuses: Sequence[NodeStatus], offer: Offer) -> int | None:
     holders = {s.node for s in alive for m in s.models for v in m.installed if v.artifact == offer.artifact}
     missing = set(wanting(alive, offer.kind, offer.name)) - holders - {offer.origin.node}
     return len(missing) or None
+
+
+def of_interest(status: NodeStatus, carries: Callable[[Line], bool]) -> NodeStatus:
+    """A heartbeat without what it says of models that do not matter here: other nodes may have thousands of them."""
+    models = tuple(m for m in status.models if carries((Kind(m.kind), m.model)))
+    return status if len(models) == len(status.models) else status.model_copy(update={"models": models})
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,7 +71,13 @@ async def _live(daemon: Daemon, bus: Bus, policy: Policy) -> None:
     actor = f"/fleet/{daemon.node}/registry"
     ledger = Ledger(bus)
     nodes = Nodes(bus, silent_after_seconds=SILENT_BEATS * daemon.settings.distributor.heartbeat_seconds)
-    engine = Engine(bus, policy=lambda: policy, readiness=nodes.readiness, ledger=ledger)
+    engine = Engine(
+        bus,
+        policy=lambda: policy,
+        readiness=nodes.readiness,
+        ledger=ledger,
+        archive_node=daemon.settings.archival.node,
+    )
     driver = Driver(bus, engine, nodes, actor=actor, look_seconds=daemon.settings.registry.look_seconds)
     desk = TransitionDesk(engine)
     projector = Projector(bus, _read_model(daemon.settings))

@@ -22,12 +22,13 @@ from fleetcast.bus.streams import EVENTS, REGISTRY
 from fleetcast.events.names import CATALOGUE
 from fleetcast.registry.readmodel import ReadModel, ReadModelDamaged
 from fleetcast.registry.readmodel.happenings import CONSUMED
-from fleetcast.registry.readmodel.model import BATCH_RECORDS
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("fleetcast.registry")
 
 T = TypeVar("T")
 
+WAITING_RECORDS: Final = 512
+"""Records that are held in memory while others are written: of large bundles each is half a megabyte."""
 LOOK_SECONDS: Final = 5.0
 """Distance of the looks whether streams and file are still the same ones."""
 READERS: Final = 3
@@ -158,11 +159,11 @@ class Projector:
             await self._write(self._model.open)
         self._began = time.monotonic()
         for stream in FILTERS:
-            cursor = await self._write(partial(self._model.cursor, stream))
-            created, last = await self._stream(stream)
-            if cursor.created and (created != cursor.created or cursor.sequence > last):
-                raise Remade(f"{stream} was made anew")
+            created, last = await self._recognised(stream)
             await self._write(partial(self._model.identify, stream, created))
+            if stream == REGISTRY:
+                # Also downwards: of a stream that was made anew, nothing is known yet but this.
+                self._head = last
         self._set_as_of((await self._write(partial(self._model.cursor, REGISTRY))).sequence)
         self._open = True
 
@@ -175,7 +176,7 @@ class Projector:
             group.create_task(self._heed(), name="projector-heed")
 
     async def _follow_stream(self, stream: str) -> None:
-        waiting: asyncio.Queue[Entry] = asyncio.Queue(2 * BATCH_RECORDS)
+        waiting: asyncio.Queue[Entry] = asyncio.Queue(WAITING_RECORDS)
         async with asyncio.TaskGroup() as group:
             group.create_task(self._read(stream, waiting), name=f"projector-read-{stream}")
             group.create_task(self._apply(stream, waiting), name=f"projector-write-{stream}")
@@ -196,7 +197,7 @@ class Projector:
                 await self._caught_up(last)
                 indexed = True
             batch = [await waiting.get()]
-            while len(batch) < BATCH_RECORDS and not waiting.empty():
+            while not waiting.empty():
                 batch.append(waiting.get_nowait())
             sequence = await self._stored(stream, batch)
             if stream == REGISTRY:
@@ -225,18 +226,28 @@ class Projector:
                 raise ReadModelDamaged("its file is gone")
             for stream in FILTERS:
                 try:
-                    created, last = await self._stream(stream)
+                    _, last = await self._recognised(stream)
                 except (TransportFailed, NotFound) as e:
                     log.debug("readmodel.not_looked", stream=stream, reason=str(e))
                     continue
-                cursor = await self._write(partial(self._model.cursor, stream))
-                if created != cursor.created or cursor.sequence > last:
-                    raise Remade(f"{stream} was made anew")
                 if stream == REGISTRY:
                     self._head = max(self._head, last)
 
     async def _heed(self) -> None:
         raise ReadModelDamaged(await self._distrust.get())
+
+    async def _recognised(self, stream: str) -> tuple[str, int]:
+        """As `_stream`.
+
+        Raises:
+            Remade: the tables are of another stream, or of records that this one has lost.
+        """
+        # The cursor first: what is written in between must not look as if it had been lost.
+        cursor = await self._write(partial(self._model.cursor, stream))
+        created, last = await self._stream(stream)
+        if cursor.created and (created != cursor.created or cursor.sequence > last):
+            raise Remade(f"{stream} was made anew")
+        return created, last
 
     async def _stream(self, stream: str) -> tuple[str, int]:
         """When a stream was made, and its last sequence."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from fleetcast.bus import Bus
-from fleetcast.bus.errors import NotFound, TransportFailed
+from fleetcast.bus.errors import NotFound
 from fleetcast.bus.streams import EVENTS
 from fleetcast.client.ulid import new_ulid
 from fleetcast.events.envelope import Event, EventInvalid, new_event, parse
@@ -32,7 +32,7 @@ from fleetcast.registry.api.values import (
 )
 from fleetcast.registry.client import RegistryClient
 from fleetcast.registry.commands import Answer, AnyCommand, Describe
-from fleetcast.registry.errors import NoKeeper, TransitionRefused
+from fleetcast.registry.errors import NoKeeper
 from fleetcast.registry.ledger import Ledger
 from fleetcast.registry.registry import Registry
 
@@ -306,6 +306,3 @@ def _settles(event: Event, data: bytes, subject: str) -> bool:
     if isinstance(answer, EventRejected) and answer.event == event.id:
         raise RegistrationFailed(f"{answer.reason}; next: {answer.next_step}")
     return isinstance(answer, ArtifactAvailable) and answer.cause == event.id
-
-
-__all__ = ["Calls", "Line", "TransitionRefused", "TransportFailed"]

@@ -251,8 +251,11 @@ def get_registry(config: Settings | Path | str | None = None) -> ModelRegistry:
     """
     settings = config if isinstance(config, Settings) else load(Path(config) if config else None).settings
     _quiet()
+    key = settings.model_dump_json()
     with _lock:
-        return _registries.setdefault(settings.model_dump_json(), ModelRegistry(settings))
+        if key not in _registries:
+            _registries[key] = ModelRegistry(settings)
+        return _registries[key]
 
 
 def _quiet() -> None:

@@ -59,7 +59,7 @@ def operating_curve(policy: ModelPolicy, games: int | None = None) -> tuple[Curv
 def _rows(policy: ModelPolicy, stage: StageName, games: int | None) -> Iterator[CurveRow]:
     asked = policy.gates.to(stage)
     played = games or asked.min_games or 100
-    for opponent, rate in asked.win_rates.items():
+    for opponent, rate in sorted(asked.win_rates.items()):
         chance = partial(chance_of_win_rate, required=rate, games=played, confidence=policy.confidence)
         yield _row(stage, f"win_rate.{opponent}", f">= {rate:g}", played, policy.confidence, chance)
     error = bounds.elo_error(played)

@@ -25,7 +25,7 @@ def statement_gates(policy: ModelPolicy, asked: StageGates, inputs: GateInputs) 
     if asked.max_calibration_error is not None:
         limits = Range(max=asked.max_calibration_error)
         yield value_gate("calibration_error", inputs.facts.calibration_error, limits, inputs)
-    for name, limits in asked.metrics.items():
+    for name, limits in sorted(asked.metrics.items()):
         value = (inputs.facts.evaluation_metrics or {}).get(name)
         yield value_gate(f"metrics.{name}", value, limits, inputs)
     if asked.tested_format:

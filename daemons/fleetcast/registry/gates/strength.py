@@ -36,7 +36,8 @@ def strength_gates(policy: ModelPolicy, asked: StageGates, inputs: GateInputs) -
         yield delta_gate(asked.elo_delta_above, policy.confidence, inputs)
     if asked.min_elo is not None:
         yield elo_gate(asked.min_elo, policy.confidence, inputs)
-    for opponent, rate in asked.win_rates.items():
+    # By name: a record is kept with sorted keys, and is judged in its order.
+    for opponent, rate in sorted(asked.win_rates.items()):
         yield win_rate_gate(opponent, rate, policy.confidence, inputs)
 
 

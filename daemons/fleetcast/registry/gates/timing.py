@@ -13,7 +13,7 @@ from fleetcast.registry.gates.results import GateResult
 
 def freeze_gates(policy: ModelPolicy, target: StageName, inputs: GateInputs) -> Iterator[GateResult]:
     """Nothing is frozen; asked whoever decides."""
-    for key, freeze in inputs.freezes.items():
+    for key, freeze in sorted(inputs.freezes.items()):
         until = f"until {freeze.until}" if freeze.until else "until somebody lifts it"
         what = "all models are" if key == FLEET else f"{key} is"
         yield GateResult(

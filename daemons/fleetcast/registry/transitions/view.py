@@ -53,6 +53,7 @@ class View:
         sequences: of what was read, by subject; 0: there was nothing.
         head: sequence of the newest event in FC_EVENTS: a decision of a person comes after all of them.
         readiness: of an artifact.
+        archive_node: that keeps what is archived; empty: the origin of each version.
     """
 
     model: str
@@ -67,6 +68,7 @@ class View:
     head: int
     policy: ModelPolicy
     readiness: Callable[[str], Readiness]
+    archive_node: str = ""
 
     @property
     def at(self) -> str:

@@ -92,8 +92,8 @@ class Borrowing:
     Args:
         url: where it lends.
         me: how this node calls itself there.
-        have: the pieces that need not be lent, as bits: those that are here, and those that peers have. A lender forgets
-            who has finished, and would lend what any peer can send.
+        have: the pieces that need not be lent, as bits: those that are here, and those that peers have. A lender
+            forgets who has finished, and would lend what any peer can send.
         take: takes a whole piece; False when it is left to peers. ValueError: it is none of this torrent.
         pace: waits until so many bytes more may be received.
         ended: told why this lender does not feed the swarm now; called again when the reason changes.

@@ -30,7 +30,6 @@ from fleetcast.transport.bittorrent.rhythm import (
 from fleetcast.transport.bittorrent.session import Session, free_port
 from fleetcast.transport.bittorrent.torrent import Torrent
 from fleetcast.transport.bittorrent.tracker import LoopbackTracker
-from fleetcast.transport.bittorrent.trial import Trial
 from fleetcast.transport.capped import Pacer
 from fleetcast.transport.niceness import lower
 
@@ -257,11 +256,7 @@ class Child:
 
     def _on_wrong_piece(self, note: notes.PieceFailed) -> None:
         torrent = self._torrents.get(note.key)
-        if torrent is None:
-            return
-        torrent.trial.wrong()
-        self._session.try_out(torrent.key, torrent.trial.limit)
-        if torrent.borrowing is not None:
+        if torrent is not None and torrent.borrowing is not None:
             torrent.borrowing.failed(note.piece)
 
     def _recheck(self, order: wire.Recheck) -> None:
@@ -343,7 +338,7 @@ class Child:
         """From here on the files belong to the store: whatever happens, they are not written to.
 
         Not while a peer still owes a block that came by another way: libtorrent 2.1.1 has no piece picker any more when
-        a torrent is complete, and crashes where it calls off what is asked for (`peer_connection::cancel_all_requests`).
+        a torrent is complete, and crashes where it calls off requests (`peer_connection::cancel_all_requests`).
         """
         while torrent.reported and not torrent.removing:
             owed = await asyncio.to_thread(self._session.is_asking, torrent.key)
@@ -360,9 +355,6 @@ class Child:
             self._report(wire.Faulted(note.key, note.error or "not asked for"))
             return
         torrent.added = True
-        if not torrent.verified:
-            torrent.trial = Trial(self._session.piece_length(note.key))
-            self._session.try_out(note.key, torrent.trial.limit)
         self._report(wire.Added(note.key))
         if torrent.removing:
             self._session.remove(note.key)
@@ -379,9 +371,6 @@ class Child:
         # During a check this may be news from before it; what is right then shows in the pieces asked for afterwards.
         if torrent is not None and not torrent.verified and not torrent.checking:
             torrent.claim((note.piece,))
-            if torrent.trial.limit:
-                torrent.trial.right()
-                self._session.try_out(torrent.key, torrent.trial.limit)
             if torrent.borrowing is not None:
                 torrent.borrowing.finished(note.piece)
             self._plan_flush(torrent)

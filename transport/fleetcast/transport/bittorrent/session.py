@@ -47,8 +47,6 @@ MAX_RATE = 2**31 - 1
 
 MAX_QUEUE = 64
 """Blocks that a peer may be asked for at once."""
-TRIAL_QUEUE = 4
-"""The same while a torrent is on trial: few pieces are begun, so that one is whole soon and few have several authors."""
 LEAST_QUEUE = 4
 QUEUE_SECONDS = 0.06
 """The same under a cap, in seconds of it: several peers are asked at the same time."""
@@ -159,9 +157,6 @@ class Session:
         self._session.set_alert_fd(self._writable)
         self._handles: dict[str, Handle] = {}
         self._asked: set[str] = set()
-        self._download_cap = start.limits[0]
-        self._braked: dict[str, int] = {}
-        self._on_trial: dict[str, int] = {}
         self._sizes: dict[str, tuple[int, ...]] = {}
         self._untranslatable: set[type[Any]] = set()
 
@@ -270,35 +265,11 @@ class Session:
     def limit(self, download: int, upload: int) -> None:
         """Let all torrents together receive and send so many bytes per second; 0: no cap."""
         self._session.apply_settings(cast("lt.settings_pack", _caps(download, upload)))
-        self._download_cap = download
-        self._set_queue()
 
     def brake(self, key: str, bytes_per_second: int) -> None:
-        """Let one torrent receive so much at most while too much waits for the disk; 0: that is over."""
-        self._braked[key] = bytes_per_second
-        self._hold(key)
-
-    def try_out(self, key: str, bytes_per_second: int) -> None:
-        """Let one torrent receive so much at most while its peers are on trial; 0: that is over."""
-        before = any(self._on_trial.values())
-        self._on_trial[key] = bytes_per_second
-        self._hold(key)
-        if before != any(self._on_trial.values()):
-            self._set_queue()
-
-    def _set_queue(self) -> None:
-        longest = TRIAL_QUEUE if any(self._on_trial.values()) else MAX_QUEUE
-        queue = {"max_out_request_queue": min(longest, _queue(self._download_cap))}
-        self._session.apply_settings(cast("lt.settings_pack", queue))
-
-    def _hold(self, key: str) -> None:
+        """Let one torrent receive so much at most; 0: as much as the session may."""
         if handle := self._handles.get(key):
-            limits = (self._braked.get(key, 0), self._on_trial.get(key, 0))
-            handle.set_download_limit(min((limit for limit in limits if 0 < limit < MAX_RATE), default=0))
-
-    def piece_length(self, key: str) -> int:
-        """Bytes of a piece of a torrent that is fetched."""
-        return max(self._sizes.get(key, (0,)))
+            handle.set_download_limit(bytes_per_second)
 
     def ask_state(self, key: str) -> None:
         """Ask for the state of one torrent, changed or not; `TorrentStates` follows.
@@ -314,8 +285,7 @@ class Session:
             handle.post_status(lt.status_flags_t.query_pieces)
 
     def peer_totals(self, key: str) -> PeerTotals:
-        """Return who sent how much, and what is there. Blocks for the network thread, up to 35 ms when measured: call it
-        in a thread.
+        """Return who sent how much, and what is there. Blocks for the network thread, up to 35 ms: call it in a thread.
 
         The one method that waits: `post_peer_info()` would not, but the Python binding of libtorrent 2.1.1 cannot
         convert what its alert carries (`No to_python converter`, tried).
@@ -349,8 +319,7 @@ class Session:
             self._handles[note.key] = note.handle
         elif isinstance(note, TorrentRemoved | TorrentAdded):
             self._handles.pop(note.key, None)
-            for known in (self._sizes, self._braked, self._on_trial):
-                known.pop(note.key, None)
+            self._sizes.pop(note.key, None)
             self._asked.discard(note.key)
 
 
@@ -423,6 +392,7 @@ def _caps(download: int, upload: int) -> dict[str, int]:
     return {
         "download_rate_limit": min(download, MAX_RATE),
         "upload_rate_limit": min(upload, MAX_RATE),
+        "max_out_request_queue": _queue(download),
     }
 
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field, replace
 from fleetcast.transport.bittorrent import wire
 from fleetcast.transport.bittorrent.borrowing import Borrowing, Ended
 from fleetcast.transport.bittorrent.ledger import Ledger
-from fleetcast.transport.bittorrent.trial import Trial
 
 RATE_OVER_SECONDS = 1.0
 """What the rate of borrowed bytes is an average over."""
@@ -60,7 +59,6 @@ class Torrent:
     ledger: Ledger = field(default_factory=Ledger)
     have: int = 0
     near: int = 0
-    trial: Trial = field(default_factory=lambda: Trial(0))
     peers: tuple[str, ...] = ()
     lend_url: str = ""
     lend_peer: str = ""

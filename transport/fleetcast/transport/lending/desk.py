@@ -15,6 +15,8 @@ from fleetcast.transport.lending.lender import STARVE_SECONDS, Lender
 
 POLL_SECONDS = 1.0
 """A request for which there is nothing waits so long for a piece that comes back, and is answered with none then."""
+LOOK_SECONDS = 0.1
+"""Meanwhile it is looked at so often whether it has waited long enough for others."""
 LOAN_BYTES = 256 * 1024
 """Small pieces are lent several at a time, up to this: a request costs as much as 50 KiB of payload."""
 SPARE_PIECES = 0
@@ -141,14 +143,12 @@ class LendingDesk:
     async def _pieces(self, counter: _Counter, borrower: str, have: int) -> tuple[int, ...]:
         most = max(1, LOAN_BYTES // counter.lendable.piece_length)
         until = _now() + POLL_SECONDS
-        while True:
-            changed = counter.changed
-            pieces = counter.lender.borrow(borrower, have, _now(), most)
-            left = until - _now()
-            if pieces or left <= 0:
-                return pieces
+        pieces = counter.lender.borrow(borrower, have, _now(), most)
+        while not pieces and (left := until - _now()) > 0:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(changed.wait(), left)
+                await asyncio.wait_for(counter.changed.wait(), min(left, LOOK_SECONDS))
+            pieces = counter.lender.borrow(borrower, None, _now(), most)
+        return pieces
 
 
 def borrower_of(headers: Mapping[str, str]) -> tuple[str, int] | None:

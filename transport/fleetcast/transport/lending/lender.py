@@ -3,8 +3,10 @@
 Sets of pieces are integers: bit *i* is piece *i*. Times are of one clock, in seconds.
 """
 
+from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from statistics import median
 
 SILENT_SECONDS = 3.0
 """A borrower without an open request is taken for gone after this: it asks again within milliseconds otherwise."""
@@ -14,6 +16,16 @@ STARVE_SECONDS = 4.0
 """For pieces of 1 MiB and less; longer for larger ones, of which one comes seldom on a slow link."""
 HELP_SECONDS = 1.0
 """A piece that nobody reports for so long may be lent a second time, to somebody who is quicker."""
+AHEAD_RATIO = 1.1
+"""Who was lent so much more than the median of at least three, and AHEAD_LOANS loans, lets the others go first. The
+median: a few slow ones hold nobody back."""
+AHEAD_LOANS = 2
+RECENT_PIECES = 32
+"""What the rate of lending is measured over."""
+LAGS_BELOW = 0.25
+"""Share of the best rate of lending below which nobody is held back: the others are slow, and the line would rest."""
+FORGETTING = 0.99
+"""What the best rate counts for after each further piece."""
 BATCHES_LEFT = 4
 """Loans that every borrower should still be able to take: so loans shrink towards the end."""
 
@@ -32,6 +44,28 @@ class _Borrower:
     """When somebody else last gave it a piece, or it came."""
 
 
+class _Pace:
+    """How quickly pieces are handed over, against the best of late."""
+
+    def __init__(self) -> None:
+        self._moments: deque[float] = deque(maxlen=RECENT_PIECES)
+        self._best = 0.0
+
+    def note(self, now: float) -> None:
+        """A piece was handed over."""
+        self._moments.append(now)
+        self._best = max(self._best * FORGETTING, self._rate(now))
+
+    def lags(self, now: float) -> bool:
+        """Whether the line could carry more, as far as is known."""
+        return self._rate(now) < LAGS_BELOW * self._best
+
+    def _rate(self, now: float) -> float:
+        if len(self._moments) < RECENT_PIECES:
+            return 0.0
+        return RECENT_PIECES / max(now - self._moments[0], 1e-6)
+
+
 class Lender:
     """Lends every piece once, and again when it was lost.
 
@@ -47,13 +81,21 @@ class Lender:
         self._all = (1 << pieces) - 1
         self._spare = spare
         self._borrowers: dict[str, _Borrower] = {}
+        self._pace = _Pace()
 
-    def borrow(self, borrower: str, have: int, now: float, most: int) -> tuple[int, ...]:
-        """Return adjacent pieces, *most* at most, that *borrower*, who has *have*, is to be sent; none: ask later."""
-        self._hear(borrower, have & self._all, now)
+    def borrow(self, borrower: str, have: int | None, now: float, most: int) -> tuple[int, ...]:
+        """Return adjacent pieces, *most* at most, that *borrower* is to be sent; none: ask later.
+
+        Args:
+            have: what it said that it has; None: what it said last, since a request that has waited is old news.
+        """
+        said = self._borrowers[borrower].have if have is None else have & self._all
+        self._hear(borrower, said, now)
         self._forget_lost(now)
         free = self._all & ~self._covered()
         known = self._borrowers[borrower]
+        if free and self._is_ahead(known, most) and not self._pace.lags(now):
+            return ()
         if not free and now - known.fed > self._starve_seconds:
             free = self._all & ~known.have & ~_bits(known.loans)
         pieces = _first_run(free, self._batch(free, most)) if free else self._second(borrower, now)
@@ -69,6 +111,7 @@ class Lender:
         """All of a piece was handed over."""
         if (known := self._borrowers.get(borrower)) and piece in known.loans:
             known.loans[piece] = known.heard = now
+            self._pace.note(now)
 
     def closed(self, borrower: str, pieces: tuple[int, ...], now: float) -> None:
         """A request has ended; those of *pieces* that were not sent whole go back."""
@@ -100,6 +143,11 @@ class Lender:
         for known in self._borrowers.values():
             covered |= known.have | _bits(known.loans)
         return covered
+
+    def _is_ahead(self, known: _Borrower, most: int) -> bool:
+        """Whether it was lent far more than others: its own line would have to bring all of that to all of them."""
+        lent = [b.lent.bit_count() for b in self._borrowers.values()]
+        return len(lent) > 2 and known.lent.bit_count() > AHEAD_RATIO * median(lent) + AHEAD_LOANS * most
 
     def _batch(self, free: int, most: int) -> int:
         return max(1, min(most, free.bit_count() // (BATCHES_LEFT * len(self._borrowers))))

@@ -1,0 +1,123 @@
+"""The steps of the demo in which the registry decides: gates, a canary, a rollback, and what can be read of it all."""
+
+import asyncio
+import time
+
+from fleetcast.cli.demo import evidence
+from fleetcast.cli.demo.evidence import check
+from fleetcast.cli.demo.material import JUDGED, Material, make_small_model
+from fleetcast.cli.demo.stage import ORIGIN, SOURCE, STEP_SECONDS, Stage, publish
+from fleetcast.cli.units import duration
+from fleetcast.cli.waiting import answers_to, until_served
+from fleetcast.events.decisions import PromotionRefused
+from fleetcast.events.payloads import ModelPromoted
+from fleetcast.events.state import SlotState
+from fleetcast.registry import Registry
+from fleetcast.registry.client import RegistryClient
+from fleetcast.registry.commands import Answer, AnyCommand, Promote, Rollback
+from fleetcast.registry.querying import query
+
+WEAK = {
+    "evaluations": {"random": {"wins": 168, "losses": 32}, "heuristic": {"wins": 90, "losses": 110}},
+    "rating": {"elo": 1620, "games": 400, "error": 34},
+}
+GOOD = {
+    "evaluations": {"random": {"wins": 196, "losses": 4}, "heuristic": {"wins": 150, "losses": 50}},
+    "rating": {"elo": 1752, "games": 400, "error": 34},
+}
+
+
+async def gates(stage: Stage) -> str:
+    """A weak version is refused with its numbers; a good one is served."""
+    folder = stage.local.layout.publish
+    made = [await asyncio.to_thread(make_small_model, folder, version, n) for n, version in enumerate("123", 10)]
+    stage.judged = {material.version: material for material in made}
+    refusal = await _refused(stage, stage.judged["1"])
+    bad = [g for g in refusal.gates if g.verdict != "pass"]
+    check(bool(bad), "the weak version was refused by no gate")
+    for gate in bad:
+        stage.out.say(f"      {gate.gate} {gate.verdict}: {gate.actual}; required {gate.required}")
+    await _served(stage, stage.judged["2"])
+    return (
+        f"judged@1 refused by {', '.join(g.gate for g in bad)}; judged@2 passed all {len(refusal.gates)} and is served"
+    )
+
+
+async def canary(stage: Stage) -> str:
+    """A new version is tried on one node of three, then served by all."""
+    three = stage.judged["3"]
+    event, sequence = await publish(stage, _promotion(three, GOOD | {"stage": "canary"}))
+    async with answers_to(stage.bus, stage.fleet, event, sequence) as answers:
+        slot = await stage.fleet.until(lambda: _with_canary(stage.fleet.slot(JUDGED)), STEP_SECONDS)
+        check(answers.refusal is None, f"the canary was refused: {answers.refusal}")
+    assert slot.canary is not None
+    [chosen] = slot.canary.nodes
+    await stage.fleet.until(lambda: _follows(stage, chosen, "3"), STEP_SECONDS)
+    others = [name for name in stage.names if name != chosen]
+    layout = stage.local.layout
+    await asyncio.to_thread(evidence.check_pointer, layout, chosen, three, "current")
+    for name in others:
+        await asyncio.to_thread(evidence.check_pointer, layout, name, stage.judged["2"], "current")
+    await _asked(stage, Promote(model=JUDGED, version="3"))
+    await until_served(stage.fleet, JUDGED, "3", timeout_seconds=STEP_SECONDS)
+    await evidence.check_each(stage.names, layout, three, stage.judged["2"])
+    return f"{chosen} served 3 while {' and '.join(others)} served 2; then all of them 3, read from their disks"
+
+
+async def roll_back(stage: Stage) -> str:
+    """Back on the version before, without moving a byte; and what was served until then can be read."""
+    before = await Registry(stage.bus).slot(JUDGED)
+    assert before is not None
+    began = time.monotonic()
+    answer = await _asked(stage, Rollback(model=JUDGED), reason="errors after the promotion of 3")
+    done = await until_served(stage.fleet, JUDGED, "2", timeout_seconds=STEP_SECONDS)
+    seconds = time.monotonic() - began
+    for name in stage.names:
+        await asyncio.to_thread(evidence.check_pointer, stage.local.layout, name, stage.judged["2"], "current")
+    told = await query(stage.bus, "history", {"model": JUDGED}, min_seq=answer.sequence)
+    then = await query(stage.bus, "registry_at", {"at": before.at, "model": JUDGED}, min_seq=answer.sequence)
+    [slot] = then.result["slots"]
+    check(slot["production"] == "3", f"registry at {before.at} says {slot['production']}, not 3")
+    problems = await Registry(stage.bus).broken_links(JUDGED)
+    check(not problems, f"the audit chain is broken: {problems}")
+    return (
+        f"{len(done.ready)} nodes serve 2 again after {duration(seconds)}, 3 is quarantined; history tells "
+        f"{len(told.result['records'])} decisions in an unbroken chain"
+    )
+
+
+async def _refused(stage: Stage, material: Material) -> PromotionRefused:
+    event, sequence = await publish(stage, _promotion(material, WEAK))
+    async with answers_to(stage.bus, stage.fleet, event, sequence) as answers:
+        refusal = await stage.fleet.until(lambda: answers.refusal, STEP_SECONDS)
+    check(isinstance(refusal, PromotionRefused), f"refused for another reason: {refusal}")
+    assert isinstance(refusal, PromotionRefused)
+    return refusal
+
+
+async def _served(stage: Stage, material: Material) -> None:
+    await publish(stage, _promotion(material, GOOD))
+    await until_served(stage.fleet, JUDGED, material.version, timeout_seconds=STEP_SECONDS)
+    await evidence.check_each(stage.names, stage.local.layout, material)
+
+
+def _promotion(material: Material, metadata: dict[str, object]) -> ModelPromoted:
+    return ModelPromoted(
+        model=JUDGED, version=material.version, path=str(material.path), node=ORIGIN, metadata=metadata
+    )
+
+
+async def _asked(stage: Stage, command: AnyCommand, reason: str | None = None) -> Answer:
+    answer = await RegistryClient(stage.bus, actor=SOURCE).transition(command, reason=reason)
+    check(answer.accepted, answer.message)
+    return answer
+
+
+def _with_canary(slot: SlotState | None) -> SlotState | None:
+    return slot if slot is not None and slot.canary is not None else None
+
+
+def _follows(stage: Stage, node: str, version: str) -> bool | None:
+    seen = stage.fleet.node(node)
+    models = seen.status.models if seen else ()
+    return True if any(m.model == JUDGED and m.current == version for m in models) else None
