@@ -6,7 +6,7 @@ import typer
 from typer.core import TyperGroup
 
 from fleetcast.cli.problems import Exit
-from fleetcast.cli.surface import act, ask, decide, gates, see, start
+from fleetcast.cli.surface import act, archive, ask, decide, gates, see, start
 
 EPILOG = (
     "Exit codes: 0 ok, 1 failed or degraded, 2 usage, 3 not found, 4 gate refused, 5 timeout, 6 no NATS, 130 Ctrl-C. "
@@ -48,6 +48,7 @@ def build() -> typer.Typer:
     see.add(app)
     act.add(app)
     decide.add(app)
+    archive.add(app)
     ask.add(app)
     gates.add(app)
     start.add_setting_up(app)

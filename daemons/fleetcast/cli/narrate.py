@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from functools import singledispatch
 
 from fleetcast.cli.units import clock, duration, rate, size
+from fleetcast.events import decisions as d
 from fleetcast.events import payloads as p
 from fleetcast.events import runs as r
 from fleetcast.events.envelope import Event
@@ -176,6 +177,46 @@ def _node_started(payload: p.NodeStarted, _source: str) -> str:
 @_tell.register
 def _node_stopped(payload: p.NodeStopped, _source: str) -> str:
     return f"{payload.daemon} on {payload.node} stopped in order"
+
+
+@_tell.register
+def _stage_changed(payload: d.StageChanged, _source: str) -> str:
+    why = f", because: {payload.reason}" if payload.reason else ""
+    change = f"from {payload.from_stage} to {payload.to_stage}"
+    return f"{payload.model}@{payload.version} went {change}, by {payload.by}{why} (decision {payload.n})"
+
+
+@_tell.register
+def _promotion_refused(payload: d.PromotionRefused, _source: str) -> str:
+    bad = [f"{g.gate}: {g.actual}, required {g.required}" for g in payload.gates if g.verdict != "pass"]
+    numbers = f" ({'; '.join(bad[:3])}{'; …' if len(bad) > 3 else ''})" if bad else ""
+    what = f"{payload.model}@{payload.version} was not let into {payload.stage}"
+    return f"{what}: {payload.reason}{numbers} (decision {payload.n})"
+
+
+@_tell.register
+def _rollout_changed(payload: d.RolloutChanged, _source: str) -> str:
+    share = f" on {payload.percent} % of the nodes" if payload.percent else ""
+    reason = f": {payload.reason}" if payload.reason else ""
+    return f"rollout of {payload.model}@{payload.version} to {payload.target} is {payload.phase}{share}{reason}"
+
+
+@_tell.register
+def _evidence_recorded(payload: d.EvidenceRecorded, _source: str) -> str:
+    return f"{payload.by} said of {payload.model}@{payload.version}: {', '.join(payload.fields)}"
+
+
+@_tell.register
+def _approval_recorded(payload: d.ApprovalRecorded, _source: str) -> str:
+    what = f"{payload.model}@{payload.version} goes to {payload.stage}"
+    return f"{payload.by} agrees that {what}, until {payload.expires_at}"
+
+
+@_tell.register
+def _freeze_changed(payload: d.FreezeChanged, _source: str) -> str:
+    whom = "all models" if payload.model.startswith("_") else payload.model
+    until = f" until {payload.until}" if payload.until and payload.frozen else ""
+    return f"{payload.by} {'froze' if payload.frozen else 'thawed'} {whom}{until}: {payload.reason}"
 
 
 @_tell.register

@@ -15,6 +15,7 @@ from fleetcast.cli.narrate import sentence as told_event
 from fleetcast.cli.output import Output
 from fleetcast.cli.pace import by_artifact, newest, slow_nodes
 from fleetcast.cli.problems import Exit, not_found, usage
+from fleetcast.cli.registry.reasons import decision_facts
 from fleetcast.cli.rungs import told
 from fleetcast.cli.running import run_async
 from fleetcast.cli.units import ago, clock, moment
@@ -69,13 +70,16 @@ async def _answer(aim: Target, what: str) -> Answer:
     async with connected(aim) as bus, watched(bus, aim.settings.distributor.heartbeat_seconds) as fleet:
         slot = fleet.slot(what)
         if slot is not None:
-            return _with(await _about_model(bus, slot, fleet.nodes), slow_facts(what, fleet.transfers))
+            slow = slow_facts(what, fleet.transfers)
+            return _with(await _about_model(bus, slot, fleet.nodes), [*await decision_facts(bus, what), *slow])
         node = fleet.node(what)
         if node is not None:
             return _with(await _about_node(bus, node, fleet.slots), slow_facts(what, fleet.transfers))
         brought = await history.collect(bus, history.subjects(("distribution.ordered",), what)) if is_name(what) else []
         if brought:
             return await _about_distribution(bus, brought[-1], fleet.nodes)
+        if is_name(what) and (decided := await decision_facts(bus, what)):
+            return await _about_unserved(bus, what, decided)
         return await _about_event(bus, what)
 
 
@@ -86,6 +90,13 @@ async def _about_model(bus: Bus, slot: SlotState, nodes: Sequence[NodeView]) -> 
     found = await _whole_chain(bus, cause, first, None)
     facts = (*model_facts(slot, rollout(slot, nodes)), *transfer_facts(slot.model, nodes))
     return Answer("model", slot.model, facts, found, _refused(events, cause))
+
+
+async def _about_unserved(bus: Bus, model: str, decided: Sequence[str]) -> Answer:
+    """A model of which nothing is served: what was decided about it, and the newest events."""
+    events = await history.collect(bus, history.subjects((), model))
+    facts = (f"nothing is served of {model}", *decided)
+    return Answer("model", model, facts, None, tuple(events[-NODE_EVENTS:]))
 
 
 def model_facts(slot: SlotState, progress: Rollout) -> list[str]:

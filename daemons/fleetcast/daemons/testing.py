@@ -115,6 +115,35 @@ class NodeProcess:
         return found
 
 
+class RegistryProcess(NodeProcess):
+    """One registry daemon as a process."""
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "registry.log"
+
+    def command(self) -> list[str]:
+        """What is started."""
+        return [sys.executable, "-m", "fleetcast", "run", "registry", "--config", str(self.config)]
+
+    @property
+    def ended(self) -> bool:
+        """Whether it ended by itself, or was killed."""
+        return self.process is not None and self.process.poll() is not None
+
+    async def until_ready(self, seconds: float = START_SECONDS) -> None:
+        """Wait until it answers requests.
+
+        Raises:
+            FleetProblem: it does not in time, or ended.
+        """
+        deadline = time.monotonic() + seconds
+        while len(self.logged("daemon.ready")) <= self.was_ready:
+            if self.ended or time.monotonic() > deadline:
+                raise FleetProblem(f"{self.name} did not become ready in {seconds} s\n{self.tail()}")
+            await asyncio.sleep(0.02)
+
+
 class Fleet:
     """Several distributors on one server."""
 

@@ -68,7 +68,14 @@ class SmallFleet:
 
     def start(self, daemon: NodeProcess) -> None:
         daemon.start()
-        self.until(f"{daemon.name} ready", lambda: len(daemon.logged("daemon.ready")) > daemon.was_ready)
+        assert daemon.process is not None
+        ended = daemon.process.poll
+        self.until(f"{daemon.name} ready", lambda: ended() is not None or self._is_ready(daemon))
+        assert ended() is None, daemon.tail()
+
+    @staticmethod
+    def _is_ready(daemon: NodeProcess) -> bool:
+        return len(daemon.logged("daemon.ready")) > daemon.was_ready
 
     def until(self, what: str, holds: Callable[[], object]) -> None:
         deadline = time.monotonic() + SECONDS

@@ -54,17 +54,6 @@ async def test_a_mirror_of_another_file_of_the_same_size_is_named_and_nothing_of
 
 
 @needs_aria2c
-async def test_a_node_that_believes_what_comes_would_be_caught(tmp_path: Path) -> None:
-    """The broken variant: bytes are taken for what was promised."""
-    async with stage(tmp_path, nodes=2, settings=WITH_TIME, environment=broken("believes", "node-2")) as s:
-        promoted = await s.promote("m", "1")
-        async with mirror(s, random_bytes(len(promoted.data), seed=77)):
-            await s.until_served()
-        with pytest.raises(AssertionError, match="node-2 serves"):
-            await s.check_aftermath(quarantine=True)
-
-
-@needs_aria2c
 async def test_a_mirror_that_answers_slowly_for_ever_holds_nobody_up(tmp_path: Path, bound: float) -> None:
     async with stage(tmp_path, nodes=2, settings=HTTP) as s:
         promoted = await s.promote("m", "1")

@@ -1,58 +1,31 @@
 """Registry daemons as processes, which a test may kill."""
 
-import asyncio
 import contextlib
-import sys
-import time
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
 from fleetcast.config.settings import BusSettings, RegistrySettings, Settings
-from fleetcast.daemons.testing import NodeProcess, node_settings
+from fleetcast.daemons.testing import FleetProblem, RegistryProcess, node_settings
 
-READY_SECONDS = 60.0
-"""A daemon whose servers come and go may need several elections; the machine may be busy."""
+STARTS = 10
+"""Of a daemon that may die by itself before it is ready."""
 
 
-class RegistryProcess(NodeProcess):
-    """One `fleetcast run registry`."""
+async def start_again(daemon: RegistryProcess) -> None:
+    """Start a daemon, and again when it ends before it is ready, as a service manager does.
 
-    @property
-    def log(self) -> Path:
-        return self.folder / "registry.log"
-
-    def command(self) -> list[str]:
-        """What is started."""
-        return [sys.executable, "-m", "fleetcast", "run", "registry", "--config", str(self.config)]
-
-    @property
-    def ended(self) -> bool:
-        """Whether it ended by itself, or was killed."""
-        return self.process is not None and self.process.poll() is not None
-
-    async def until_ready(self, seconds: float = READY_SECONDS) -> None:
-        """Wait until it answers requests.
-
-        Raises:
-            TimeoutError: not in time; holds the end of its log.
-        """
-        deadline = time.monotonic() + seconds
-        while len(self.logged("daemon.ready")) <= self.was_ready:
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"{self.name} is not ready after {seconds} s\n{self.tail()}")
-            await asyncio.sleep(0.02)
-
-    async def start_again(self) -> None:
-        """Start it, and again whenever it ended before it was ready: it may be one that dies by itself."""
-        self.start()
-        while True:
-            try:
-                await self.until_ready(1.0 if self.environment else READY_SECONDS)
-                return
-            except TimeoutError:
-                if not self.ended:
-                    continue
-                self.start()
+    Raises:
+        FleetProblem: it does not become ready.
+    """
+    for _ in range(STARTS):
+        daemon.start()
+        try:
+            await daemon.until_ready()
+            return
+        except FleetProblem:
+            if not daemon.ended:
+                raise
+    raise FleetProblem(f"{daemon.name} ended {STARTS} times\n{daemon.tail()}")
 
 
 def _settings(folder: Path, name: str, bus: BusSettings) -> Settings:

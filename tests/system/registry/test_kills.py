@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 from tests.system.registry.checker import problems, read_streams
-from tests.system.registry.daemons import RegistryProcess, registries
+from tests.system.registry.daemons import registries, start_again
 from tests.system.registry.storm import Told, reserve, storm
 
 from fleetcast.bus import connect
 from fleetcast.bus.testing import fast_settings, nats_server
 from fleetcast.config.settings import BusSettings
+from fleetcast.daemons.testing import RegistryProcess
 from fleetcast.registry import Registry
 
 pytestmark = pytest.mark.asyncio
@@ -33,7 +34,7 @@ async def kill_at_random(daemon: RegistryProcess, kills: int, told: Told, seed: 
         await told.more(5, unless=lambda: daemon.ended)
         await asyncio.sleep(chance.uniform(0, 0.05))
         await asyncio.to_thread(daemon.kill)
-        await daemon.start_again()
+        await start_again(daemon)
 
 
 async def killed_in_a_storm(

@@ -47,8 +47,19 @@ heavy = sorted(sys.modules.keys() & {"pydantic", "structlog", "numpy", "nats", "
 print(ours, heavy)
 """
     said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
-    names = ("borrowing", "brake", "child", "ledger", "line", "notes")
-    names += ("rhythm", "session", "torrent", "tracker", "wire")
+    names = [
+        "borrowing",
+        "brake",
+        "child",
+        "ledger",
+        "line",
+        "notes",
+        "rhythm",
+        "session",
+        "torrent",
+        "tracker",
+        "wire",
+    ]
     ours = ["fleetcast.transport", "fleetcast.transport.bittorrent"]
     shared = ["fleetcast.transport.capped", "fleetcast.transport.niceness"]
     assert said == f"{ours + [f'{ours[1]}.{name}' for name in names] + shared} []\n"

@@ -38,9 +38,8 @@ async def gates(stage: Stage) -> str:
     for gate in bad:
         stage.out.say(f"      {gate.gate} {gate.verdict}: {gate.actual}; required {gate.required}")
     await _served(stage, stage.judged["2"])
-    return (
-        f"judged@1 refused by {', '.join(g.gate for g in bad)}; judged@2 passed all {len(refusal.gates)} and is served"
-    )
+    names = ", ".join(g.gate for g in bad)
+    return f"judged@1 refused by {names}; judged@2 passed all {len(refusal.gates)} gates and is served"
 
 
 async def canary(stage: Stage) -> str:

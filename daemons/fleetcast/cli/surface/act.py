@@ -103,7 +103,7 @@ def _add_submissions(app: typer.Typer) -> None:
         call: Call,
         model: Annotated[str, typer.Argument(metavar="MODEL", help="Or `export`, or `import`.")],
         version: Annotated[
-            str | None, typer.Argument(metavar="VERSION", help="Or the FILE of export or import.")
+            str | None, typer.Argument(metavar="VERSION", help="Or the FILE to export or import.")
         ] = None,
         file: MaybeFile = None,
         node: Node = None,

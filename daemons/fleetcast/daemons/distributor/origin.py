@@ -18,6 +18,7 @@ from fleetcast.daemons.distributor.samples import contradiction, impossible_coun
 from fleetcast.events import names
 from fleetcast.events.content import Content, Format, Kind
 from fleetcast.events.envelope import Event, new_event
+from fleetcast.events.lifecycle import StageName
 from fleetcast.events.payloads import (
     ArtifactAvailable,
     DistributionRequested,
@@ -26,7 +27,6 @@ from fleetcast.events.payloads import (
     ModelSubmitted,
     Origin,
 )
-from fleetcast.events.lifecycle import StageName
 from fleetcast.events.state import Cause, DistributionState, SlotEntry, VersionState
 from fleetcast.registry import DescriptionInvalid, VersionTaken
 from fleetcast.registry.description import described

@@ -15,6 +15,7 @@ from fleetcast.bus.errors import BusError
 from fleetcast.bus.streams import declare
 from fleetcast.config.settings import Settings
 from fleetcast.daemons.registry.adoption import adopt_all, take_authority
+from fleetcast.daemons.registry.archival import ArchivalDesk
 from fleetcast.daemons.registry.desk import TransitionDesk
 from fleetcast.daemons.registry.driver import Driver
 from fleetcast.daemons.registry.projector import Projector
@@ -24,6 +25,7 @@ from fleetcast.daemons.runtime import Daemon, Progress, Stage, run_daemon
 from fleetcast.events.lifecycle import QUERY_SUBJECT, TRANSITION_SUBJECT, AuthorityState
 from fleetcast.events.payloads import DaemonState, Endpoints, Wants
 from fleetcast.events.state import NodeStatus
+from fleetcast.registry.archival.asking import ARCHIVAL_SUBJECT
 from fleetcast.registry.commands import stamp
 from fleetcast.registry.engine import Engine
 from fleetcast.registry.gates import Policy, load
@@ -80,6 +82,7 @@ async def _live(daemon: Daemon, bus: Bus, policy: Policy) -> None:
     )
     driver = Driver(bus, engine, nodes, actor=actor, look_seconds=daemon.settings.registry.look_seconds)
     desk = TransitionDesk(engine)
+    archival = ArchivalDesk(bus, engine, daemon.settings.archival, actor=actor)
     projector = Projector(bus, _read_model(daemon.settings))
     async with daemon.roots() as roots:
         roots.start("bus", _until_closed(bus), stage=Stage.SUPPORT)
@@ -99,13 +102,17 @@ async def _live(daemon: Daemon, bus: Bus, policy: Policy) -> None:
         await adopt_all(bus, Registry(bus), engine, actor)
         roots.start("driver", driver.run())
         roots.start("heartbeat", _beat(daemon, bus, driver), stage=Stage.SUPPORT)
-        service = await bus.serve(_service(daemon, desk, QueryDesk(bus, projector), driver))
+        if daemon.settings.archival.mode != "off":
+            roots.start("archival", archival.run())
+        service = await bus.serve(_service(daemon, desk, QueryDesk(bus, projector), archival, driver))
         daemon.ready(_sentence(driver))
     await service.stop()
     await _say(daemon, bus, driver, DaemonState.STOPPED)
 
 
-def _service(daemon: Daemon, desk: TransitionDesk, queries: QueryDesk, driver: Driver) -> Service:
+def _service(
+    daemon: Daemon, desk: TransitionDesk, queries: QueryDesk, archival: ArchivalDesk, driver: Driver
+) -> Service:
     def data() -> Mapping[str, Any]:
         return {"rollouts": driver.under_way}
 
@@ -114,7 +121,11 @@ def _service(daemon: Daemon, desk: TransitionDesk, queries: QueryDesk, driver: D
         version=VERSION,
         description="decides which version of a model is served, and says what was decided",
         metadata={"node": daemon.node, "daemon": "registry", "pid": str(os.getpid())},
-        endpoints={"transition": (TRANSITION_SUBJECT, desk.answer), "query": (QUERY_SUBJECT, queries.answer)},
+        endpoints={
+            "transition": (TRANSITION_SUBJECT, desk.answer),
+            "query": (QUERY_SUBJECT, queries.answer),
+            "archival": (ARCHIVAL_SUBJECT, archival.answer),
+        },
         group=GROUP,
         data=data,
     )

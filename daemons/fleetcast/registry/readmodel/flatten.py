@@ -76,7 +76,7 @@ def flatten(key: tuple[str, str, str], state: Document | None, entry: Document |
     return VersionRows(
         version=_row(shown, facts),
         listed=to_json(shown).decode(),
-        tags=tuple((tag, *key) for tag in shown["tags"]),
+        tags=tuple((tag, key[0], version_key(key[1]), *key[1:]) for tag in shown["tags"]),
         evaluations=tuple((*key, opponent, *_counts(e)) for opponent, e in (facts.get("evaluations") or {}).items()),
         flags=tuple((*key, name, *_flag(flag)) for name, flag in flags.items()),
         stages=tuple(

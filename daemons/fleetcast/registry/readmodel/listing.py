@@ -53,8 +53,6 @@ _ORDERS: Final[Mapping[str, tuple[_Column, ...]]] = {
     "since": tuple(_Column(name, descending=True) for name in ("since", *_KEY)),
     "elo": tuple(_Column(name, descending=True) for name in ("elo", *_KEY)),
 }
-_FACETS: Final = ("stage", "owner", "team", "framework", "run_id")
-"""Filters that have an index."""
 
 
 @dataclass
@@ -108,8 +106,15 @@ def list_versions(
         `versions` (see `flatten.listed`; `slots` besides: which of the model's slots it is in), `next` (None: that was
         the last page), `total` (None: not asked for).
     """
-    facets = {"stage": stage, "owner": owner, "team": team, "framework": framework, "run_id": run_id}
-    where = _plain_filters({"model_type": model_type, "format": format, "origin": origin, "kind": kind.value})
+    facets = {
+        "stage": stage,
+        "owner": owner,
+        "team": team,
+        "framework": framework,
+        "model_type": model_type,
+        "run_id": run_id,
+    }
+    where = _plain_filters({"format": format, "origin": origin, "kind": kind.value})
     _add_names(where, model, artifact)
     rare = _add_tags(db, where, sorted(set(tags)))
     for word in (text or "").lower().split():
@@ -122,8 +127,10 @@ def list_versions(
     return {**_page(db, where, order, columns, limit), "total": total}
 
 
-_TAGGED = (
-    "EXISTS (SELECT 1 FROM tags t WHERE t.tag = ? AND t.model = v.model AND t.version = v.version AND t.kind = v.kind)"
+_SAME: Final = "t.model = v.model AND t.version_key = v.version_key AND t.version = v.version AND t.kind = v.kind"
+_TAGGED: Final = f"EXISTS (SELECT 1 FROM tags t WHERE t.tag = ? AND {_SAME})"  # noqa: S608  # our own names
+_RARELY_TAGGED: Final = (
+    "(v.model, v.version_key, v.version, v.kind) IN (SELECT model, version_key, version, kind FROM tags WHERE tag = ?)"
 )
 
 
@@ -162,12 +169,10 @@ def _add_tags(db: sqlite3.Connection, where: _Where, tags: Sequence[str]) -> boo
     counted = "SELECT count(*) FROM (SELECT 1 FROM tags WHERE tag = ? LIMIT ?)"
     counts = {tag: int(db.execute(counted, (tag, FEW_ROWS + 1)).fetchone()[0]) for tag in tags}
     rarest = min(counts, key=lambda tag: counts[tag], default=None)
+    way_in = rarest if rarest is not None and counts[rarest] <= FEW_ROWS else None
     for tag in tags:
-        where.add(_TAGGED, tag)
-    if rarest is None or counts[rarest] > FEW_ROWS:
-        return False
-    where.add("v.model IN (SELECT model FROM tags WHERE tag = ?)", rarest)
-    return True
+        where.add(_RARELY_TAGGED if tag == way_in else _TAGGED, tag)
+    return way_in is not None
 
 
 def _add_facets(db: sqlite3.Connection, where: _Where, facets: Mapping[str, Sequence[str]], *, unused: bool) -> None:

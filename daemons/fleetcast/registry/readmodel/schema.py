@@ -2,7 +2,7 @@
 
 from typing import Final
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 APPLICATION_ID: Final = 0x66634D31
 """Marks the file as ours ("fcM1"): `file` and a person who opens it can tell."""
 
@@ -26,8 +26,8 @@ CREATE TABLE documents (
 );
 CREATE TABLE models (model TEXT NOT NULL, kind TEXT NOT NULL, PRIMARY KEY (model, kind)) WITHOUT ROWID;
 CREATE TABLE tags (
-  tag TEXT NOT NULL, model TEXT NOT NULL, version TEXT NOT NULL, kind TEXT NOT NULL,
-  PRIMARY KEY (tag, model, version, kind)
+  tag TEXT NOT NULL, model TEXT NOT NULL, version_key TEXT NOT NULL, version TEXT NOT NULL, kind TEXT NOT NULL,
+  PRIMARY KEY (tag, model, version_key, version, kind)
 ) WITHOUT ROWID;
 CREATE TABLE evaluations (
   model TEXT NOT NULL, version TEXT NOT NULL, kind TEXT NOT NULL, opponent TEXT NOT NULL,
@@ -103,10 +103,11 @@ CREATE TABLE consumption (
 # searched a hundred thousand times.
 INDEXES: Final = """
 CREATE INDEX IF NOT EXISTS versions_stage ON versions (stage);
-CREATE INDEX IF NOT EXISTS versions_owner ON versions (owner) WHERE owner IS NOT NULL;
-CREATE INDEX IF NOT EXISTS versions_team ON versions (team) WHERE team IS NOT NULL;
-CREATE INDEX IF NOT EXISTS versions_framework ON versions (framework) WHERE framework IS NOT NULL;
-CREATE INDEX IF NOT EXISTS versions_run ON versions (run_id) WHERE run_id IS NOT NULL;
+CREATE INDEX IF NOT EXISTS versions_owner ON versions (owner);
+CREATE INDEX IF NOT EXISTS versions_team ON versions (team);
+CREATE INDEX IF NOT EXISTS versions_framework ON versions (framework);
+CREATE INDEX IF NOT EXISTS versions_type ON versions (model_type);
+CREATE INDEX IF NOT EXISTS versions_run ON versions (run_id);
 CREATE INDEX IF NOT EXISTS versions_artifact ON versions (artifact16);
 CREATE INDEX IF NOT EXISTS versions_registered ON versions (registered_at);
 CREATE INDEX IF NOT EXISTS versions_since ON versions (since);

@@ -8,6 +8,7 @@ from fleetcast.events.content import Kind
 from fleetcast.events.decisions import ApprovalRecorded, EvidenceRecorded
 from fleetcast.events.lifecycle import (
     Approval,
+    ArchiveRule,
     EntryState,
     Facts,
     Flag,
@@ -22,6 +23,7 @@ from fleetcast.registry import rules
 from fleetcast.registry.commands import Adopt, Answer, Approve, Describe, Evaluate, Move, Reserve, Transition, stamp
 from fleetcast.registry.description import described
 from fleetcast.registry.errors import VersionTaken
+from fleetcast.registry.transitions import archiving
 from fleetcast.registry.transitions.gating import rejection
 from fleetcast.registry.transitions.slots import BARRED
 from fleetcast.registry.transitions.view import (
@@ -37,6 +39,8 @@ from fleetcast.registry.transitions.view import (
 )
 
 KEPT_APPROVALS = 20
+KEPT_BY_RULES = frozenset({StageName.STAGING, StageName.CANARY, StageName.PRODUCTION, StageName.QUARANTINED})
+"""Stages of which only a person archives."""
 
 
 def reserve(view: View, transition: Transition, command: Reserve) -> Decision:
@@ -163,6 +167,8 @@ def move(view: View, transition: Transition, command: Move) -> Decision:
     _check_slots(view, command, name)
     if entry.stage is command.stage:
         refuse(view, f"{name} is {entry.stage} already", version=entry.version, code="nothing")
+    if command.stage is StageName.ARCHIVED and command.rule is not ArchiveRule.MANUAL and entry.stage in KEPT_BY_RULES:
+        refuse(view, f"{name} is {entry.stage}", version=entry.version, code="stage")
     if command.stage is StageName.DEVELOPMENT and entry.stage not in BARRED:
         refuse(
             view,
@@ -179,23 +185,38 @@ def move(view: View, transition: Transition, command: Move) -> Decision:
             code="reason",
             next_step="the same command with --reason TEXT",
         )
+    if command.stage is StageName.DEVELOPMENT and entry.archive is not None:
+        return archiving.ask_back(view, transition, entry)
     quarantine = None
     if command.stage is StageName.QUARANTINED:
         quarantine = Quarantine(reason=transition.reason, by=transition.actor, at=view.at, n=view.chain.n + 1)
-    moved = at_stage(entry, command.stage, view, quarantine=quarantine, archived_to=command.archived_to)
+    order = entry.archive
+    if command.stage is StageName.ARCHIVED:
+        order = archiving.ordered(view, transition, command, entry)
+        quarantine = entry.quarantine
+    archived_to = f"{order.node}:{order.folder}" if order else None
+    moved = at_stage(entry, command.stage, view, quarantine=quarantine, archive=order, archived_to=archived_to)
+    by, reason = transition.actor, transition.reason
+
+    def facts(n: int) -> tuple[Payload, ...]:
+        told = stage_changed(entry, moved, by, reason, n)
+        if order is None or order is entry.archive:
+            return (told,)
+        return told, archiving.archive_changed(entry, order, "ordered", by, reason, n)
+
     return Decision(
         action="stage.changed",
         reason=transition.reason,
         writes=entry_writes(moved),
         before={"version": entry.version, "stage": entry.stage.value},
         after={"version": entry.version, "stage": moved.stage.value, "archived_to": moved.archived_to},
-        facts=lambda n: (stage_changed(entry, moved, transition.actor, transition.reason, n),),
+        facts=facts,
         answer=Answer(
             outcome="done",
             model=view.model,
             version=entry.version,
             stage=moved.stage,
-            message=f"{name} is {moved.stage}",
+            message=f"{name} is {moved.stage}" + (f", kept at {archived_to}" if archived_to else ""),
             generation=view.generation,
         ),
     )
@@ -223,7 +244,7 @@ def _check_slots(view: View, command: Move, name: str) -> None:
             code="rollout",
             next_step=f"fleetcast rollback {view.model} --reason …",
         )
-    pinned = [f.version for f in slot.former[:3]]
+    pinned = archiving.pinned_former(view)
     if command.stage is StageName.ARCHIVED and command.version in pinned:
         refuse(
             view,

@@ -13,17 +13,6 @@ def _climbs_in_vain() -> None:
     vars(fetching)["StoreFull"] = TransferFailed
 
 
-def _believes() -> None:
-    """Whatever comes is taken for what was promised."""
-    from fleetcast.transport.pieces import PieceVerifier
-
-    def as_promised(self: Any, file: Any, piece_index: int, *_: object) -> bytes:
-        expected: bytes = self._expected(self._content.files.index(file), piece_index)
-        return expected
-
-    PieceVerifier._digest = as_promised  # type: ignore[assignment, method-assign]
-
-
 def _forgets() -> None:
     """What aria2 has brought is forgotten when it dies, and nobody looks for it on the disk."""
     from fleetcast.transport.aria2.downloads import Downloads
@@ -70,7 +59,6 @@ def _rests_on() -> None:
 
 _VARIANTS: dict[str, Callable[[], None]] = {
     "climbs in vain": _climbs_in_vain,
-    "believes": _believes,
     "forgets": _forgets,
     "holds on": _holds_on,
     "rests on": _rests_on,

@@ -133,6 +133,6 @@ class Line:
             loop.remove_reader(descriptor)
 
 
-def _tell(waiting: asyncio.Future[bool], answer: bool) -> None:  # noqa: FBT001 - a callback of the loop
+def _tell(waiting: asyncio.Future[bool], answer: bool) -> None:
     if not waiting.done():
         waiting.set_result(answer)

@@ -107,7 +107,7 @@ class NotListening:
 
 @dataclass(frozen=True, slots=True)
 class Alive:
-    """The session answers and no torrent has changed; asked every `rhythm.STATUS_SECONDS` while something is fetched."""
+    """The session answers, and no torrent has changed; asked every `STATUS_SECONDS` while something is fetched."""
 
 
 @dataclass(frozen=True, slots=True)
