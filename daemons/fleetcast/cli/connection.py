@@ -1,7 +1,9 @@
 """From what a command was told to the fleet that it means: settings, and a connection to NATS."""
 
+import getpass
 import logging
 import os
+import re
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -17,6 +19,9 @@ from fleetcast.cli.problems import usage
 from fleetcast.client.node import default_node_id
 from fleetcast.config.loader import Loaded, load
 from fleetcast.config.settings import Settings
+
+_NO_NAME = re.compile(r"[^A-Za-z0-9._@+-]")
+"""What a name of a person cannot have inside a source, whose parts slashes tell apart."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +47,18 @@ class Target:
 
     @property
     def source(self) -> str:
-        """CloudEvents source of what this command publishes."""
-        return f"/fleet/{self.node}/cli"
+        """Who this command speaks for: CloudEvents source of what it publishes, actor of what it asks the registry."""
+        return f"/fleet/{self.node}/cli/{person()}"
+
+
+def person() -> str:
+    """Whoever types the command, as the operating system calls them; nobody proves it."""
+    try:
+        name = getpass.getuser()
+    except (KeyError, OSError):
+        # A container may run as a number that nobody gave a name.
+        name = f"uid-{os.getuid()}"
+    return _NO_NAME.sub("_", name)[:100]
 
 
 def target(call: Call) -> Target:

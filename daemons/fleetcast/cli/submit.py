@@ -14,9 +14,9 @@ from fleetcast.cli.live import watched
 from fleetcast.cli.problems import Exit, Problem, not_found, usage
 from fleetcast.cli.running import run_async
 from fleetcast.cli.units import parse_duration, size
-from fleetcast.cli.waiting import answers_to, sentence, talker, until_answered
+from fleetcast.cli.waiting import answers_to, sentence, talker, until_answered, until_taken
 from fleetcast.events.envelope import Event, new_event
-from fleetcast.events.payloads import ModelPromoted, ModelRegistered, ModelSubmitted, Payload
+from fleetcast.events.payloads import ArtifactAvailable, ModelPromoted, ModelRegistered, ModelSubmitted, Payload
 from fleetcast.registry.description import ASKED_STAGES
 
 LOOKED_AT = 20_000
@@ -55,15 +55,32 @@ def promote(
 
 
 def register(
-    call: Call, model: str, version: str, file: Path, *, node: str | None, reason: str | None, dry_run: bool
+    call: Call,
+    model: str,
+    version: str,
+    file: Path,
+    *,
+    node: str | None,
+    reason: str | None,
+    wait: bool,
+    timeout: str,
+    dry_run: bool,
 ) -> Exit:
-    """Publish `model.registered`."""
+    """Publish `model.registered`, and with *wait* return when the registry has the version, or it was refused."""
+    seconds = parse_duration(timeout, option="--timeout")
     aim = target(call)
     event = submission(aim, ModelRegistered, model, version, file, node=node, reason=reason)
     if dry_run:
         return _show(call, event, "would publish")
-    run_async(_publish(call, aim, event))
-    return _show(call, event, "published")
+    if not wait:
+        run_async(_publish(call, aim, event))
+        return _show(call, event, "published")
+    taken = run_async(_publish_until_taken(call, aim, event, f"{model}@{version}", seconds))
+    call.out.document(
+        {"event": event.id, "model": model, "version": version, "artifact": taken.artifact, "node": taken.origin.node}
+    )
+    call.out.text(f"{model}@{version} is registered, artifact {taken.artifact[:16]}…, origin {taken.origin.node}")
+    return Exit.OK
 
 
 def submission(
@@ -199,6 +216,19 @@ async def _publish_and_wait(call: Call, aim: Target, event: Event, model: str, s
             answers_to(bus, fleet, event, receipt.sequence) as answers,
         ):
             return await until_answered(fleet, answers, event, model, timeout_seconds=seconds, changed=talker(call.out))
+
+
+async def _publish_until_taken(
+    call: Call, aim: Target, event: Event, name: str, seconds: float
+) -> ArtifactAvailable:
+    async with connected(aim) as bus:
+        receipt = await publish(bus, aim, event)
+        await mention_unknown_node(call, bus, event)
+        async with (
+            watched(bus, aim.settings.distributor.heartbeat_seconds) as fleet,
+            answers_to(bus, fleet, event, receipt.sequence) as answers,
+        ):
+            return await until_taken(fleet, answers, event, name, timeout_seconds=seconds)
 
 
 async def mention_unknown_node(call: Call, bus: Bus, event: Event) -> None:

@@ -18,7 +18,7 @@ from fleetcast.cli.running import run_async
 from fleetcast.cli.units import parse_duration
 from fleetcast.events.decisions import PromotionRefused
 from fleetcast.events.envelope import Event
-from fleetcast.events.payloads import EventRejected
+from fleetcast.events.payloads import ArtifactAvailable, EventRejected
 
 _PERCENT = re.compile(r"\d+ %")
 Changed = Callable[[Rollout | None], None]
@@ -43,7 +43,12 @@ def split_target(wanted: str) -> tuple[str, str | None]:
 def tell(call: Call, done: Rollout) -> None:
     """Say that a rollout is complete."""
     call.out.document({"rollout": rollout_document(done)})
-    call.out.text(
+    call.out.text(served(done))
+
+
+def served(done: Rollout) -> str:
+    """`hex8@43 is served on 3 of 3 nodes at generation 7: node-1, node-2, node-3`, with the canary beside it."""
+    return (
         f"{done.model}@{done.version} is served on {len(done.ready)} of {done.wanted} nodes"
         f" at generation {done.generation}: {', '.join(done.ready) or '-'}{_canary(done)}"
     )
@@ -175,6 +180,31 @@ async def until_answered(
     except TimeoutError:
         progress = _progress(fleet, model) if answers.ordered else None
         raise _late(model, None, progress, timeout_seconds) from None
+
+
+async def until_taken(
+    fleet: Fleet, answers: Answers, event: Event, name: str, *, timeout_seconds: float
+) -> ArtifactAvailable:
+    """Wait until the origin has registered what *event* submits, and offers it.
+
+    Raises:
+        Problem: it was refused, or time is up.
+    """
+
+    def look() -> ArtifactAvailable | None:
+        if answers.refusal is not None:
+            raise refused(answers.refusal)
+        offers = (e.payload for e in answers.events if isinstance(e.payload, ArtifactAvailable))
+        return next((offer for offer in offers if offer.cause == event.id), None)
+
+    try:
+        return await fleet.until(look, timeout_seconds)
+    except TimeoutError:
+        raise timed_out(
+            f"{name} is not registered after {timeout_seconds:g} s",
+            why="the distributor of the node that has the file has not answered",
+            next_step=f"fleetcast status, then fleetcast why {event.id}",
+        ) from None
 
 
 def refused(payload: EventRejected | PromotionRefused) -> Problem:

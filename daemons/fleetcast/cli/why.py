@@ -15,7 +15,7 @@ from fleetcast.cli.narrate import sentence as told_event
 from fleetcast.cli.output import Output
 from fleetcast.cli.pace import by_artifact, newest, slow_nodes
 from fleetcast.cli.problems import Exit, not_found, usage
-from fleetcast.cli.registry.reasons import decision_facts
+from fleetcast.cli.registry.reasons import decision_facts, version_facts
 from fleetcast.cli.rungs import told
 from fleetcast.cli.running import run_async
 from fleetcast.cli.units import ago, clock, moment
@@ -78,9 +78,8 @@ async def _answer(aim: Target, what: str) -> Answer:
         brought = await history.collect(bus, history.subjects(("distribution.ordered",), what)) if is_name(what) else []
         if brought:
             return await _about_distribution(bus, brought[-1], fleet.nodes)
-        if is_name(what) and (decided := await decision_facts(bus, what)):
-            return await _about_unserved(bus, what, decided)
-        return await _about_event(bus, what)
+        unserved = await _about_unserved(bus, what) if is_name(what) else None
+        return unserved or await _about_event(bus, what)
 
 
 async def _about_model(bus: Bus, slot: SlotState, nodes: Sequence[NodeView]) -> Answer:
@@ -92,10 +91,14 @@ async def _about_model(bus: Bus, slot: SlotState, nodes: Sequence[NodeView]) -> 
     return Answer("model", slot.model, facts, found, _refused(events, cause))
 
 
-async def _about_unserved(bus: Bus, model: str, decided: Sequence[str]) -> Answer:
-    """A model of which nothing is served: what was decided about it, and the newest events."""
+async def _about_unserved(bus: Bus, model: str) -> Answer | None:
+    """A model of which nothing is served: its versions, what was decided about it, and the newest events; None: there
+    is none, and nobody has said a word about it."""
+    known = [*await version_facts(bus, model), *await decision_facts(bus, model)]
     events = await history.collect(bus, history.subjects((), model))
-    facts = (f"nothing is served of {model}", *decided)
+    if not known and not events:
+        return None
+    facts = (f"nothing is served of {model}", *(known or (f"no version of {model} is registered so far",)))
     return Answer("model", model, facts, None, tuple(events[-NODE_EVENTS:]))
 
 

@@ -26,7 +26,7 @@ from fleetcast.events.lifecycle import (
     freeze_subject,
     rollout_subject,
 )
-from fleetcast.events.state import SlotState, VersionState, request_subject, slot_subject, version_subject
+from fleetcast.events.state import SlotEntry, SlotState, VersionState, request_subject, slot_subject, version_subject
 from fleetcast.registry import rules
 from fleetcast.registry.commands import (
     Adopt,
@@ -293,15 +293,28 @@ DECISIONS: Mapping[type[Command], Callable[[View, Transition, Any], Decision]] =
 }
 """The one table from commands to decisions; `order` and `distribute` need no view."""
 
+OF_ONE_VERSION = (Describe, Evaluate, Approve, Reserve, Adopt, Freeze)
+"""Commands that are about their own version, or none, whatever is served."""
+
 
 def _versions_named(command: AnyCommand, slot: SlotState | None, rollout: RolloutState | None) -> tuple[str, ...]:
-    """Versions whose entries a decision may look at."""
+    """Versions whose entries a decision may look at: each is a request, and entries remember many stages."""
     asked = getattr(command, "version", None) or getattr(command, "to", None)
     if isinstance(command, Reserve):
         asked = command.state.version
-    held = [slot.production, slot.canary, slot.previous, *slot.former] if slot else []
-    named = [asked, rollout.version if rollout else None, *(e.version for e in held if e is not None)]
+    named = [asked]
+    if not isinstance(command, OF_ONE_VERSION):
+        named += [rollout.version if rollout else None, *(e.version for e in _held(command, slot) if e is not None)]
     return tuple(dict.fromkeys(v for v in named if isinstance(v, str)))
+
+
+def _held(command: AnyCommand, slot: SlotState | None) -> tuple[SlotEntry | None, ...]:
+    """What a decision may look at of a slot: one that goes forward, never at what was served before."""
+    if slot is None:
+        return ()
+    if isinstance(command, Promote | Advance):
+        return (slot.production,)
+    return (slot.production, slot.canary, slot.previous, *slot.former)
 
 
 def _dump(state: RequestState) -> bytes:

@@ -106,7 +106,7 @@ class ApprovalRecorded(Payload):
 class FreezeChanged(Payload):
     """A model (`_fleet`: all of them) was frozen or thawed."""
 
-    model: str
+    model: Name | Literal["_fleet"]
     frozen: bool
     until: Moment | None = None
     by: str

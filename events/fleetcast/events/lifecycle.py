@@ -226,6 +226,7 @@ class EntryState(Stored):
         archived_to: NODE:FOLDER of the archive that holds it, for people; None: it is not archived.
         archive: the same for nodes, and how far it is.
         metadata: what its producer said and `facts` has no field for.
+        format_check: what the origin's format tests said; empty: an older origin.
     """
 
     schema_: int = Field(default=1, alias="schema")
@@ -244,6 +245,7 @@ class EntryState(Stored):
     metadata: dict[str, Any] = {}
     bytes: int = 0
     format: str = ""
+    format_check: str = ""
     origin: Name
     registered_at: Moment
     registered_by: str

@@ -115,6 +115,7 @@ class VersionState(Stored):
     Attributes:
         content: what it is made of; None: it is the object `content_ref`, because it is too large for a message.
         kind: `dataset` or `model`: whose version it is; a bundle is a version of a model.
+        format_check: what the origin's format tests said: `ok` or `not tested (…)`; empty: an older origin.
     """
 
     schema_: int = Field(default=1, alias="schema")
@@ -132,6 +133,7 @@ class VersionState(Stored):
     run_id: str | None = None
     metrics: dict[str, object] | None = None
     metadata: dict[str, object] | None = None
+    format_check: str = ""
 
     @model_validator(mode="before")
     @classmethod

@@ -70,7 +70,8 @@ async def test_every_recipe_arrives_as_an_event(tmp_path: Path, send: Send) -> N
                     sequence=sequence,
                     time=stored.time,
                 )
-                assert event.key == "hex8_2p"
+                # Runs are told under their own name, everything else under the model's.
+                assert event.key == ("hex8-2p-0042" if event.type.name.startswith("run.") else "hex8_2p")
                 assert event.id in {f"FC_EVENTS:{sequence}", "promote-hex8_2p-43", "ci-8812", "ci-8813"}
         finally:
             await client.close()

@@ -73,8 +73,8 @@ nats pub -J -H 'A:b: c' \\
 
 
 GLOSSARY = (
-    "node daemon model version lane content artifact manifest slot origin transfer install wants stage gate snapshot "
-    "trigger incident playbook run"
+    "node daemon model version lane content artifact manifest slot origin transfer install wants straggler form stage gate "
+    "snapshot trigger incident playbook run"
 )
 
 

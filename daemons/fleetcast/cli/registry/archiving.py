@@ -27,7 +27,9 @@ def archive(
     """One version; or without one what the rules propose, and with *apply* do that."""
     if wanted is not None:
         if apply or model:
-            raise usage("--apply and --model are for the rules, which choose versions themselves", next_step="leave out")
+            raise usage(
+                "--apply and --model are for the rules, which choose versions themselves", next_step="leave out"
+            )
         return decide(call, _move(wanted, "archived", reason), reason=reason, dry_run=dry_run)
     if apply and not reason:
         raise usage("why versions are archived must be said", next_step="fleetcast archive --apply --reason TEXT")
@@ -88,9 +90,7 @@ def _table(rows: Sequence[Proposed]) -> object:
     )
 
 
-def _tell(
-    call: Call, found: ArchivalAnswer, done: Sequence[Answer], refused: Sequence[Answer], *, apply: bool
-) -> None:
+def _tell(call: Call, found: ArchivalAnswer, done: Sequence[Answer], refused: Sequence[Answer], *, apply: bool) -> None:
     for answer in refused:
         call.out.say(f"not archived: {answer.message}")
     if not found.proposals:

@@ -1,10 +1,10 @@
 """`fleetcast approve`, `freeze`, `unfreeze`, and the stages that serve nothing: `archive`, `restore`, `reject`,
 `quarantine`, `release`."""
 
-import getpass
 from datetime import UTC, datetime, timedelta
 
 from fleetcast.cli.call import Call
+from fleetcast.cli.connection import person
 from fleetcast.cli.problems import Exit, usage
 from fleetcast.cli.registry.asking import decide, parsed
 from fleetcast.cli.units import parse_duration
@@ -25,7 +25,7 @@ def approve(
 ) -> Exit:
     """Record that a person agrees."""
     seconds = parse_duration(valid, option="--for") if valid else None
-    name = by or getpass.getuser()
+    name = by or person()
     command = parsed(
         {"do": "approve", "model": model, "version": version, "stage": stage, "by": name, "valid_seconds": seconds}
     )

@@ -94,43 +94,76 @@ def info(call: Call, wanted: str, *, min_seq: int | None) -> Exit:
         raise usage(f"{wanted!r} names no version", next_step=f"fleetcast models {model}    (lists them)")
     answer = asked(call, "info", {"model": model, "version": version}, min_seq=min_seq)
     call.out.document(document(answer))
-    call.out.show(table(("FACT", "VALUE"), list(_facts(answer.result))))
-    _part(call, "FLAG", answer.result["flags"], lambda f: f"{str(f['value']).lower()}, by {f['by']} at {f['at']}")
-    _part(
-        call,
-        "OPPONENT",
-        answer.result["evaluations"],
-        lambda e: f"{e['wins']} won, {e['losses']} lost, {e['draws']} drawn",
-    )
+    call.out.show(table(("FACT", "VALUE"), [*_state(answer.result), *_said(answer.result)]))
+    _parts(call, answer.result)
     rows = [(s["stage"], s["at"], s["actor"] or _MARK, s["reason"] or _MARK) for s in answer.result["stages"]]
     call.out.text("")
     call.out.show(table(("STAGE", "SINCE", "BY", "WHY"), rows))
     return Exit.OK
 
 
-def _part(call: Call, head: str, values: Mapping[str, Any], told: Any) -> None:
-    if values:
-        call.out.text("")
-        call.out.show(table((head, "SAID"), [(name, told(value)) for name, value in values.items()]))
+def evidence(call: Call, model: str, version: str, *, min_seq: int | None) -> Exit:
+    """What was said about a version, and nothing else: what its gates look at."""
+    answer = asked(call, "info", {"model": model, "version": version}, min_seq=min_seq)
+    kept = {name: answer.result[name] for name in _EVIDENCE}
+    call.out.document({**kept, "as_of_seq": answer.as_of_seq, "behind": answer.behind})
+    said = _said(answer.result)
+    if said:
+        call.out.show(table(("FACT", "VALUE"), said))
+    if not _parts(call, answer.result) and not said:
+        call.out.text(f"nobody has said anything about {model}@{version}")
+        call.out.say(f"next: fleetcast evidence set {model} {version} NAME=VALUE --reason TEXT")
+    return Exit.OK
 
 
-def _facts(result: Row) -> list[tuple[str, str]]:
-    """What is known of a version, in the order in which people ask."""
+_EVIDENCE = ("model", "version", "stage", "facts", "metadata", "flags", "evaluations", "rating", "approvals")
+
+
+def _parts(call: Call, result: Row) -> bool:
+    """Tables of flags, games and approvals; whether there is any."""
+    flags = [(name, str(f["value"]).lower(), f["by"], f["at"], f["reason"] or _MARK, _report(f["report"]))
+             for name, f in result["flags"].items()]
+    games = [(name, e["wins"], e["losses"], e["draws"], f"{e['win_rate']:.1%}" if e["games"] else _MARK)
+             for name, e in result["evaluations"].items()]
+    agreed = [(a["by"], a["stage"], a["at"], a["expires_at"], a.get("reason") or _MARK) for a in result["approvals"]]
+    parts = (
+        (("FLAG", "VALUE", "BY", "AT", "WHY", "REPORT"), flags),
+        (("OPPONENT", "WON", "LOST", "DRAWN", "WIN RATE"), games),
+        (("APPROVED BY", "FOR", "AT", "UNTIL", "WHY"), agreed),
+    )
+    for head, rows in parts:
+        if rows:
+            call.out.text("")
+            call.out.show(table(head, rows))
+    return bool(flags or games or agreed)
+
+
+def _report(report: Row | None) -> str:
+    return f"{report['name'].rpartition('/')[2]} (SHA-256 {report['sha256'][:16]}…)" if report else _MARK
+
+
+def _state(result: Row) -> list[tuple[str, str]]:
+    """Where a version stands, where it came from and where it is, in the order in which people ask."""
     plain = ("stage", "since", "artifact", "bytes", "format", "origin", "registered_at", "registered_by")
     rows = [(name, str(result[name])) for name in plain if result.get(name) is not None]
     slots = ", ".join(result.get("slots") or ())
-    facts = {k: v for k, v in result["facts"].items() if k not in {"evaluations", "rating"} and v is not None}
-    rating = result.get("rating")
-    said = [(name, str(value)) for name, value in facts.items()]
-    if rating:
-        error = f" ± {rating['error']:g}" if rating.get("error") else ""
-        said.append(("rating", f"Elo {rating['elo']:g}{error} after {rating['games']} games"))
     used = result.get("consumption") or {}
     nodes = (
         [("nodes", f"installed on {used.get('installed', 0)}, active on {used.get('activated', 0)}")] if used else []
     )
-    meta = [(f"metadata.{name}", str(value)) for name, value in (result.get("metadata") or {}).items()]
-    return [*rows[:2], ("slots", slots or _MARK), *rows[2:], *nodes, *said, *meta]
+    return [*rows[:2], ("slots", slots or _MARK), *rows[2:], *nodes]
+
+
+def _said(result: Row) -> list[tuple[str, str]]:
+    """Facts, rating and metadata."""
+    facts = {k: v for k, v in result["facts"].items() if k not in {"evaluations", "rating"} and v is not None}
+    said = [(name, str(value)) for name, value in facts.items()]
+    rating = result.get("rating")
+    if rating:
+        error = f" ± {rating['error']:g}" if rating.get("error") else ""
+        lead = f", lead {rating['delta']:+g}" if rating.get("delta") is not None else ""
+        said.append(("rating", f"Elo {rating['elo']:g}{error} after {rating['games']} games{lead}"))
+    return said + [(f"metadata.{name}", str(value)) for name, value in (result.get("metadata") or {}).items()]
 
 
 def compare(call: Call, a: str, b: str) -> Exit:

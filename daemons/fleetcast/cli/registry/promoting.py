@@ -4,15 +4,15 @@ from fleetcast.bus import Bus
 from fleetcast.cli.call import Call
 from fleetcast.cli.connection import Target, connected, target
 from fleetcast.cli.fleet import rollout_document
-from fleetcast.cli.live import watched
 from fleetcast.cli.problems import Exit
 from fleetcast.cli.registry.asking import ask, decide, parsed, show
+from fleetcast.cli.registry.settling import settled
 from fleetcast.cli.running import run_async
 from fleetcast.cli.units import parse_duration
-from fleetcast.cli.waiting import sentence, talker, until_served
+from fleetcast.cli.waiting import served, talker
 from fleetcast.registry import Registry
 from fleetcast.registry.client import RegistryClient
-from fleetcast.registry.commands import Answer, Promote
+from fleetcast.registry.commands import Answer, AnyCommand, Promote
 
 
 def promote(
@@ -53,17 +53,29 @@ async def _promote(
 ) -> Exit:
     async with connected(aim) as bus:
         answer = await _asked(bus, aim, command, reason, dry_run=dry_run)
-        code = show(call, answer)
-        if not wait or dry_run or not answer.accepted or command.stage != "production":
-            return code
-        async with watched(bus, aim.settings.distributor.heartbeat_seconds) as fleet:
-            done = await until_served(
-                fleet, command.model, command.version, timeout_seconds=seconds, changed=talker(call.out)
-            )
-    if not call.out.answered:
-        call.out.document({"rollout": rollout_document(done)})
-    call.out.text(f"{sentence(done)} at generation {done.generation}: {', '.join(done.ready)}")
-    return code
+        return await _followed(call, aim, bus, answer, seconds, wait=wait, back=False)
+
+
+async def _followed(
+    call: Call, aim: Target, bus: Bus, answer: Answer, seconds: float, *, wait: bool, back: bool
+) -> Exit:
+    """Show an answer, and with *wait* what became of it."""
+    if not wait or not answer.accepted or answer.dry_run or not answer.rollout:
+        return show(call, answer)
+    call.out.say(answer.message)
+    done = await settled(
+        bus,
+        aim.settings.distributor.heartbeat_seconds,
+        answer,
+        back=back,
+        timeout_seconds=seconds,
+        changed=talker(call.out),
+    )
+    call.out.document(
+        {"answer": answer.model_dump(mode="json", exclude={"state"}), "rollout": rollout_document(done)}
+    )
+    call.out.text(served(done))
+    return Exit.OK
 
 
 async def _asked(bus: Bus, aim: Target, command: Promote, reason: str | None, *, dry_run: bool) -> Answer:
@@ -83,9 +95,12 @@ def rollback(
     keep: bool,
     generation: int | None,
     reason: str | None,
+    wait: bool,
+    timeout: str,
     dry_run: bool,
 ) -> Exit:
-    """Go back to a former production version, or end a canary."""
+    """Go back to a former production version, or end a canary; with *wait* return when every node has followed."""
+    seconds = parse_duration(timeout, option="--timeout")
     command = parsed(
         {
             "do": "rollback",
@@ -96,7 +111,15 @@ def rollback(
             "expected_generation": generation,
         }
     )
-    return decide(call, command, reason=reason, dry_run=dry_run)
+    return run_async(_rollback(call, target(call), command, reason, seconds, wait=wait, dry_run=dry_run))
+
+
+async def _rollback(
+    call: Call, aim: Target, command: AnyCommand, reason: str | None, seconds: float, *, wait: bool, dry_run: bool
+) -> Exit:
+    async with connected(aim) as bus:
+        answer = await ask(RegistryClient(bus, actor=aim.source), command, reason=reason, dry_run=dry_run)
+        return await _followed(call, aim, bus, answer, seconds, wait=wait, back=True)
 
 
 def resume(call: Call, model: str, *, abandon: bool, reason: str | None, dry_run: bool) -> Exit:

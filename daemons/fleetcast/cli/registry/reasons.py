@@ -7,17 +7,19 @@ from fleetcast.bus import Bus
 from fleetcast.events.lifecycle import (
     ENDED,
     FLEET,
+    EntryState,
     FreezeState,
     Phase,
     RolloutState,
     freeze_subject,
     rollout_subject,
 )
-from fleetcast.events.state import AuditRecord
+from fleetcast.events.state import AuditRecord, VersionState
 from fleetcast.registry import Registry
 from fleetcast.registry.ledger import Ledger
 
 SHOWN_GATES = 8
+SHOWN_VERSIONS = 5
 _LET_IN = ("slot.ordered", "rollout.started", "slot.rolled_back")
 
 
@@ -40,6 +42,22 @@ async def decision_facts(bus: Bus, model: str) -> list[str]:
     if refused is not None and (moved is None or refused.n > moved.n):
         said += [f"decision {refused.n} refused {_name(refused)}: {refused.reason}", *_gates(refused)[1:]]
     return said
+
+
+async def version_facts(bus: Bus, model: str) -> list[str]:
+    """Sentences about the newest versions of a model; none where there is no version of it."""
+    ledger = Ledger(bus)
+    versions = await Registry(bus).versions(model)
+    entries = {e.version: e for e in await ledger.all((f"fc.reg.state.entry.{model}.*",), EntryState)}
+    said = [_version(version, entries.get(version.version)) for version in versions[-SHOWN_VERSIONS:]]
+    more = len(versions) - len(said)
+    return said + [f"and {more} versions before them: fleetcast models {model}"] * (more > 0)
+
+
+def _version(version: VersionState, entry: EntryState | None) -> str:
+    name = f"{version.model}@{version.version}"
+    where = f"{name} was registered at {version.at} on {version.origin.node} by {version.cause.by}"
+    return where if entry is None else f"{where}; it is at {entry.stage} since {entry.since}"
 
 
 def _rollout(rollout: RolloutState) -> str:

@@ -14,13 +14,17 @@ def run(
     *,
     node: str | None,
     reason: str | None,
+    wait: bool,
+    timeout: str,
     dry_run: bool,
 ) -> Exit:
     """Register a file; without one, *model* is the word `export` or `import`, and *version* its file."""
     if version is not None and file is not None:
         from fleetcast.cli.submit import register
 
-        return register(call, model, version, file, node=node, reason=reason, dry_run=dry_run)
+        return register(
+            call, model, version, file, node=node, reason=reason, wait=wait, timeout=timeout, dry_run=dry_run
+        )
     if file is None and model == "export":
         from fleetcast.cli.registry.papers import export
 

@@ -108,6 +108,8 @@ def _add_submissions(app: typer.Typer) -> None:
         file: MaybeFile = None,
         node: Node = None,
         reason: Reason = None,
+        wait: Annotated[bool, typer.Option("--wait", help="Return when it is registered, or was refused.")] = False,
+        timeout: Timeout = "10m",
         dry_run: DryRun = False,
     ) -> Exit:
         """Say that FILE is a version of MODEL without asking to serve it: it is distributed, nothing is switched.
@@ -116,7 +118,9 @@ def _add_submissions(app: typer.Typer) -> None:
         """
         from fleetcast.cli.registry.registering import run
 
-        return run(call, model, version, file, node=node, reason=reason, dry_run=dry_run)
+        return run(
+            call, model, version, file, node=node, reason=reason, wait=wait, timeout=timeout, dry_run=dry_run
+        )
 
 
 def _add_distribution(app: typer.Typer) -> None:

@@ -8,14 +8,11 @@ import typer
 from fleetcast.cli.call import Call, command
 from fleetcast.cli.problems import Exit
 from fleetcast.cli.surface.act import ModelName, VersionName
+from fleetcast.cli.surface.decide import MinSeq
 
 PANEL = "Registry"
 
-MinSeq = Annotated[
-    int | None,
-    typer.Option("--min-seq", metavar="N", help="Answer only once sequence N is known (`sequence` of --json)."),
-]
-Limit = Annotated[int, typer.Option(min=1, max=1000, help="Rows at most.")]
+Limit = Annotated[int, typer.Option(min=1, max=500, help="Rows at most.")]
 After = Annotated[
     str | None, typer.Option(metavar="PLACE", help="Go on behind this place, which the page before names.")
 ]

@@ -7,7 +7,7 @@ import typer
 
 from fleetcast.cli.call import Call, command
 from fleetcast.cli.problems import Exit
-from fleetcast.cli.surface.act import DryRun, ModelName, Reason, VersionName
+from fleetcast.cli.surface.act import DryRun, ModelName, Reason, Timeout, VersionName, Wait
 
 PANEL = "Decide"
 
@@ -15,6 +15,11 @@ Stage = Annotated[str | None, typer.Option(metavar="STAGE", help="sandbox, stagi
 Named = Annotated[str, typer.Argument(metavar="MODEL@VERSION")]
 Generation = Annotated[
     int | None, typer.Option("--generation", min=0, help="Only if the slot is at this generation (0: never ordered).")
+]
+
+MinSeq = Annotated[
+    int | None,
+    typer.Option("--min-seq", metavar="N", help="Answer only once sequence N is known (`sequence` of --json)."),
 ]
 
 
@@ -36,12 +41,25 @@ def _add_serving(app: typer.Typer) -> None:
         keep: Annotated[bool, typer.Option("--keep", help="Do not quarantine the version that is left.")] = False,
         generation: Generation = None,
         reason: Reason = None,
+        wait: Wait = False,
+        timeout: Timeout = "10m",
         dry_run: DryRun = False,
     ) -> Exit:
         """Serve the last good version again; a canary that is under way is ended instead, and production stays."""
         from fleetcast.cli.registry.promoting import rollback as run
 
-        return run(call, model, to=to, now=now, keep=keep, generation=generation, reason=reason, dry_run=dry_run)
+        return run(
+            call,
+            model,
+            to=to,
+            now=now,
+            keep=keep,
+            generation=generation,
+            reason=reason,
+            wait=wait,
+            timeout=timeout,
+            dry_run=dry_run,
+        )
 
     @command(app, "resume", panel=PANEL)
     def resume(
@@ -118,6 +136,14 @@ def _add_evidence(app: typer.Typer) -> None:
             reason=reason,
             dry_run=dry_run,
         )
+
+
+    @command(evidence, "show")
+    def show(call: Call, model: ModelName, version: VersionName, min_seq: MinSeq = None) -> Exit:
+        """Show all that was said about a version: facts, flags, games, rating, approvals."""
+        from fleetcast.cli.registry.lists import evidence as run
+
+        return run(call, model, version, min_seq=min_seq)
 
 
 def _add_holds(app: typer.Typer) -> None:

@@ -16,6 +16,8 @@ from fleetcast.config.settings import RsyncSettings, Settings
 from fleetcast.daemons.distributor import heartbeat
 from fleetcast.daemons.distributor.acquire import Acquisition
 from fleetcast.daemons.distributor.allowance import Allowance
+from fleetcast.daemons.distributor.archival import ArchiveBook
+from fleetcast.daemons.distributor.archivist import Archivist
 from fleetcast.daemons.distributor.bans import tell_bans
 from fleetcast.daemons.distributor.board import Board
 from fleetcast.daemons.distributor.capability import kept_capability
@@ -147,6 +149,7 @@ async def _parts(daemon: Daemon, bus: Bus, store: Store) -> AsyncIterator[Parts]
             board=Board(),
             swarm=SwarmBook(daemon.node),
             distributions=DistributionBook(daemon.node, settings.node.labels),
+            archive=ArchiveBook(daemon.node),
             hashing=hashing,
             idle=idle,
             lost_seeds=lost_seeds,
@@ -189,6 +192,7 @@ async def _live(daemon: Daemon, parts: Parts) -> None:
     reconciler = Reconciler(parts, transfers, shelf, orders, Turns(parts, neighbours))
     inspector = Inspector(parts, neighbours, shelf, transfers, reconciler)
     seeding = Seeding(parts, neighbours, reconciler, orders)
+    archivist = Archivist(parts, shelf, acquisition, remover, reconciler)
     neighbours.on_joiner = seeding.joined
     await shelf.refresh()
     await _seed_again(parts, neighbours)
@@ -210,6 +214,8 @@ async def _live(daemon: Daemon, parts: Parts) -> None:
         roots.start("distributions", reconciler.watch_distributions())
         roots.start("disk", watch_disk(parts.board))
         roots.start("reconcile", reconciler.run())
+        roots.start("archive news", archivist.watch())
+        roots.start("archive", archivist.run())
         roots.start("bans", tell_bans(parts, transfers))
         roots.start("lost seeds", inspector.follow_lost_seeds())
         roots.start("submissions", consume_submissions(parts, OriginDesk(parts, acquisition)))

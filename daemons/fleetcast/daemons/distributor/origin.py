@@ -20,7 +20,6 @@ from fleetcast.events.content import Content, Format, Kind
 from fleetcast.events.envelope import Event, new_event
 from fleetcast.events.lifecycle import StageName
 from fleetcast.events.payloads import (
-    ArtifactAvailable,
     DistributionRequested,
     ExportCompleted,
     ModelPromoted,
@@ -181,6 +180,7 @@ class OriginDesk:
             run_id=asked.run_id,
             metrics=asked.metrics,
             metadata=asked.metadata,
+            format_check=proof.verdict,
         )
         reserved = await parts.registry.reserve_version(state, request=f"reserve/{event.id}", actor=event.source)
         offer = offer_from_state(reserved.state, ingested.content)
@@ -226,16 +226,7 @@ class OriginDesk:
             ) from refused
 
     async def _announce(self, event: Event, offer: Offer) -> None:
-        payload = ArtifactAvailable(
-            artifact=offer.artifact,
-            content=None if offer.content_ref else offer.content,
-            content_ref=offer.content_ref,
-            metainfo_b64=offer.metainfo_b64,
-            metainfo_ref=offer.metainfo_ref,
-            origin=Origin(node=self._parts.node, endpoints=self._parts.endpoints),
-            envelope=offer.envelope,
-            cause=event.id,
-        )
+        payload = offer.announcement(Origin(node=self._parts.node, endpoints=self._parts.endpoints), cause=event.id)
         log.debug("artifact.announcing", version=offer.version, at_unix=time.time())
         await self._parts.bus.publish(new_event(payload, source=self._parts.source, cause=event))
 

@@ -11,6 +11,7 @@ import structlog
 from fleetcast.bus import Bus
 from fleetcast.config.settings import Settings
 from fleetcast.daemons.distributor.allowance import Allowance
+from fleetcast.daemons.distributor.archival import ArchiveBook
 from fleetcast.daemons.distributor.board import Board
 from fleetcast.daemons.distributor.distributions import DistributionBook
 from fleetcast.daemons.distributor.rules import Offer
@@ -57,6 +58,7 @@ class Parts:
     board: Board
     swarm: SwarmBook
     distributions: DistributionBook
+    archive: ArchiveBook
     hashing: ThreadPoolExecutor
     """Threads of low priority for hashing that somebody waits for."""
     idle: ThreadPoolExecutor
@@ -81,11 +83,17 @@ class Parts:
     @property
     def pins(self) -> Pins:
         """What stays on this node besides what its pointers show: what slot orders name that could not be obeyed yet,
-        transfers under way, and what was distributed to it."""
+        transfers under way, what was distributed to it, and what no archive has yet."""
         distributed = self.distributions.pins(datetime.now(UTC))
         fetched = frozenset(t.artifact for t in self.board.active)
-        versions = distributed.versions | self.ordered().versions
-        return replace(distributed, versions=versions, artifacts=distributed.artifacts | fetched)
+        archival = self.archive.pins
+        versions = distributed.versions | self.ordered().versions | archival.versions
+        return replace(
+            distributed,
+            versions=versions,
+            artifacts=distributed.artifacts | fetched,
+            archived=archival.archived,
+        )
 
     @property
     def source(self) -> str:

@@ -76,12 +76,20 @@ class Reconciler:
         named = {line: self._goals(line) for line in self._lines()}
         return tuple(line for line, found in named.items() if any(g.artifact == artifact for g in found))
 
+    @property
+    def models(self) -> frozenset[str]:
+        """The models that this node wants and something is known of."""
+        wanted = (name for kind, name in self._lines() if kind is Kind.MODEL)
+        return frozenset(name for name in wanted if wants(self._parts.wants, Kind.MODEL, name))
+
     def _lines(self) -> dict[Line, object]:
         """The models and lanes that something is known of, in a steady order."""
         return {**dict(self._orders.all), **self._offers, **self._repairs}
 
     def _goals(self, line: Line) -> tuple[Goal, ...]:
-        return goals(self._orders.get(line), self._offers.get(line, ()), self._parts.node)
+        found = goals(self._orders.get(line), self._offers.get(line, ()), self._parts.node)
+        away = self._parts.archive.is_away
+        return tuple(g for g in found if g.urgency <= Urgency.CANARY or not away(line, g.version))
 
     async def watch_distributions(self) -> None:
         """Follow orders to bring versions to some nodes, until cancelled."""
@@ -190,7 +198,9 @@ class Reconciler:
                 offer = await self._offer_for(line, goal)
                 if offer is not None:
                     wanted.setdefault(goal.artifact, (goal.urgency, offer))
-        for line, goal in self._parts.distributions.goals(datetime.now(UTC)):
+        named = self._parts.distributions.goals(datetime.now(UTC))
+        here = [(line, goal) for line, goal in named if not self._parts.archive.is_away(line, goal.version)]
+        for line, goal in (*here, *self._parts.archive.goals()):
             # Whoever asked for it named the nodes: their own wants do not matter.
             if not self._shelf.holds(line, goal.version, goal.artifact):
                 offer = await self._offer_for(line, goal)

@@ -73,6 +73,18 @@ class Remover:
             collected = await asyncio.to_thread(store.collect, pins, until_free_bytes=free_bytes)
             await self._forget(collected, judged, reason)
 
+    async def retire(self, folder: str, reason: str) -> None:
+        """Remove a version whose bytes the archive of this node keeps in *folder*.
+
+        Raises:
+            StoreError: it does not, or something here still needs the version.
+        """
+        async with self._one_at_a_time:
+            pins, store = self._parts.pins, self._parts.store
+            judged = await asyncio.to_thread(store.judge, pins)
+            collected = await asyncio.to_thread(store.retire, folder, pins)
+            await self._forget(collected, judged, reason)
+
     async def _forget(self, collected: Collected, judged: list[Judgement], reason: str | None) -> None:
         """Let the swarm, the shelf and the log know what is gone."""
         for artifact in collected.artifacts:

@@ -63,6 +63,20 @@ class Offer:
         )
 
 
+    def announcement(self, origin: Origin, *, cause: str) -> ArtifactAvailable:
+        """What a node that serves it tells the fleet."""
+        return ArtifactAvailable(
+            artifact=self.artifact,
+            content=None if self.content_ref else self.content,
+            content_ref=self.content_ref,
+            metainfo_b64=self.metainfo_b64,
+            metainfo_ref=self.metainfo_ref,
+            origin=origin,
+            envelope=self.envelope,
+            cause=cause,
+        )
+
+
 def offer_from_event(
     payload: ArtifactAvailable, *, correlation: str, sequence: int, content: Content | None = None
 ) -> Offer:

@@ -53,9 +53,7 @@ class ArchivalDesk:
         shown = tuple(
             Proposed(model=p.model, version=p.version, rule=p.rule, reason=p.reason) for p in found[: question.limit]
         )
-        answer = ArchivalAnswer(
-            proposals=shown, total=len(found), mode=self._policy.mode, node=self._policy.node
-        )
+        answer = ArchivalAnswer(proposals=shown, total=len(found), mode=self._policy.mode, node=self._policy.node)
         return answer.model_dump_json().encode()
 
     async def plan(self, model: str | None = None) -> tuple[Proposal, ...]:
@@ -91,9 +89,7 @@ class ArchivalDesk:
         """Have one archived; whatever came about since it was proposed is looked at again by the decision."""
         # Of several daemons that sweep on one day one archives, and the others hear that it is done.
         request = f"archival/{datetime.now(UTC):%Y%m%d}/{proposal.model}/{proposal.version}"
-        command = Move(
-            model=proposal.model, version=proposal.version, stage=StageName.ARCHIVED, rule=proposal.rule
-        )
+        command = Move(model=proposal.model, version=proposal.version, stage=StageName.ARCHIVED, rule=proposal.rule)
         try:
             answer = await self._engine.handle(
                 Transition(request=request, actor=self._actor, reason=proposal.reason, command=command)

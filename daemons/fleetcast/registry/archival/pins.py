@@ -17,7 +17,7 @@ def pinned(entries: Iterable[EntryState], slot: SlotState | None, rollout: Rollo
     known = tuple(entries)
     reasons = {e.version: f"it is at {e.stage}" for e in known if e.stage in STAYING}
     reasons |= {e.version: "it is in quarantine, and evidence" for e in known if e.stage is StageName.QUARANTINED}
-    reasons |= {version: "it was in production" for version in _formerly_served(known)}
+    reasons |= dict.fromkeys(_formerly_served(known), "it was in production")
     if rollout is not None and rollout.phase not in ENDED:
         names = (rollout.version, rollout.leaves)
         reasons |= {v: "a rollout of it is under way" for v in names if v is not None}

@@ -81,7 +81,13 @@ def approvals_gate(required: Approvals, target: StageName, inputs: GateInputs) -
 
 def _counts(approval: Approval, required: Approvals, now: datetime, asked_by: str) -> bool:
     latest = moment(approval.at) + timedelta(seconds=required.expires_seconds)
-    return bool(approval.by) and approval.by != asked_by and now < min(moment(approval.expires_at), latest)
+    somebody_else = bool(approval.by) and _person(approval.by) != _person(asked_by)
+    return somebody_else and now < min(moment(approval.expires_at), latest)
+
+
+def _person(name: str) -> str:
+    """Who that is: whoever asks on a command line is `/fleet/NODE/cli/NAME`, whoever agrees is a name alone."""
+    return name.rpartition("/")[2]
 
 
 def readiness_gate(quorum_ratio: float, readiness: Readiness, inputs: GateInputs) -> GateResult:

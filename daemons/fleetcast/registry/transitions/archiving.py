@@ -78,9 +78,7 @@ def ask_back(view: View, transition: Transition, entry: EntryState) -> Decision:
     asked = order.model_copy(update={"restore": restore, "fault": None})
     words = f"{order.node} proves {_name(entry)} again; it is at development once every byte is right"
     decision = _decision(view, transition, entry, asked, "restore.ordered", "asked_back", words)
-    answer = decision.answer.model_copy(
-        update={"outcome": "started", "next_step": f"fleetcast info {_name(entry)}"}
-    )
+    answer = decision.answer.model_copy(update={"outcome": "started", "next_step": f"fleetcast info {_name(entry)}"})
     return Decision(
         action=decision.action,
         reason=decision.reason,

@@ -37,6 +37,7 @@ def judged(view: View, entry: EntryState, steps: Sequence[StageName], *, asked_b
         readiness=None,
         production_entry=production,
         asked_by=asked_by,
+        format_check=entry.format_check or None,
     )
     verdicts: list[tuple[StageName, GateVerdict]] = []
     documents: list[dict[str, Any]] = []

@@ -342,10 +342,12 @@ class _Ask:
         cleared = slots.without_canary(self.view, rollout.cause)
         if cleared is not None:
             writes[slot_subject(self.view.model)] = cleared
+        told = slots.slot_ordered(cleared) if cleared is not None else None
         return self._decision(
             "rollout.started",
             writes=writes,
-            facts=lambda n: (slots.rollout_changed(rollout, n),),
+            facts=lambda n: (*((told,) if told else ()), slots.rollout_changed(rollout, n)),
+            generation=cleared.generation if cleared is not None else None,
             outcome="started",
             message=f"{label(self.view.model, self.entry.version)} goes to {rollout.target} once "
             f"{rollout.quorum_ratio:.0%} of the nodes hold it; now {ready.verified} of {ready.wanting}",

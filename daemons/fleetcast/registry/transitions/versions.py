@@ -116,6 +116,7 @@ def fresh_entry(view: View, state: VersionState, actor: str, stage: StageName = 
         metadata=rest,
         bytes=size,
         format=state.content.format.value if state.content else "mixed",
+        format_check=state.format_check,
         origin=state.origin.node,
         registered_at=state.at,
         registered_by=actor,

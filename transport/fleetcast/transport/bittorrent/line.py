@@ -1,6 +1,6 @@
 """A connection that is read in large pieces: its reader is woken when much has come, and not for every packet.
 
-On a link of 40 Mbit/s asyncio's streams woke a borrower up 50 times for a piece of 256 KiB. Standard library only.
+asyncio's streams wake it for whatever there is, on a slow link a few packets at a time. Standard library only.
 """
 
 import asyncio

@@ -4,6 +4,7 @@ Belongs here: everything that changes names below the data folder (ADR 0007). Mu
 decisions about what to serve.
 """
 
+from fleetcast.transport.store.archive import Archive, ArchivedItem, ArchivedManifest
 from fleetcast.transport.store.blobs import Mismatch
 from fleetcast.transport.store.bundle import PublishedFolder, is_folder
 from fleetcast.transport.store.collection import Collected
@@ -18,6 +19,9 @@ __all__ = [
     "FORMER_KEPT",
     "Activation",
     "AppliedSlot",
+    "Archive",
+    "ArchivedItem",
+    "ArchivedManifest",
     "ArtifactRecord",
     "Collected",
     "Expendable",

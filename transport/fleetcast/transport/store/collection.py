@@ -6,9 +6,10 @@ from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fleetcast.events.content import Content
+from fleetcast.events.content import Content, ContentFile
 from fleetcast.transport.errors import NotKept
 from fleetcast.transport.store import layout
+from fleetcast.transport.store.archive import Archive, ArchivedItem
 from fleetcast.transport.store.folder import Folder
 from fleetcast.transport.store.layout import Line
 from fleetcast.transport.store.records import ArtifactRecords
@@ -37,13 +38,21 @@ class Sweep:
     """One collection. What nothing refers to and is young is left alone: it is on its way in."""
 
     def __init__(
-        self, data: Path, versions: Versions, records: ArtifactRecords, pins: Pins, orphan_seconds: float
+        self,
+        data: Path,
+        versions: Versions,
+        records: ArtifactRecords,
+        archive: Archive,
+        pins: Pins,
+        orphan_seconds: float,
     ) -> None:
         self._data = data
+        self._archive = archive
         self._versions = versions
         self._records = records
         self._pins = pins
         self._before = time.time() - orphan_seconds
+        self._archived: dict[str, list[tuple[ArchivedItem, ContentFile]]] | None = None
         self.collected = Collected()
 
     def version(self, line: Line, version: str) -> None:
@@ -51,9 +60,14 @@ class Sweep:
         record = self._versions.record(line, version)
         self._versions.remove(line, version)
         self.collected = replace(self.collected, versions=(*self.collected.versions, (line, version)))
-        if record is not None and record.installed.artifact not in self._kept_artifacts():
-            self._artifact(record.content.artifact)
-            self._blobs_of(record.content)
+        if record is not None:
+            self.content(record.content)
+
+    def content(self, content: Content) -> None:
+        """Remove an artifact and its bytes, unless a version is made of it."""
+        if content.artifact not in self._kept_artifacts():
+            self._artifact(content.artifact)
+            self._blobs_of(content)
 
     def foreseen(self, expendable: Sequence[tuple[Line, str]]) -> Collected:
         """What removing the orphans and then *expendable* would come to; bytes of a file with a further name stay."""
@@ -124,12 +138,19 @@ class Sweep:
         with Folder.open(self._data, layout.blob(digest)[:-1]) as shelf:
             found = shelf.stat(digest)
             # A hard link is a reference: versions, swarm folders and files handed over by their producer all count.
-            if found is None or found.st_nlink > 1 or (before is not None and found.st_ctime > before):
+            if found is None or (before is not None and found.st_ctime > before):
                 return
+            # Names in the archive hold the bytes, and need no blob.
+            if found.st_nlink > 1 + self._names_in_archive(digest):
+                return
+            freed = found.st_size if found.st_nlink == 1 else 0
             shelf.remove(digest, point="collect.blob")
-        self.collected = replace(
-            self.collected, blobs=self.collected.blobs + 1, bytes=self.collected.bytes + found.st_size
-        )
+        self.collected = replace(self.collected, blobs=self.collected.blobs + 1, bytes=self.collected.bytes + freed)
+
+    def _names_in_archive(self, digest: str) -> int:
+        if self._archived is None:
+            self._archived = self._archive.names_of()
+        return sum(self._archive.is_name_of(item, file) for item, file in self._archived.get(digest, ()))
 
     def _names(self, names: layout.Names) -> list[str]:
         try:

@@ -19,6 +19,7 @@ BLOBS: Names = ("store", "sha256")
 ARTIFACTS: Names = ("artifacts",)
 SWARM: Names = ("swarm",)
 QUARANTINE: Names = ("quarantine",)
+ARCHIVE: Names = ("archive",)
 ESSENTIAL: Names = ("models_essential",)
 LINES: dict[Kind, str] = {Kind.MODEL: "models", Kind.DATASET: "datasets"}
 

@@ -18,11 +18,13 @@ class Pins:
         versions: versions that stay.
         artifacts: artifacts whose bytes stay, installed or not.
         released: versions that were kept for a time that is over: that nobody ever served them keeps them no more.
+        archived: versions that an archive keeps: only a slot order, or somebody who needs them, keeps them here.
     """
 
     versions: frozenset[tuple[Line, str]] = frozenset()
     artifacts: frozenset[str] = frozenset()
     released: frozenset[tuple[Line, str]] = frozenset()
+    archived: frozenset[tuple[Line, str]] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +86,12 @@ def _reasons(view: LineView, version: InstalledVersion, keep_versions: int, pins
             yield role
     if slot is not None and name in {entry.version for entry in slot.former[:FORMER_KEPT]}:
         yield "in production before"
-    here = {v.version for v in view.installed}
+    # What an archive keeps takes no place among those that are kept here.
+    staying = [v for v in view.installed if (view.line, v.version) not in pins.archived]
+    here = {v.version for v in staying}
     if name in [v for v in view.served if v in here][:keep_versions]:
         yield f"one of the last {keep_versions} in production"
-    unserved = [v for v in view.installed if v.version not in view.served and not _is_released(view.line, v, pins)]
+    unserved = [v for v in staying if v.version not in view.served and not _is_released(view.line, v, pins)]
     newest = sorted(unserved, key=lambda v: v.installed_at, reverse=True)[:keep_versions]
     if version in newest:
         yield f"one of the newest {keep_versions} that were never served"

@@ -10,10 +10,11 @@ from fleetcast.events.content import Content, ContentFile, Format, Kind, safe_re
 from fleetcast.events.payloads import Checks, ManifestEnvelope
 from fleetcast.events.state import InstalledVersion, SlotState
 from fleetcast.transport.checks import detect_format
-from fleetcast.transport.errors import ContentRefused, NotKept, PathRefused
+from fleetcast.transport.errors import ContentRefused, NotKept, PathRefused, VersionHeld
 from fleetcast.transport.hashing import sha256_stream
 from fleetcast.transport.metainfo import piece_length
 from fleetcast.transport.store import layout
+from fleetcast.transport.store.archive import Archive
 from fleetcast.transport.store.blobs import Blobs, Mismatch
 from fleetcast.transport.store.bundle import PublishedFolder, published_folder
 from fleetcast.transport.store.collection import Collected, Sweep
@@ -66,6 +67,8 @@ class Store:
         self._repair = Repair(self._blobs, self._versions, self._quarantine, self._records)
         # Held while names change; hashing and copying run outside of it.
         self._changing = threading.RLock()
+        self.archive = Archive(self._data, self._blobs, self._changing)
+        """Versions that left the nodes for the archive, where this node keeps it."""
 
     def _make_versions(self) -> Versions:
         return Versions(self._data, self._blobs)
@@ -367,7 +370,7 @@ class Store:
 
     def foresee(self, pins: Pins = Pins()) -> Collected:  # noqa: B008 - frozen
         """What `collect` would remove now, and remove nothing."""
-        sweep = Sweep(self._data, self._versions, self._records, pins, self._settings.orphan_seconds)
+        sweep = self._sweep(pins)
         with self._changing, store_errors("cannot look at what may be removed"):
             return sweep.foreseen([(item.line, item.version.version) for item in self.expendable(pins)])
 
@@ -378,7 +381,7 @@ class Store:
             pins: what the caller still needs, transfers under way included.
             until_free_bytes: stop as soon as so much is free; None: remove all that may go.
         """
-        sweep = Sweep(self._data, self._versions, self._records, pins, self._settings.orphan_seconds)
+        sweep = self._sweep(pins)
         with self._changing, store_errors("cannot collect"):
             sweep.orphans()
             for item in self.expendable(pins):
@@ -387,7 +390,32 @@ class Store:
                 sweep.version(item.line, item.version.version)
         return sweep.collected
 
+    def retire(self, folder: str, pins: Pins = Pins()) -> Collected:  # noqa: B008 - frozen
+        """Remove a version whose bytes the archive keeps in *folder*, as `collect` would; may be repeated.
+
+        Raises:
+            NotKept: the archive does not list it.
+            VersionHeld: something here needs it.
+        """
+        item = self.archive.item(folder)
+        if item is None:
+            raise NotKept(f"the archive of this node does not list {folder}")
+        line, sweep = Line(Kind.MODEL, item.model), self._sweep(pins)
+        with self._changing, store_errors(f"cannot retire {item.model}@{item.version}"):
+            judged = judge([self._view(line)], self._settings.keep_versions, pins)
+            held = [j for j in judged if j.version.version == item.version]
+            if held and held[0].reasons:
+                raise VersionHeld(f"{item.model}@{item.version} stays: {', '.join(held[0].reasons)}")
+            if held:
+                sweep.version(line, item.version)
+            if item.artifact not in pins.artifacts:
+                sweep.content(item.content)
+        return sweep.collected
+
     # -- inside
+
+    def _sweep(self, pins: Pins) -> Sweep:
+        return Sweep(self._data, self._versions, self._records, self.archive, pins, self._settings.orphan_seconds)
 
     def _mend(self, content: Content) -> None:
         with self._changing:

@@ -111,12 +111,12 @@ class Versions:
             with staging.enter(spare, create=True) as fresh:
                 for file in content.files:
                     self._place(fresh, file)
-                _sync_tree(fresh)
+                sync_tree(fresh)
             staging.rename(spare, folder, version, point="install.publish")
             folder.sync(point="install.publish_sync")
 
     def _place(self, root: Folder, file: ContentFile) -> None:
-        with _descend(root, file.path, create=True) as (folder, name):
+        with descend(root, file.path, create=True) as (folder, name):
             self._blobs.link_to(file, folder, name, point="install.link")
 
     def mend(self, line: Line, version: str, content: Content) -> None:
@@ -223,7 +223,7 @@ class Versions:
     ) -> Iterator[tuple[Folder, str]]:
         """Open the folder that a file of a version lies in, and say its name there."""
         names = layout.version(line.kind, line.name, version)
-        with Folder.open(self._data, names, create=create) as root, _descend(root, file.path, create=create) as place:
+        with Folder.open(self._data, names, create=create) as root, descend(root, file.path, create=create) as place:
             yield place
 
 
@@ -233,7 +233,7 @@ def line_of(content: Content, name: str) -> Line:
 
 
 @contextlib.contextmanager
-def _descend(root: Folder, path: str, *, create: bool) -> Iterator[tuple[Folder, str]]:
+def descend(root: Folder, path: str, *, create: bool) -> Iterator[tuple[Folder, str]]:
     """Open the folder that the file *path* lies in."""
     *folders, name = path.split("/")
     with contextlib.ExitStack() as stack:
@@ -259,10 +259,10 @@ def _names_below(folder: Folder) -> Iterator[str]:
             yield name
 
 
-def _sync_tree(folder: Folder) -> None:
+def sync_tree(folder: Folder) -> None:
     """Make the entries of a folder and of all below it last."""
     for name in folder.names():
         if folder.is_folder(name):
             with folder.enter(name) as inner:
-                _sync_tree(inner)
+                sync_tree(inner)
     folder.sync(point="install.stage_sync")
