@@ -20,7 +20,9 @@ from fleetcast.bus.errors import BusError, NotFound
 from fleetcast.bus.server import find_server
 from fleetcast.cli.call import Call
 from fleetcast.cli.connection import Target, connected, target
+from fleetcast.cli.fleet import views
 from fleetcast.cli.problems import Exit
+from fleetcast.cli.registry.keeping import START_ONE, Keeping, authority
 from fleetcast.cli.running import run_async
 from fleetcast.cli.table import table
 from fleetcast.cli.units import duration, size
@@ -237,6 +239,7 @@ async def check_nats(aim: Target) -> tuple[list[Finding], NodeStatus | None]:
             found.append(Finding("NATS", "ok", f"{aim.settings.bus.url}, version {version}, round trip {trip}"))
             found += await _check_storing(bus, aim)
             own = await _own_status(bus, aim)
+            found += await _check_registry(bus, aim)
     except TimeoutError:
         found.append(
             Finding("NATS", "fail", f"{aim.settings.bus.url} does not answer in {NATS_SECONDS:g} s", _NATS_FIX)
@@ -287,6 +290,32 @@ async def _own_status(bus: Bus, aim: Target) -> NodeStatus | None:
         entry = await bus.kv_get("fc_nodes", f"{aim.node}.distributor")
         return NodeStatus.model_validate_json(entry.data) if entry else None
     except (NotFound, ValueError):
+        return None
+
+
+async def _check_registry(bus: Bus, aim: Target) -> list[Finding]:
+    """Who keeps the registry; without whoever should, nothing is registered or promoted."""
+    try:
+        entries = await bus.kv_entries("fc_nodes")
+    except NotFound:
+        return []
+    heard = [status for entry in entries if (status := _status(entry.data)) is not None]
+    beats = aim.settings.distributor.heartbeat_seconds
+    daemons = views(heard, now=datetime.now(UTC), heartbeat_seconds=beats, daemon="registry")
+    return [check_registry(Keeping(await authority(bus), daemons))]
+
+
+def check_registry(keeping: Keeping) -> Finding:
+    """The registry's daemon, where there should be one."""
+    if keeping.away:
+        return Finding("registry", "fail", keeping.sentence, START_ONE)
+    return Finding("registry", "ok", keeping.sentence)
+
+
+def _status(data: bytes) -> NodeStatus | None:
+    try:
+        return NodeStatus.model_validate_json(data)
+    except ValueError:
         return None
 
 

@@ -44,6 +44,12 @@ class Fleet:
         statuses = [self._as_of_now(status) for status in self._statuses.values()]
         return views(statuses, now=datetime.now(UTC), heartbeat_seconds=self._heartbeat_seconds)
 
+    @property
+    def keepers(self) -> tuple[NodeView, ...]:
+        """All registry daemons that were heard from within a day, by node."""
+        known = self._statuses.values()
+        return views(known, now=datetime.now(UTC), heartbeat_seconds=self._heartbeat_seconds, daemon="registry")
+
     def _as_of_now(self, status: NodeStatus) -> NodeStatus:
         # Heartbeats tell changes of state; how far a transfer is comes by progress messages.
         fresh = tuple(_newer(t, self._progress.get((status.node, t.transfer), t)) for t in status.transfers)

@@ -17,14 +17,16 @@ from fleetcast.cli.narrate import printable
 from fleetcast.cli.pace import ENDED, by_artifact, newest, slow_nodes
 from fleetcast.cli.pictures import Picture, redraw
 from fleetcast.cli.problems import Exit
+from fleetcast.cli.registry.keeping import Keeping, authority
 from fleetcast.cli.running import run_async
 from fleetcast.cli.table import table
 from fleetcast.cli.transfers import attention, in_one_line, transfer_document
 from fleetcast.cli.units import ago
+from fleetcast.events.lifecycle import AuthorityState
 from fleetcast.events.wants import wants
 
-DEAD_SECONDS = 5.0
-"""Distance of looks at the dead letters while the picture is watched."""
+BESIDE_SECONDS = 5.0
+"""Distance of looks at the dead letters and the registry's authority while the picture is watched."""
 TRANSFERS_SHOWN = 12
 """Running transfers that have a line; `fleetcast transfers` shows the others."""
 MATRIX_NODES = 8
@@ -43,29 +45,32 @@ async def _look(call: Call, aim: Target, *, watch: bool) -> Picture:
     async with connected(aim) as bus, watched(bus, aim.settings.distributor.heartbeat_seconds) as fleet:
         if watch:
             await _watch(call, bus, fleet)
-        return picture(fleet, await dead_letters(bus))
+        return picture(fleet, await dead_letters(bus), await authority(bus))
 
 
 async def _watch(call: Call, bus: Bus, fleet: Fleet) -> NoReturn:
-    dead = DeadCount()
+    beside = Beside()
     async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(dead.follow(bus, fleet), name="dead letters")
-        await redraw(call.out, fleet, lambda: picture(fleet, dead.number))
+        tasks.create_task(beside.follow(bus, fleet), name="dead letters and authority")
+        await redraw(call.out, fleet, lambda: picture(fleet, beside.dead, beside.authority))
     raise AssertionError("redrawing ends by cancellation only")
 
 
-class DeadCount:
-    """How many dead letters there are, looked at again every few seconds."""
+class Beside:
+    """What no heartbeat tells, looked at again every few seconds: how many dead letters there are, and who keeps the
+    registry."""
 
     def __init__(self) -> None:
-        self.number = 0
+        self.dead = 0
+        self.authority: AuthorityState | None = None
 
     async def follow(self, bus: Bus, fleet: Fleet) -> None:
-        """Keep counting until cancelled."""
+        """Keep looking until cancelled."""
         while True:
-            self.number = await dead_letters(bus)
+            self.dead = await dead_letters(bus)
+            self.authority = await authority(bus)
             fleet.wake()
-            await asyncio.sleep(DEAD_SECONDS)
+            await asyncio.sleep(BESIDE_SECONDS)
 
 
 async def dead_letters(bus: Bus) -> int:
@@ -73,10 +78,11 @@ async def dead_letters(bus: Bus) -> int:
     return len(await bus.dead.list())
 
 
-def picture(fleet: Fleet, dead: int) -> Picture:
-    """The fleet now."""
+def picture(fleet: Fleet, dead: int, writes: AuthorityState | None) -> Picture:
+    """The fleet now; *writes*: who writes its registry."""
     nodes, rollouts = fleet.nodes, fleet.rollouts
-    wrong = problems(nodes, rollouts, dead)
+    keeping = Keeping(writes, fleet.keepers)
+    wrong = (*problems(nodes, rollouts, dead), *keeping.problems)
     running = [t for t in fleet.transfers if t.state not in ENDED]
     document = {
         "ok": not wrong,
@@ -86,10 +92,13 @@ def picture(fleet: Fleet, dead: int) -> Picture:
         "models": [_model_document(each, fleet) for each in rollouts],
         "transfers": [transfer_document(t) for t in running],
         "dead_letters": dead,
+        "registry": keeping.document(),
     }
     parts: list[RenderableType] = [_node_table(nodes), Text(""), _model_table(rollouts, nodes)]
     if running:
         parts += [Text(""), *transfer_lines(fleet)]
+    if not keeping.away:
+        parts += [Text(""), Text(printable(keeping.sentence))]
     return Picture(document, Group(*parts, Text(""), _verdict(wrong, dead)))
 
 

@@ -218,9 +218,7 @@ async def _publish_and_wait(call: Call, aim: Target, event: Event, model: str, s
             return await until_answered(fleet, answers, event, model, timeout_seconds=seconds, changed=talker(call.out))
 
 
-async def _publish_until_taken(
-    call: Call, aim: Target, event: Event, name: str, seconds: float
-) -> ArtifactAvailable:
+async def _publish_until_taken(call: Call, aim: Target, event: Event, name: str, seconds: float) -> ArtifactAvailable:
     async with connected(aim) as bus:
         receipt = await publish(bus, aim, event)
         await mention_unknown_node(call, bus, event)

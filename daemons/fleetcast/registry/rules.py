@@ -114,8 +114,10 @@ def broken_links(records: Iterable[bytes]) -> list[str]:
             problems.append(f"record {number} cannot be read: {e.errors()[0]['msg']}")
             chain = ChainState(n=number, sha256=hashlib.sha256(data).hexdigest())
             continue
-        if record.n != number:
+        if record.n > number:
             problems.append(f"record {number} is missing: {record.n} follows {chain.n}")
+        elif record.n < number:
+            problems.append(f"record {record.n} is out of order: it follows {chain.n}")
         if record.prev_sha256 != chain.sha256:
             problems.append(f"record {record.n} does not follow from the record before it")
         chain = ChainState(n=record.n, sha256=hashlib.sha256(data).hexdigest())

@@ -2,17 +2,14 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
-import pytest_asyncio
 
-from fleetcast.bus import Bus, connect, declare
+from fleetcast.bus import Bus, connect
 from fleetcast.bus.server import LocalServer
-from fleetcast.bus.testing import Proxy, fast_settings, nats_server
+from fleetcast.bus.testing import Proxy, fast_settings
 from fleetcast.daemons.registry.desk import TransitionDesk
 from fleetcast.events.content import Content, ContentFile, Format, Kind
 from fleetcast.events.envelope import parse
@@ -27,25 +24,6 @@ from fleetcast.registry.ledger import Change, Committed, Ledger
 from fleetcast.registry.transitions.view import Readiness
 
 pytestmark = pytest.mark.asyncio
-
-
-@pytest_asyncio.fixture
-async def server(tmp_path: Path) -> AsyncIterator[LocalServer]:
-    async with nats_server(tmp_path / "nats") as running:
-        yield running
-
-
-@pytest_asyncio.fixture
-async def stack() -> AsyncIterator[AsyncExitStack]:
-    async with AsyncExitStack() as opened:
-        yield opened
-
-
-@pytest_asyncio.fixture
-async def bus(server: LocalServer, stack: AsyncExitStack) -> Bus:
-    made = await stack.enter_async_context(connect(fast_settings(server.url), node="n1", daemon="registry"))
-    await declare(made, 1)
-    return made
 
 
 def ready_everywhere(_model: str, _artifact: str) -> Readiness:

@@ -4,12 +4,11 @@ import asyncio
 import signal
 import sqlite3
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import pytest
-import pytest_asyncio
 from structlog.testing import capture_logs
 from tests.integration.registry.projecting import (
     PATIENCE_SECONDS,
@@ -23,7 +22,7 @@ from tests.integration.registry.projecting import (
 
 from fleetcast.bus import Bus, connect, declare
 from fleetcast.bus.server import LocalServer
-from fleetcast.bus.testing import fast_settings, nats_server
+from fleetcast.bus.testing import fast_settings
 from fleetcast.daemons.registry import projector as projecting
 from fleetcast.daemons.registry import queries
 from fleetcast.registry import Registry
@@ -32,19 +31,6 @@ from fleetcast.registry.querying import pages, query
 from fleetcast.registry.readmodel import BadQuery, NothingFound, NotYet
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.usefixtures("no_task_left")]
-
-
-@pytest_asyncio.fixture
-async def server(tmp_path: Path) -> AsyncIterator[LocalServer]:
-    async with nats_server(tmp_path / "nats") as running:
-        yield running
-
-
-@pytest_asyncio.fixture
-async def bus(server: LocalServer) -> AsyncIterator[Bus]:
-    async with connect(fast_settings(server.url), node="n1", daemon="test") as made:
-        await declare(made, 1)
-        yield made
 
 
 @pytest.fixture

@@ -2,16 +2,13 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from pathlib import Path
 
 import pytest
-import pytest_asyncio
 
-from fleetcast.bus import Bus, InSync, connect, declare
+from fleetcast.bus import Bus, InSync, connect
 from fleetcast.bus.server import LocalServer
-from fleetcast.bus.testing import Proxy, fast_settings, nats_server
+from fleetcast.bus.testing import Proxy, fast_settings
 from fleetcast.events.content import Content, ContentFile, Format, Kind
 from fleetcast.events.envelope import parse
 from fleetcast.events.payloads import Endpoints, Origin, SlotOrdered, VersionReserved
@@ -19,25 +16,6 @@ from fleetcast.events.state import Cause, DistributionState, SlotEntry, SlotStat
 from fleetcast.registry import RecordDamaged, Registry, SlotOutcome, VersionTaken
 
 pytestmark = pytest.mark.asyncio
-
-
-@pytest_asyncio.fixture
-async def server(tmp_path: Path) -> AsyncIterator[LocalServer]:
-    async with nats_server(tmp_path / "nats") as running:
-        yield running
-
-
-@pytest_asyncio.fixture
-async def stack() -> AsyncIterator[AsyncExitStack]:
-    async with AsyncExitStack() as opened:
-        yield opened
-
-
-@pytest_asyncio.fixture
-async def bus(server: LocalServer, stack: AsyncExitStack) -> Bus:
-    made = await stack.enter_async_context(connect(fast_settings(server.url), node="n1", daemon="test"))
-    await declare(made, 1)
-    return made
 
 
 @pytest.fixture

@@ -1,33 +1,14 @@
 """Slots read from the stream itself, on a real server: only what is new, only what is kept, nothing twice."""
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
 import pytest
-import pytest_asyncio
 
-from fleetcast.bus import Bus, connect, declare
-from fleetcast.bus.server import LocalServer
-from fleetcast.bus.testing import fast_settings, nats_server
+from fleetcast.bus import Bus
 from fleetcast.events.content import Kind
 from fleetcast.events.state import Cause, SlotEntry, SlotState, slot_subject
 from fleetcast.registry.rules import dump
 from fleetcast.registry.slots import ALL_SLOTS, Line, SlotsSince
 
 pytestmark = pytest.mark.asyncio
-
-
-@pytest_asyncio.fixture
-async def server(tmp_path: Path) -> AsyncIterator[LocalServer]:
-    async with nats_server(tmp_path / "nats") as running:
-        yield running
-
-
-@pytest_asyncio.fixture
-async def bus(server: LocalServer) -> AsyncIterator[Bus]:
-    async with connect(fast_settings(server.url), node="n1", daemon="test") as made:
-        await declare(made, 1)
-        yield made
 
 
 async def order(bus: Bus, model: str, generation: int, kind: Kind = Kind.MODEL) -> None:

@@ -27,6 +27,7 @@ from typing import Any
 import fleetcast.transport.store as package
 from fleetcast.config.settings import StoreSettings
 from fleetcast.events.content import Content, ContentFile, Format, Kind
+from fleetcast.events.lifecycle import ArchiveRule, StageName
 from fleetcast.events.payloads import Checks
 from fleetcast.events.state import CanaryEntry, Cause, InstalledVersion, SlotEntry, SlotState
 from fleetcast.transport import failpoints
@@ -34,7 +35,7 @@ from fleetcast.transport.errors import TransferFailed, TransportError
 from fleetcast.transport.failpoints import failpoint
 from fleetcast.transport.hashing import file_root
 from fleetcast.transport.manifest import state
-from fleetcast.transport.store import Store
+from fleetcast.transport.store import Archive, ArchivedItem, ArchivedManifest, Pins, Store
 from fleetcast.transport.store.folder import Folder
 from fleetcast.transport.store.layout import Line
 from fleetcast.transport.store.pointers import Pointers
@@ -55,6 +56,8 @@ BUNDLE_NEW = {"model.onnx": 14, "model.onnx.data": 15, "words/merges.txt": 13, "
 BUNDLE_LAST = {"model.onnx": 17, "words/merges.txt": 18}
 TRIED = {"1": {"model.bin": 19}, "2": {"model.bin": 20}, "3": {"model.bin": 21}}
 """Versions of the model that has canaries."""
+ARCHIVED = {"model.onnx": 22, "model.onnx.data": 23, "words/merges.txt": 24}
+MONTHS = ("202611", "202612")
 
 
 # -- failpoints in the source
@@ -148,6 +151,26 @@ class HastyPointers(Pointers):
 class HastyStore(Store):
     def _make_pointers(self) -> Pointers:
         return HastyPointers(self._data, self._versions, self._settings.essential_name)
+
+
+class MovingArchive(Archive):
+    """The broken variant of archives: moves the files of a version there, and lists them afterwards."""
+
+    def keep(self, item: ArchivedItem) -> None:
+        place = self._data / "archive" / item.folder
+        for file in item.content.files:
+            there, here = place / file.path, self._data / "models" / item.model / item.version / file.path
+            there.parent.mkdir(parents=True, exist_ok=True)
+            if here.exists():
+                os.replace(here, there)
+            failpoint("moving.middle")
+        super().keep(item)
+
+
+class MovingStore(Store):
+    def __init__(self, settings: StoreSettings) -> None:
+        super().__init__(settings)
+        self.archive = MovingArchive(self._data, self._blobs, self._changing)
 
 
 @dataclass
@@ -251,6 +274,43 @@ class Site:
         )
         if applied is None or applied.generation < generation or applied == slot:
             self.store.activate(slot, on_canary=here)
+
+    def have(self, version: str, files: dict[str, int]) -> Content:
+        """Have a version of the model with an archive here, the receiver's way."""
+        content = content_of(files, Kind.BUNDLE)
+        self.bring(content, files)
+        self.store.admit(content)
+        self._install(content, "a", version)
+        return content
+
+    def to_archive(self, month: str) -> None:
+        """As an archivist does it: the archive has it, then nothing else."""
+        content, folder = content_of(ARCHIVED, Kind.BUNDLE), f"{month}/low_elo/a/1"
+        item = ArchivedItem(
+            model="a",
+            version="1",
+            artifact=content.artifact,
+            content=content,
+            folder=folder,
+            stage=StageName.DEVELOPMENT,
+            rule=ArchiveRule.LOW_ELO,
+            reason="too weak",
+            by="/rig",
+            at="2026-11-21T10:00:00Z",
+            n=1,
+        )
+        self.store.archive.keep(item)
+        self.store.retire(folder, Pins(archived=frozenset({(Line(Kind.MODEL, "a"), "1")})))
+
+    def from_archive(self) -> None:
+        """Whatever the archive lists is installed again, and leaves it."""
+        for item in self.store.archive.items():
+            if not any(v.version == item.version for v in self.store.installed(item.model)):
+                if wrong := self.store.archive.prove(item):
+                    raise TransferFailed(f"the archive is damaged: {wrong}")
+                self.store.archive.give_back(item)
+                self._install(item.content, item.model, item.version)
+            self.store.archive.forget(item.folder)
 
     def _install(self, content: Content, name: str, version: str) -> None:
         self.store.write_record(content, b"metainfo", state(content, name, version))
@@ -398,6 +458,23 @@ def run_canary(site: Site) -> None:
     site.order(6, "2")
 
 
+def prepare_archive(site: Site) -> None:
+    """Two versions, one in production; something was left where the other one is to be archived."""
+    content = site.have("2", {"model.onnx": 25})
+    site._order("a", Kind.MODEL, "2", content, 1)
+    site.have("1", ARCHIVED)
+    left = site.data / "archive" / MONTHS[0] / "low_elo" / "a" / "1"
+    left.mkdir(parents=True)
+    (left / "half.bin").write_bytes(b"left by a crash")
+
+
+def run_archive(site: Site) -> None:
+    """A version leaves for the archive, comes back, and leaves again."""
+    for month in MONTHS:
+        site.from_archive()
+        site.to_archive(month)
+
+
 def damage(path: Path) -> None:
     path.chmod(0o644)
     with path.open("r+b") as file:
@@ -414,6 +491,8 @@ class Scenario:
     run: Callable[[Site], None]
     current: dict[str, set[str]]
     final: dict[str, str]
+    archived: bool = False
+    """Whether version 1 of the model with an archive must be installed or archived at any time."""
     damaged: frozenset[str] = frozenset()
     """Names that hold wrong bytes when the scenario begins."""
 
@@ -430,22 +509,23 @@ SCENARIOS = {
         run_repair,
         {"models/m": {"1"}, "datasets/lane": {"1"}},
         {"models/m": "1", "datasets/lane": "1"},
-        frozenset({"datasets/lane/1/deep/b.npz", "models/m/1/model.bin", "models/n/1/model.bin"}),
+        damaged=frozenset({"datasets/lane/1/deep/b.npz", "models/m/1/model.bin", "models/n/1/model.bin"}),
     ),
     "bundle": Scenario(
         prepare_bundle,
         run_bundle,
         {"models/b": {"1", "2", "3"}},
         {"models/b": "3"},
-        frozenset({"models/b/2/stale.bin", "models/b/2/words/stale.bin"}),
+        damaged=frozenset({"models/b/2/stale.bin", "models/b/2/words/stale.bin"}),
     ),
+    "archive": Scenario(prepare_archive, run_archive, {"models/a": {"2"}}, {"models/a": "2"}, archived=True),
     "canary": Scenario(prepare_canary, run_canary, {"models/c": {"1", "2", "3"}}, {"models/c": "2"}),
     "reopen": Scenario(
         prepare_reopen,
         run_reopen,
         {"models/m": {"1", "2"}, "datasets/lane": {"1"}},
         {"models/m": "2", "datasets/lane": "1"},
-        frozenset({"datasets/lane/1/deep/b.npz"}),
+        damaged=frozenset({"datasets/lane/1/deep/b.npz"}),
     ),
 }
 RIGHT = {
@@ -458,6 +538,8 @@ RIGHT = {
     "models/b/1": BUNDLE_OLD,
     "models/b/2": BUNDLE_NEW,
     "models/b/3": BUNDLE_LAST,
+    "models/a/1": ARCHIVED,
+    "models/a/2": {"model.onnx": 25},
     **{f"models/c/{version}": files for version, files in TRIED.items()},
 }
 
@@ -513,6 +595,8 @@ def looks(scenario: Scenario, root: Path, forgiven: frozenset[str]) -> list[str]
         if target(pointer) not in versions or not pointer.is_dir():
             wrong.append(f"{line}/current is {target(pointer)}")
         wrong += _look_beside(data / line, versions)
+    if scenario.archived:
+        wrong += _look_at_archive(data)
     for shown in (data / "models_essential").iterdir():
         right = {_digest(data_of(seed)) for files in RIGHT.values() for seed in files.values()}
         if shown.is_file() and _digest(shown.read_bytes()) not in right and not forgiven:
@@ -554,6 +638,24 @@ def _look_at_version(data: Path, home: str, files: dict[str, int], forgiven: fro
             yield f"{home}/{path} holds other bytes"
     if found and found < set(files) and not any(f.startswith(home) for f in forgiven):
         yield f"{home} is incomplete: {sorted(found)}"
+
+
+def _look_at_archive(data: Path) -> Iterator[str]:
+    """Every byte of the version is installed, or listed and in the archive."""
+    places = [data / "models" / "a" / "1"]
+    for path in (data / "archive").glob("*/archived_manifest.json"):
+        try:
+            manifest = ArchivedManifest.model_validate_json(path.read_bytes())
+        except ValueError:
+            yield f"{path.relative_to(data)} cannot be read"
+            continue
+        places += [data / "archive" / item.folder for item in manifest.archived]
+    if not any(all(_is_right(place / path, seed) for path, seed in ARCHIVED.items()) for place in places):
+        yield "models/a/1 is neither installed nor in the archive"
+
+
+def _is_right(path: Path, seed: int) -> bool:
+    return path.is_file() and path.read_bytes() == data_of(seed)
 
 
 def _digest(data: bytes) -> str:
@@ -706,7 +808,7 @@ def _is_wanted(point: str, which: str) -> bool:
 
 def main(arguments: list[str]) -> int:
     command, name, where, *more = arguments
-    variants = {"mixing": MixingStore, "broken": CarelessStore, "hasty": HastyStore}
+    variants = {"mixing": MixingStore, "broken": CarelessStore, "hasty": HastyStore, "moving": MovingStore}
     kind = next((variants[word] for word in more if word in variants), Store)
     if command == "matrix":
         print(json.dumps(matrix(name, where, kind, *[m for m in more if m not in variants])))

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 RIG = Path(__file__).with_name("crash_rig.py")
-SCENARIOS = ("promote", "repair", "reopen", "bundle", "canary")
+SCENARIOS = ("promote", "repair", "reopen", "bundle", "canary", "archive")
 RAW = frozenset(
     {"rename", "renames", "replace", "link", "symlink", "fsync", "fdatasync", "unlink", "remove", "rmdir", "removedirs"}
 )
@@ -157,6 +157,11 @@ def test_an_install_that_mixes_files_of_two_bundles_is_caught() -> None:
 def test_pointers_and_slots_file_that_are_not_replaced_in_one_step_are_caught(point: str, complaint: str) -> None:
     failures = run_rig("matrix", "canary", point, "hasty")["failures"]
     assert any(complaint in wrong for case in failures.values() for wrong in case)
+
+
+def test_an_archive_that_moves_files_before_it_lists_them_is_caught() -> None:
+    failures = run_rig("matrix", "archive", "moving.middle", "moving")["failures"]
+    assert any("neither installed nor in the archive" in wrong for case in failures.values() for wrong in case)
 
 
 @pytest.mark.soak

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from fleetcast.bus import Bus, InSync
 from fleetcast.bus.streams import REGISTRY
@@ -19,6 +20,9 @@ from fleetcast.registry.client import RegistryClient
 from fleetcast.registry.commands import Answer, AnyCommand
 from fleetcast.registry.errors import NoKeeper
 from fleetcast.registry.ledger import read
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 
 def archive(
@@ -83,7 +87,7 @@ async def _proposed(bus: Bus, model: str | None) -> ArchivalAnswer:
         ) from error
 
 
-def _table(rows: Sequence[Proposed]) -> object:
+def _table(rows: Sequence[Proposed]) -> "RenderableType":
     return table(
         ("VERSION", "RULE", "FOLDER", "WHY"),
         [(f"{p.model}@{p.version}", p.rule.value, p.rule.folder, p.reason) for p in rows],

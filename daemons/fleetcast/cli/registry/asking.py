@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from fleetcast.cli.call import Call
 from fleetcast.cli.connection import Target, connected, target
 from fleetcast.cli.problems import Exit, Problem, usage
+from fleetcast.cli.registry.keeping import START_ONE
 from fleetcast.cli.running import run_async
 from fleetcast.events.decisions import GateVerdict
 from fleetcast.registry.client import RegistryClient
@@ -63,7 +64,7 @@ async def ask(client: RegistryClient, command: AnyCommand, *, reason: str | None
             "no_registry",
             "no registry daemon answers, so nothing was decided",
             why=str(error),
-            next_step="fleetcast run registry (on one or two nodes); fleetcast doctor says more",
+            next_step=f"{START_ONE}; fleetcast doctor says more",
         ) from error
     except TransitionRefused as error:
         raise usage(str(error)) from error

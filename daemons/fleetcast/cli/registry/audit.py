@@ -3,7 +3,7 @@ has to be trusted."""
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from fleetcast.cli.connection import Target, connected, target
 from fleetcast.cli.problems import Exit, Problem, not_found
 from fleetcast.cli.running import run_async
 from fleetcast.events.state import ChainState, chain_subject
-from fleetcast.registry.ledger import Ledger
+from fleetcast.registry.ledger import read
 from fleetcast.registry.rules import broken_links
 
 LOG = "fc.reg.log."
@@ -57,43 +57,65 @@ def verify(call: Call, model: str | None) -> Exit:
 
 async def _verify(aim: Target, model: str | None) -> list[Checked]:
     async with connected(aim) as bus:
-        truth = await _records(bus, REGISTRY, model)
+        # In this order, for decisions go on: what is read first is never ahead of what is read after it.
         copies = await _records(bus, AUDIT, model)
-        if not truth and model is not None:
-            raise not_found(f"nothing was ever decided about {model!r}", next_step="fleetcast models")
-        return [
-            await _check(bus, name, truth.get(name, []), copies.get(name, [])) for name in sorted({*truth, *copies})
-        ]
+        chains = await _chains(bus, model)
+        truth = await _records(bus, REGISTRY, model)
+    if not truth and not copies and model is not None:
+        raise not_found(f"nothing was ever decided about {model!r}", next_step="fleetcast models")
+    return [
+        Checked(name, len(truth.get(name, {})), checked(truth.get(name, {}), copies.get(name, {}), chains.get(name)))
+        for name in sorted({*truth, *copies})
+    ]
 
 
-async def _records(bus: Bus, stream: str, model: str | None) -> dict[str, list[bytes]]:
-    """Records by model, in the order of their numbers."""
-    found: dict[str, list[tuple[str, bytes]]] = {}
+Records = Mapping[int, bytes]
+"""A model's records by the number in their subjects."""
+
+
+async def _records(bus: Bus, stream: str, model: str | None) -> dict[str, dict[int, bytes]]:
+    found: dict[str, dict[int, bytes]] = {}
     async for entry in bus.tail(stream, [f"{LOG}{model or '*'}.*"]):
         name, _, number = entry.subject.removeprefix(LOG).rpartition(".")
-        found.setdefault(name, []).append((number, entry.data))
-    return {name: [data for _, data in sorted(records)] for name, records in found.items()}
+        found.setdefault(name, {})[int(number)] = entry.data
+    return {name: dict(sorted(records.items())) for name, records in found.items()}
 
 
-async def _check(bus: Bus, model: str, truth: Sequence[bytes], copies: Sequence[bytes]) -> Checked:
-    problems = list(broken_links(truth))
-    chain = (await Ledger(bus).find(chain_subject(model), ChainState)).value
-    end = hashlib.sha256(truth[-1]).hexdigest() if truth else ""
-    if chain is not None and len(truth) < chain.n:
-        problems.append(f"the chain has {chain.n} records, {len(truth)} are there")
-    elif chain is not None and len(truth) == chain.n and chain.sha256 != end:
-        problems.append(f"record {chain.n} is not the one that the chain ends with")
-    problems += [f"{AUDIT}: {p}" for p in _against(truth, copies)]
-    return Checked(model, len(truth), tuple(problems))
+async def _chains(bus: Bus, model: str | None) -> dict[str, ChainState]:
+    entries = await bus.newest(REGISTRY, (chain_subject(model or "*"),))
+    return {entry.subject.rpartition(".")[2]: read(ChainState, entry) for entry in entries}
 
 
-def _against(truth: Sequence[bytes], copies: Sequence[bytes]) -> Iterable[str]:
-    """Where the copy that nobody can erase says something else. The newest records may still be on their way."""
-    for number, (ours, copy) in enumerate(zip(truth, copies, strict=False), 1):
-        if ours != copy:
+def checked(truth: Records, copies: Records, chain: ChainState | None) -> tuple[str, ...]:
+    """What is wrong with a model's records: within themselves, against the end that the registry goes on from, and
+    against the copy that nobody can erase. *chain* and *copies* were read before *truth*."""
+    return (
+        *broken_links(truth.values()),
+        *_end(truth, chain),
+        *(f"{AUDIT}: {problem}" for problem in _against(truth, copies)),
+    )
+
+
+def _end(truth: Records, chain: ChainState | None) -> Iterator[str]:
+    if chain is None:
+        yield "the end of the chain is missing"
+    elif chain.n and chain.n not in truth:
+        yield f"the chain has {chain.n} records, {len(truth)} are there"
+    elif chain.n and hashlib.sha256(truth[chain.n]).hexdigest() != chain.sha256:
+        yield f"record {chain.n} is not the one that the chain ends with"
+
+
+def _against(truth: Records, copies: Records) -> Iterator[str]:
+    """Where the copy says something else. The newest records may still be on their way to it."""
+    last = max(copies, default=0)
+    for number in sorted({*truth, *copies}):
+        if number not in truth:
+            yield f"record {number} is here and not in the registry"
+        elif number not in copies:
+            if number < last:
+                yield f"record {number} is missing"
+        elif truth[number] != copies[number]:
             yield f"record {number} differs from the registry's"
-    if len(copies) > len(truth):
-        yield f"{len(copies)} records, the registry has {len(truth)}"
 
 
 def export(call: Call, file: Path | None, model: str | None) -> Exit:
@@ -116,5 +138,5 @@ async def _lines(aim: Target, model: str | None) -> list[str]:
         return [
             json.dumps({"sha256": hashlib.sha256(data).hexdigest(), "record": json.loads(data)}, sort_keys=True)
             for _, records in sorted(found.items())
-            for data in records
+            for data in records.values()
         ]

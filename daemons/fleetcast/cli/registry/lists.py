@@ -121,10 +121,14 @@ _EVIDENCE = ("model", "version", "stage", "facts", "metadata", "flags", "evaluat
 
 def _parts(call: Call, result: Row) -> bool:
     """Tables of flags, games and approvals; whether there is any."""
-    flags = [(name, str(f["value"]).lower(), f["by"], f["at"], f["reason"] or _MARK, _report(f["report"]))
-             for name, f in result["flags"].items()]
-    games = [(name, e["wins"], e["losses"], e["draws"], f"{e['win_rate']:.1%}" if e["games"] else _MARK)
-             for name, e in result["evaluations"].items()]
+    flags = [
+        (name, str(f["value"]).lower(), f["by"], f["at"], f["reason"] or _MARK, _report(f["report"]))
+        for name, f in result["flags"].items()
+    ]
+    games = [
+        (name, e["wins"], e["losses"], e["draws"], f"{e['win_rate']:.1%}" if e["games"] else _MARK)
+        for name, e in result["evaluations"].items()
+    ]
     agreed = [(a["by"], a["stage"], a["at"], a["expires_at"], a.get("reason") or _MARK) for a in result["approvals"]]
     parts = (
         (("FLAG", "VALUE", "BY", "AT", "WHY", "REPORT"), flags),

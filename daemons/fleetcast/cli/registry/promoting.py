@@ -71,9 +71,7 @@ async def _followed(
         timeout_seconds=seconds,
         changed=talker(call.out),
     )
-    call.out.document(
-        {"answer": answer.model_dump(mode="json", exclude={"state"}), "rollout": rollout_document(done)}
-    )
+    call.out.document({"answer": answer.model_dump(mode="json", exclude={"state"}), "rollout": rollout_document(done)})
     call.out.text(served(done))
     return Exit.OK
 

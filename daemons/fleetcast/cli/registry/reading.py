@@ -7,6 +7,7 @@ from fleetcast.bus import Bus
 from fleetcast.cli.call import Call
 from fleetcast.cli.connection import connected, target
 from fleetcast.cli.problems import Problem, not_found, timed_out, usage
+from fleetcast.cli.registry.keeping import START_ONE
 from fleetcast.cli.running import run_async
 from fleetcast.registry.errors import NoKeeper
 from fleetcast.registry.querying import QueryAnswer, query
@@ -37,7 +38,7 @@ async def answered(bus: Bus, name: str, args: Mapping[str, Any], *, min_seq: int
             "no_registry",
             "no registry daemon answers, and lists are read from its read model",
             why=str(error),
-            next_step="fleetcast run registry (on one or two nodes); fleetcast status needs none",
+            next_step=f"{START_ONE}; fleetcast status needs none",
         ) from error
     except NothingFound as error:
         raise not_found(str(error), next_step="fleetcast models") from error

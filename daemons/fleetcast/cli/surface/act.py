@@ -118,9 +118,7 @@ def _add_submissions(app: typer.Typer) -> None:
         """
         from fleetcast.cli.registry.registering import run
 
-        return run(
-            call, model, version, file, node=node, reason=reason, wait=wait, timeout=timeout, dry_run=dry_run
-        )
+        return run(call, model, version, file, node=node, reason=reason, wait=wait, timeout=timeout, dry_run=dry_run)
 
 
 def _add_distribution(app: typer.Typer) -> None:

@@ -137,7 +137,6 @@ def _add_evidence(app: typer.Typer) -> None:
             dry_run=dry_run,
         )
 
-
     @command(evidence, "show")
     def show(call: Call, model: ModelName, version: VersionName, min_seq: MinSeq = None) -> Exit:
         """Show all that was said about a version: facts, flags, games, rating, approvals."""

@@ -171,14 +171,7 @@ def _decision(
 
 
 def _answer(view: View, entry: EntryState, message: str) -> Answer:
-    return Answer(
-        outcome="done",
-        model=view.model,
-        version=entry.version,
-        stage=entry.stage,
-        message=message,
-        generation=view.generation,
-    )
+    return view.answer("done", message, version=entry.version, stage=entry.stage)
 
 
 def _place(order: ArchiveOrder) -> str:

@@ -85,12 +85,10 @@ def resume(view: View, transition: Transition, command: Resume) -> Decision:
         before=rollout.model_dump(mode="json", by_alias=True),
         after=again.model_dump(mode="json", by_alias=True),
         facts=lambda n: (slots.rollout_changed(again, n),),
-        answer=Answer(
-            outcome="started",
-            model=view.model,
+        answer=view.answer(
+            "started",
+            f"the rollout of {label(view.model, again.version)} goes on, until {again.deadline}",
             version=again.version,
-            message=f"the rollout of {label(view.model, again.version)} goes on, until {again.deadline}",
-            generation=view.generation,
             rollout=again.rollout,
         ),
     )

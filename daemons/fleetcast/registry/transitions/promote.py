@@ -7,10 +7,10 @@ from typing import Any
 
 from fleetcast.events.content import Value
 from fleetcast.events.decisions import GateVerdict, PromotionRefused, RolloutChanged, StageChanged
-from fleetcast.events.lifecycle import ENDED, EntryState, Phase, RolloutState, StageName, rollout_subject
+from fleetcast.events.lifecycle import ENDED, FLEET, EntryState, Phase, RolloutState, StageName, rollout_subject
 from fleetcast.events.payloads import Payload
 from fleetcast.events.state import Cause, SlotState, slot_subject
-from fleetcast.registry.commands import Answer, Promote, Transition, stamp
+from fleetcast.registry.commands import Promote, Transition, stamp
 from fleetcast.registry.fleet import canary_nodes
 from fleetcast.registry.transitions import slots
 from fleetcast.registry.transitions.gating import Judged, judged
@@ -98,15 +98,13 @@ def _superseded(view: View, command: Promote, transition: Transition) -> Decisio
         before=view.slot.model_dump(mode="json", by_alias=True) if view.slot else None,
         after={"version": command.version, "stage": command.stage.value},
         cause=cause,
-        answer=Answer(
-            outcome="superseded",
-            model=view.model,
+        answer=view.answer(
+            "superseded",
+            f"{label(view.model, command.version)} is not served: {reason}",
             version=command.version,
             stage=command.stage,
             code="superseded",
-            message=f"{label(view.model, command.version)} is not served: {reason}",
             winner=f"{now_served}, generation {view.generation}",
-            generation=view.generation,
             next_step=f"fleetcast promote {view.model} {command.version}",
         ),
     )
@@ -180,7 +178,7 @@ def _hindrance(view: View, command: Promote, entry: EntryState) -> tuple[str, st
         return (
             "frozen",
             f"promotions are frozen{until} by {view.freeze.by}: {view.freeze.reason}",
-            "fleetcast unfreeze --reason …",
+            f"fleetcast unfreeze {_frozen_whom(view)} --reason …",
         )
     again = entry.stage is command.stage and command.stage in {StageName.CANARY, StageName.PRODUCTION}
     if not again and not steps_between(entry.stage, command.stage, view.policy.pipeline):
@@ -195,6 +193,11 @@ def _hindrance(view: View, command: Promote, entry: EntryState) -> tuple[str, st
             f"fleetcast promote {view.model} {entry.version}",
         )
     return None
+
+
+def _frozen_whom(view: View) -> str:
+    """The argument of `unfreeze` that lifts the freeze which holds now."""
+    return next(("--all" if key == FLEET else key for key, f in view.freezes.items() if f is view.freeze), "")
 
 
 def _gate_refused(view: View, transition: Transition, command: Promote, judgement: Judged) -> Decision:
@@ -247,15 +250,13 @@ def _refused(
         evidence=evidence,
         facts=facts,
         cause=command.cause,
-        answer=Answer(
-            outcome="refused",
-            model=view.model,
+        answer=view.answer(
+            "refused",
+            f"{label(view.model, command.version)} does not go to {command.stage}: {why}",
             version=command.version,
             stage=command.stage,
             code=code,
-            message=f"{label(view.model, command.version)} does not go to {command.stage}: {why}",
             next_step=next_step,
-            generation=view.generation,
             gates=gates,
         ),
     )
@@ -352,7 +353,7 @@ class _Ask:
             message=f"{label(self.view.model, self.entry.version)} goes to {rollout.target} once "
             f"{rollout.quorum_ratio:.0%} of the nodes hold it; now {ready.verified} of {ready.wanting}",
             rollout=rollout.rollout,
-            after=rollout.model_dump(mode="json", by_alias=True),
+            after=rollout.model_dump(mode="json", by_alias=True) | _slot_record(cleared),
         )
 
     def _decision(
@@ -377,17 +378,21 @@ class _Ask:
             after=after or {"version": self.entry.version, "stage": self.command.stage.value},
             evidence=self.judgement.evidence,
             cause=self.command.cause,
-            answer=Answer(
-                outcome=outcome,
-                model=self.view.model,
+            answer=self.view.answer(
+                outcome,
+                message,
                 version=self.entry.version,
                 stage=self.command.stage,
-                message=message,
                 generation=self.view.generation if generation is None else generation,
                 gates=self.judgement.verdicts,
                 rollout=rollout,
             ),
         )
+
+
+def _slot_record(slot: SlotState | None) -> dict[str, Any]:
+    """A slot order that comes with another decision, inside its audit record."""
+    return {} if slot is None else {"slot": slot.model_dump(mode="json", by_alias=True)}
 
 
 def served(slot: SlotState) -> str:

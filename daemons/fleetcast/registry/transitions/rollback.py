@@ -7,7 +7,7 @@ from fleetcast.events.content import Value
 from fleetcast.events.lifecycle import EntryState, Phase, Quarantine, RolloutState, StageName, rollout_subject
 from fleetcast.events.payloads import Payload
 from fleetcast.events.state import SlotEntry, SlotState, slot_subject
-from fleetcast.registry.commands import Answer, Rollback, Transition, stamp
+from fleetcast.registry.commands import Rollback, Transition, stamp
 from fleetcast.registry.transitions import slots
 from fleetcast.registry.transitions.view import (
     Decision,
@@ -69,7 +69,7 @@ def _target(view: View, command: Rollback) -> SlotEntry | None:
             f"{name} is production, generation {view.generation}",
             version=entry.version,
             code="nothing",
-            next_step=f"fleetcast status {view.model}",
+            next_step=f"fleetcast why {view.model}",
         )
     former = {f.version for f in view.slot.former} if view.slot else set()
     if entry.version not in former and not any(c.stage is StageName.PRODUCTION for c in entry.stages):
@@ -124,14 +124,14 @@ def _move(view: View, transition: Transition, command: Rollback, target: SlotEnt
             writes={rollout_subject(view.model): rollout},
             facts=lambda n: (slots.rollout_changed(rollout, n),),
             after=rollout.model_dump(mode="json", by_alias=True),
-            answer=Answer(
-                outcome="started",
-                model=view.model,
+            answer=view.answer(
+                "started",
+                (
+                    f"{view.model} goes back to {target.version} once {rollout.quorum_ratio:.0%} of the nodes hold "
+                    f"it; now {ready.verified} of {ready.wanting}"
+                ),
                 version=target.version,
-                message=f"{view.model} goes back to {target.version} once {rollout.quorum_ratio:.0%} of the nodes hold "
-                f"it; now {ready.verified} of {ready.wanting}",
                 next_step=f"fleetcast rollback {view.model} --to {target.version} --now --reason …  does not wait",
-                generation=view.generation,
                 rollout=rollout.rollout,
             ),
         )
@@ -167,12 +167,11 @@ def settle(
         before=view.slot.model_dump(mode="json", by_alias=True) if view.slot else None,
         after=slot.model_dump(mode="json", by_alias=True),
         facts=_told(slot, ended, changed, transition),
-        answer=Answer(
-            outcome="done",
-            model=view.model,
+        answer=view.answer(
+            "done",
+            f"{view.model} is back on {target.version} (from {came_from}), generation {slot.generation}",
             version=target.version,
             stage=StageName.PRODUCTION,
-            message=f"{view.model} is back on {target.version} (from {came_from}), generation {slot.generation}",
             generation=slot.generation,
             rollout=ended.rollout,
         ),
@@ -213,12 +212,13 @@ def withdraw(view: View, transition: Transition, *, keep: bool) -> Decision:
         before=view.slot.model_dump(mode="json", by_alias=True) if view.slot else None,
         after=cleared.model_dump(mode="json", by_alias=True) if cleared else {"version": version},
         facts=_told(cleared, ended, changed, transition),
-        answer=Answer(
-            outcome="done",
-            model=view.model,
+        answer=view.answer(
+            "done",
+            (
+                f"{label(view.model, version)} was withdrawn before it was production; {stays} stays, generation "
+                f"{generation}"
+            ),
             version=version or None,
-            message=f"{label(view.model, version)} was withdrawn before it was production; {stays} stays, generation "
-            f"{generation}",
             generation=generation,
             rollout=ended.rollout if ended else "",
         ),
@@ -249,13 +249,11 @@ def _frozen(view: View, transition: Transition) -> Decision:
         writes={rollout_subject(view.model): rollout},
         facts=lambda n: (slots.rollout_changed(rollout, n),),
         after={"version": view.production.version, "code": "none-good"},
-        answer=Answer(
-            outcome="refused",
-            model=view.model,
+        answer=view.answer(
+            "refused",
+            f"{view.model} stays on {view.production.version}, frozen: {reason}",
             code="none-good",
-            message=f"{view.model} stays on {view.production.version}, frozen: {reason}",
             next_step=f"fleetcast models {view.model}; then fleetcast promote {view.model} VERSION, or release one",
-            generation=view.generation,
             rollout=rollout.rollout,
         ),
     )

@@ -6,7 +6,7 @@ from typing import Literal
 
 from fleetcast.events.lifecycle import Phase, RolloutState, StageName, rollout_subject
 from fleetcast.events.state import SlotEntry
-from fleetcast.registry.commands import Advance, Answer, Transition
+from fleetcast.registry.commands import Advance, Transition
 from fleetcast.registry.transitions import slots
 from fleetcast.registry.transitions.promote import enter, served
 from fleetcast.registry.transitions.rollback import left_behind, settle
@@ -112,12 +112,10 @@ def _phase(view: View, rollout: RolloutState, phase: Phase, action: str, reason:
         after=changed.model_dump(mode="json", by_alias=True),
         facts=lambda n: (slots.rollout_changed(changed, n),),
         cause=rollout.cause,
-        answer=Answer(
-            outcome="done",
-            model=view.model,
+        answer=view.answer(
+            "done",
+            f"the rollout of {name} is {phase}" + (f": {reason}" if reason else ""),
             version=rollout.version,
-            message=f"the rollout of {name} is {phase}" + (f": {reason}" if reason else ""),
-            generation=view.generation,
             rollout=rollout.rollout,
         ),
     )
@@ -137,12 +135,11 @@ def _serve(view: View, transition: Transition, rollout: RolloutState, step: int)
         after=slot.model_dump(mode="json", by_alias=True),
         facts=lambda n: written.facts(n, rollout.actor, None),
         cause=rollout.cause,
-        answer=Answer(
-            outcome="done",
-            model=view.model,
+        answer=view.answer(
+            "done",
+            f"{label(view.model, rollout.version)} {served(slot)}, generation {slot.generation}",
             version=rollout.version,
             stage=rollout.target,
-            message=f"{label(view.model, rollout.version)} {served(slot)}, generation {slot.generation}",
             generation=slot.generation,
             rollout=rollout.rollout,
         ),

@@ -20,7 +20,7 @@ from fleetcast.events.lifecycle import (
 from fleetcast.events.payloads import Payload, VersionReserved
 from fleetcast.events.state import VersionState, version_subject
 from fleetcast.registry import rules
-from fleetcast.registry.commands import Adopt, Answer, Approve, Describe, Evaluate, Move, Reserve, Transition, stamp
+from fleetcast.registry.commands import Adopt, Approve, Describe, Evaluate, Move, Reserve, Transition, stamp
 from fleetcast.registry.description import described
 from fleetcast.registry.errors import VersionTaken
 from fleetcast.registry.transitions import archiving
@@ -56,25 +56,22 @@ def reserve(view: View, transition: Transition, command: Reserve) -> Decision:
     except VersionTaken as taken:
         winner = taken.winner
         raise Refusal(
-            Answer(
-                outcome="conflict",
-                model=view.model,
+            view.answer(
+                "conflict",
+                str(taken),
                 version=wanted.version,
                 code="taken",
-                message=str(taken),
                 winner=f"{label(winner.model, winner.version)} = {winner.artifact} from {winner.origin.node}",
                 next_step="versions are immutable: publish the new bytes under a new version",
                 state=winner.model_dump(mode="json", by_alias=True),
             )
         ) from taken
     kept = reserved.state.model_dump(mode="json", by_alias=True)
-    answer = Answer(
-        outcome="done",
-        model=view.model,
+    answer = view.answer(
+        "done",
+        f"{label(view.model, wanted.version)} is {wanted.artifact[:16]}…",
         version=wanted.version,
         stage=StageName.DEVELOPMENT,
-        message=f"{label(view.model, wanted.version)} is {wanted.artifact[:16]}…",
-        generation=view.generation,
         state=kept,
     )
     if not reserved.created:
@@ -146,13 +143,8 @@ def adopt(view: View, transition: Transition, command: Adopt) -> Decision:
         writes=entry_writes(entry),
         after={"version": entry.version, "stage": entry.stage.value, "artifact": entry.artifact},
         cause=state.cause,
-        answer=Answer(
-            outcome="done",
-            model=view.model,
-            version=entry.version,
-            stage=entry.stage,
-            message=f"{label(view.model, entry.version)} has an entry",
-            generation=view.generation,
+        answer=view.answer(
+            "done", f"{label(view.model, entry.version)} has an entry", version=entry.version, stage=entry.stage
         ),
     )
 
@@ -212,13 +204,11 @@ def move(view: View, transition: Transition, command: Move) -> Decision:
         before={"version": entry.version, "stage": entry.stage.value},
         after={"version": entry.version, "stage": moved.stage.value, "archived_to": moved.archived_to},
         facts=facts,
-        answer=Answer(
-            outcome="done",
-            model=view.model,
+        answer=view.answer(
+            "done",
+            f"{name} is {moved.stage}" + (f", kept at {archived_to}" if archived_to else ""),
             version=entry.version,
             stage=moved.stage,
-            message=f"{name} is {moved.stage}" + (f", kept at {archived_to}" if archived_to else ""),
-            generation=view.generation,
         ),
     )
 
@@ -340,13 +330,11 @@ def _said(
         before=_values(before, fields),
         after=_values(after, fields) | {"stage": after.stage.value},
         facts=facts,
-        answer=Answer(
-            outcome="done",
-            model=view.model,
+        answer=view.answer(
+            "done",
+            f"{name}: {', '.join(fields)} recorded" + (f"; {name} is rejected: {rejected}" if rejected else ""),
             version=after.version,
             stage=after.stage,
-            message=f"{name}: {', '.join(fields)} recorded" + (f"; {name} is rejected: {rejected}" if rejected else ""),
-            generation=view.generation,
         ),
     )
 
@@ -416,14 +404,14 @@ def approve(view: View, transition: Transition, command: Approve) -> Decision:
                 n=n,
             ),
         ),
-        answer=Answer(
-            outcome="done",
-            model=view.model,
+        answer=view.answer(
+            "done",
+            (
+                f"{approval.by} agrees that {label(view.model, entry.version)} goes to {approval.stage}, until "
+                f"{approval.expires_at}"
+            ),
             version=entry.version,
             stage=entry.stage,
-            message=f"{approval.by} agrees that {label(view.model, entry.version)} goes to {approval.stage}, until "
-            f"{approval.expires_at}",
             next_step=f"fleetcast promote {view.model} {entry.version} --stage {approval.stage}",
-            generation=view.generation,
         ),
     )

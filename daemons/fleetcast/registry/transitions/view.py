@@ -92,6 +92,11 @@ class View:
             return None
         return rollout
 
+    def answer(self, outcome: Outcome, message: str, **more: Any) -> Answer:
+        """An answer about the model; *more*: further fields of `Answer`, in place of what the view says."""
+        said = {"model": self.model, "generation": self.generation, "outcome": outcome, "message": message}
+        return Answer.model_validate(said | more)
+
     @property
     def freeze(self) -> FreezeState | None:
         """The freeze that holds now."""
@@ -141,18 +146,7 @@ def refuse(
     winner: str = "",
 ) -> NoReturn:
     """Raises Refusal."""
-    raise Refusal(
-        Answer(
-            outcome=outcome,
-            model=view.model,
-            version=version,
-            code=code,
-            message=message,
-            next_step=next_step,
-            winner=winner,
-            generation=view.generation,
-        )
-    )
+    raise Refusal(view.answer(outcome, message, version=version, code=code, next_step=next_step, winner=winner))
 
 
 def entry_of(view: View, version: str) -> EntryState:

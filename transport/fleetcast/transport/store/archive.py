@@ -198,7 +198,9 @@ class Archive:
         spare = spare_name()
         with Folder.open(self._data, (*layout.ARCHIVE, month, *names), create=True) as home, home.staging() as staging:
             if home.is_folder(version):
-                home.rename(version, staging, spare_name(), point="archive.clear")
+                left = spare_name()
+                home.rename(version, staging, left, point="archive.clear")
+                staging.remove_tree(left, point="archive.clear_tree")
             with staging.enter(spare, create=True) as fresh:
                 for file in item.content.files:
                     with descend(fresh, file.path, create=True) as (folder, name):
