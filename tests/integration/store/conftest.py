@@ -85,7 +85,7 @@ def make_content(files: dict[str, bytes], kind: Kind = Kind.MODEL) -> Content:
 
     return Content(
         kind=kind,
-        format=Format.OPAQUE,
+        format=Format.MIXED if kind is Kind.BUNDLE else Format.OPAQUE,
         files=tuple(
             ContentFile(
                 path=p,

@@ -162,7 +162,7 @@ class MovingArchive(Archive):
             there, here = place / file.path, self._data / "models" / item.model / item.version / file.path
             there.parent.mkdir(parents=True, exist_ok=True)
             if here.exists():
-                os.replace(here, there)
+                here.replace(there)
             failpoint("moving.middle")
         super().keep(item)
 

@@ -134,3 +134,17 @@ def test_three_former_production_versions_of_the_order_stay_although_this_node_n
 def test_a_canary_stays_whatever_is_newer() -> None:
     here = installed("1", "2", "3", "4", "5", "6", "7")
     assert "1" not in removed(LineView(LINE, here, slot("4", None, "1"), ("4",)), keep=1)
+
+
+def test_what_an_archive_keeps_goes_and_takes_no_place_among_those_that_stay() -> None:
+    view = LineView(LINE, installed("1", "2", "3", "4", "5"), None, ("5", "4"))
+    pins = Pins(archived=frozenset({(LINE, "5"), (LINE, "3")}))
+    assert removed(view, keep=2, pins=pins) == ["3", "5"]
+
+
+def test_what_an_archive_keeps_stays_while_a_slot_or_somebody_needs_it() -> None:
+    archived = frozenset((LINE, v) for v in "1234")
+    view = LineView(LINE, installed("1", "2", "3", "4"), slot("1", "2", "3"))
+    pins = Pins(versions=frozenset({(LINE, "4")}), archived=archived)
+    assert removed(view, pins=pins) == []
+    assert removed(view, pins=Pins(archived=archived)) == ["4"]

@@ -71,6 +71,8 @@ class Progress:
         uploaded: payload bytes sent to others meanwhile.
         restarts: times that the process that carries the transfer ended and was started again.
         disk_queue_bytes: received bytes that wait to be written; None: not measured.
+        kept: bytes of the content that are here, to the block: what hashed wrong or came twice is not among them. None:
+            not known now, and what is received counts.
     """
 
     bytes_done: int
@@ -82,6 +84,7 @@ class Progress:
     received: int = 0
     restarts: int = 0
     disk_queue_bytes: int | None = None
+    kept: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

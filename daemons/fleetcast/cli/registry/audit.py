@@ -64,7 +64,9 @@ async def _verify(aim: Target, model: str | None) -> list[Checked]:
     if not truth and not copies and model is not None:
         raise not_found(f"nothing was ever decided about {model!r}", next_step="fleetcast models")
     return [
-        Checked(name, len(truth.get(name, {})), checked(truth.get(name, {}), copies.get(name, {}), chains.get(name)))
+        Checked(
+            name, len(truth.get(name, {})), problems_of(truth.get(name, {}), copies.get(name, {}), chains.get(name))
+        )
         for name in sorted({*truth, *copies})
     ]
 
@@ -86,19 +88,20 @@ async def _chains(bus: Bus, model: str | None) -> dict[str, ChainState]:
     return {entry.subject.rpartition(".")[2]: read(ChainState, entry) for entry in entries}
 
 
-def checked(truth: Records, copies: Records, chain: ChainState | None) -> tuple[str, ...]:
+def problems_of(truth: Records, copies: Records, chain: ChainState | None) -> tuple[str, ...]:
     """What is wrong with a model's records: within themselves, against the end that the registry goes on from, and
     against the copy that nobody can erase. *chain* and *copies* were read before *truth*."""
     return (
         *broken_links(truth.values()),
-        *_end(truth, chain),
+        *_end(truth, copies, chain),
         *(f"{AUDIT}: {problem}" for problem in _against(truth, copies)),
     )
 
 
-def _end(truth: Records, chain: ChainState | None) -> Iterator[str]:
+def _end(truth: Records, copies: Records, chain: ChainState | None) -> Iterator[str]:
     if chain is None:
-        yield "the end of the chain is missing"
+        if copies:
+            yield "the end of the chain is missing"
     elif chain.n and chain.n not in truth:
         yield f"the chain has {chain.n} records, {len(truth)} are there"
     elif chain.n and hashlib.sha256(truth[chain.n]).hexdigest() != chain.sha256:

@@ -45,7 +45,8 @@ def freeze(
 ) -> Exit:
     """Freeze a model or all, or lift that."""
     if (model is None) != everything:
-        raise usage("name a model, or --all for every model", next_step="fleetcast freeze --all --reason TEXT")
+        verb = "freeze" if frozen else "unfreeze"
+        raise usage("name a model, or --all for every model", next_step=f"fleetcast {verb} --all --reason TEXT")
     if keep and until:
         raise usage("--for and --until say the same thing twice", next_step="one of them")
     if keep:

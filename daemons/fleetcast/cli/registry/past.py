@@ -10,6 +10,7 @@ from fleetcast.cli.registry.reading import asked, document
 from fleetcast.cli.table import table
 from fleetcast.events.decisions import GateVerdict
 from fleetcast.registry.gates import rejudge
+from fleetcast.registry.gates.results import Judgement
 
 _MARK = "-"
 
@@ -81,13 +82,12 @@ def explain(call: Call, model: str, number: int) -> Exit:
     """
     answer = asked(call, "decision", {"model": model, "n": number})
     record = answer.result
-    again = [rejudge(step) for step in (record.get("evidence") or {}).get("steps", [])]
-    differences = [line for _, lines in again for line in lines]
+    again, differences = judged_again(record)
     same = {"rejudged": bool(again), "same": not differences, "differences": differences}
     call.out.document({**document(answer), **same})
     for line in _told(record):
         call.out.text(line)
-    for judgement, _ in again:
+    for judgement in again:
         call.out.text(f"\ngates to {judgement.target}, judged again from the record:")
         call.out.show(gate_table([GateVerdict.model_validate(r.said().model_dump()) for r in judgement.results]))
     if differences:
@@ -100,6 +100,24 @@ def explain(call: Call, model: str, number: int) -> Exit:
     if again:
         call.out.say("the same verdict comes out of the recorded inputs, bit for bit")
     return Exit.OK
+
+
+def judged_again(record: Mapping[str, Any]) -> tuple[list[Judgement], list[str]]:
+    """The judgements of a decision, made again from what its record keeps, and where they differ from those kept.
+
+    Raises:
+        Problem: the record cannot be judged.
+    """
+    steps = (record.get("evidence") or {}).get("steps", [])
+    try:
+        again = [rejudge(step) for step in steps]
+    except ValueError as error:
+        raise Problem(
+            "not_judged_again",
+            f"decision {record['n']} about {record['model']}: {error}",
+            next_step=f"fleetcast audit verify {record['model']}",
+        ) from error
+    return [judgement for judgement, _ in again], [line for _, lines in again for line in lines]
 
 
 def _told(record: Mapping[str, Any]) -> list[str]:

@@ -20,9 +20,10 @@ def asked(call: Call, name: str, args: Mapping[str, Any], *, min_seq: int | None
     Raises:
         Problem: there is none; says why and what to do.
     """
+    aim = target(call)
 
     async def run() -> QueryAnswer:
-        async with connected(target(call)) as bus:
+        async with connected(aim) as bus:
             return await answered(bus, name, args, min_seq=min_seq)
 
     return run_async(run())

@@ -1,5 +1,6 @@
 """What the registry has decided about a model, for `fleetcast why`: by whom, through which gates, and what waits."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -20,7 +21,8 @@ from fleetcast.registry.ledger import Ledger
 
 SHOWN_GATES = 8
 SHOWN_VERSIONS = 5
-_LET_IN = ("slot.ordered", "rollout.started", "slot.rolled_back")
+_LET_IN = ("slot.ordered", "rollout.started", "slot.rolled_back", "rollback.started", "rollout.withdrawn")
+"""Decisions that change what is served, or begin to."""
 
 
 async def decision_facts(bus: Bus, model: str) -> list[str]:
@@ -32,12 +34,9 @@ async def decision_facts(bus: Bus, model: str) -> list[str]:
     records = await Registry(bus).history(model)
     said = [_rollout(rollout)] if rollout else []
     said += [_freeze(f) for f in frozen if f is not None and _holds(f)]
-    decided = next((r for r in reversed(records) if r.action in _LET_IN and r.evidence), None)
     moved = next((r for r in reversed(records) if r.action in _LET_IN), None)
-    if decided is not None:
-        said += _gates(decided)
-    elif moved is not None and moved.actor:
-        said.append(_decided(moved))
+    if moved is not None:
+        said += in_force(moved, records)
     refused = next((r for r in reversed(records) if r.action == "promotion.refused"), None)
     if refused is not None and (moved is None or refused.n > moved.n):
         said += [f"decision {refused.n} refused {_name(refused)}: {refused.reason}", *_gates(refused)[1:]]
@@ -58,6 +57,23 @@ def _version(version: VersionState, entry: EntryState | None) -> str:
     name = f"{version.model}@{version.version}"
     where = f"{name} was registered at {version.at} on {version.origin.node} by {version.cause.by}"
     return where if entry is None else f"{where}; it is at {entry.stage} since {entry.since}"
+
+
+def in_force(moved: AuditRecord, records: Sequence[AuditRecord]) -> list[str]:
+    """The newest decision about what is served, and the gates that its version went through, then or before."""
+    judged = next((r for r in reversed(records) if r.evidence and _same(r, moved)), None)
+    return ([] if judged is moved else [_decided(moved)]) + (_gates(judged) if judged is not None else [])
+
+
+def _same(record: AuditRecord, moved: AuditRecord) -> bool:
+    return record.action in _LET_IN and version_of(record) == version_of(moved)
+
+
+def version_of(record: AuditRecord) -> str | None:
+    """The version that a decision about serving brought in: that of the rollout, of the canary, or of production."""
+    after = record.after or {}
+    entry = after.get("canary") or after.get("production")
+    return after.get("version") or (entry or {}).get("version")
 
 
 def _rollout(rollout: RolloutState) -> str:

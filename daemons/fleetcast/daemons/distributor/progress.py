@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from fleetcast.daemons.distributor.motion import Motion
 from fleetcast.daemons.distributor.parts import Parts, log, now
 from fleetcast.daemons.distributor.rules import Offer, RateMeter
 from fleetcast.daemons.distributor.rungs import BEGUN, RungBook, named
@@ -32,6 +33,7 @@ class TransferProgress:
         self._verifier: PieceVerifier | None = None
         self._book = RungBook()
         self._now = Progress(0, offer.content.size, 0, 0)
+        self._motion = Motion()
         self._from_before: Counter[str] = Counter()
         self._uploaded_before = 0
         self._moved_at = self._began
@@ -71,6 +73,7 @@ class TransferProgress:
     def enter_rung(self, transport: str, reason: str = "") -> None:
         """*transport* begins to run."""
         self._moved_at = time.monotonic()
+        self._motion = Motion()
         self._book.enter(transport, self._moved_at, reason)
         self._update(transport=transport, rungs=self._book.rungs)
         self._send()
@@ -85,7 +88,7 @@ class TransferProgress:
 
     @property
     def idle_seconds(self) -> float:
-        """Since when nothing has moved: no byte came, none was checked, no piece proven. 0 when all is here."""
+        """Since when nothing has moved: no byte came to stay, none was checked, no piece proven. 0 when all is here."""
         whole = self._now.bytes_done >= self._now.bytes_total
         return 0.0 if whole and self._now.received else time.monotonic() - self._moved_at
 
@@ -132,7 +135,7 @@ class TransferProgress:
             self._begun = True
             log.debug("transfer.first_byte", version=self.status.version, at_unix=time.time())
         at = time.monotonic()
-        if (progress.received, progress.bytes_done) != (self._now.received, self._now.bytes_done):
+        if self._motion.moved(progress):
             self._moved_at, self._answering = at, None
         self._now = progress
         self._book.received(self.status.transport, progress.received, at)

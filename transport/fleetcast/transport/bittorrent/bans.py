@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from fleetcast.transport.protocol import Ban
 
-REASON = "pieces that it sent do not hash to what the metainfo says"
+REASON = "pieces that it sent, or had a part in, do not hash to what the metainfo says"
 
 
 @dataclass(slots=True)

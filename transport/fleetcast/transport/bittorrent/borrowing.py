@@ -95,6 +95,7 @@ class Borrowing:
         have: the pieces that need not be lent, as bits: those that are here, and those that peers have. A lender
             forgets who has finished, and would lend what any peer can send.
         take: takes a whole piece; False when it is left to peers. ValueError: it is none of this torrent.
+        alone: whether no block of a piece has come from a peer, or can.
         pace: waits until so many bytes more may be received.
         ended: told why this lender does not feed the swarm now; called again when the reason changes.
     """
@@ -106,17 +107,21 @@ class Borrowing:
         *,
         have: Callable[[], int],
         take: Callable[[int, bytes], Coroutine[Any, Any, bool]],
+        alone: Callable[[int], Coroutine[Any, Any, bool]],
         pace: Callable[[int], Coroutine[Any, Any, None]],
         ended: Callable[[Ended], None],
     ) -> None:
         self.url = url
         self._me = me
-        self._have, self._take, self._pace, self._ended = have, take, pace, ended
+        self._have, self._take, self._alone, self._pace, self._ended = have, take, alone, pace, ended
         self.received_bytes = 0
         self.wrong_bytes = 0
+        self.unfinished_bytes = 0
         self._reached_at = 0.0
         self._wrong = 0
+        self._doubted = False
         self._pending: dict[int, int] = {}
+        self._blamed: set[int] = set()
         self._lanes: list[asyncio.Task[None]] = []
         self._open = 0
         self.why_ended: Ended | None = None
@@ -132,6 +137,7 @@ class Borrowing:
             lane.cancel()
         self._lanes.clear()
         self._pending.clear()
+        self._blamed.clear()
 
     @property
     def connected(self) -> bool:
@@ -141,12 +147,19 @@ class Borrowing:
     def finished(self, piece: int) -> None:
         """A piece is here and right, whoever brought it."""
         self._pending.pop(piece, None)
+        self._blamed.discard(piece)
 
     def failed(self, piece: int) -> None:
-        """A piece hashed wrong; one that was borrowed was taken whole, so nobody else can have spoilt it."""
-        size = self._pending.pop(piece, None)
-        if size is None:
+        """A piece hashed wrong, whoever brought it.
+
+        The lender is to blame when nothing but its bytes was in it: libtorrent keeps blocks of a peer that it has banned
+        meanwhile, and fills up the piece with what was lent. That is looked at from the first wrong piece on.
+        """
+        self._doubted = True
+        size = self._pending.pop(piece, 0)
+        if piece not in self._blamed:
             return
+        self._blamed.discard(piece)
         self._wrong += 1
         self.wrong_bytes += size
         if self._wrong >= MAX_WRONG_PIECES:
@@ -188,20 +201,29 @@ class Borrowing:
     async def _receive(self, line: Line) -> None:
         for piece, size in answer(await line.head(_MAX_HEAD_BYTES)).pieces:
             data = await self._body(line, size)
-            self._pending[piece] = size
             try:
-                taken = await self._take(piece, data)
+                await self._hand_over(piece, data)
             except ValueError as wrong:
                 raise Refused("it lends what this torrent has not") from wrong
-            if not taken:
-                self._pending.pop(piece, None)
         self._reached_at = asyncio.get_running_loop().time()
         self.why_ended = None
 
+    async def _hand_over(self, piece: int, data: bytes) -> None:
+        # Before it is taken: what comes of it may be known before the call returns.
+        self._pending[piece] = len(data)
+        if self._doubted and await self._alone(piece):
+            self._blamed.add(piece)
+        if not await self._take(piece, data):
+            self.finished(piece)
+
     async def _body(self, line: Line, size: int) -> bytes:
         chunks: list[bytes] = []
-        async for chunk in line.body(size):
-            chunks.append(chunk)
-            self.received_bytes += len(chunk)
-            await self._pace(len(chunk))
+        try:
+            async for chunk in line.body(size):
+                chunks.append(chunk)
+                self.received_bytes += len(chunk)
+                self.unfinished_bytes += len(chunk)
+                await self._pace(len(chunk))
+        finally:
+            self.unfinished_bytes -= sum(map(len, chunks))
         return b"".join(chunks)

@@ -232,6 +232,7 @@ class Child:
             self._me,
             have=lambda: torrent.have | torrent.near,
             take=lambda piece, data: asyncio.to_thread(self._session.give, torrent.key, piece, data),
+            alone=lambda piece: asyncio.to_thread(self._session.is_alone, torrent.key, piece),
             pace=self._pace,
             ended=lambda why: self._on_not_lent(torrent, why),
         )

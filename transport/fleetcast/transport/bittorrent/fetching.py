@@ -215,6 +215,7 @@ class Fetch:
             uploaded=status.uploaded if status else 0,
             restarts=self._deaths,
             disk_queue_bytes=status.queued if status else None,
+            kept=status.done + status.lending if status and status.state == "downloading" else None,
         )
 
     @property

@@ -51,6 +51,9 @@ LEAST_QUEUE = 4
 QUEUE_SECONDS = 0.06
 """The same under a cap, in seconds of it: several peers are asked at the same time."""
 
+_TO_THE_BLOCK = lt.status_flags_t.query_accurate_download_counters
+"""What is here is counted with the blocks of pieces that are not whole."""
+
 Handle = lt.torrent_handle
 
 
@@ -254,9 +257,19 @@ class Session:
             return False  # the torrent is gone meanwhile
         return True
 
+    def is_alone(self, key: str, piece: int) -> bool:
+        """Whether no peer has a piece, and no block of it is here. Blocks, as `peer_totals`: call it in a thread."""
+        try:
+            if any(self._handles[key].piece_availability()[piece : piece + 1]):
+                return False
+            begun = self._handles[key].get_download_queue()
+        except (KeyError, RuntimeError):
+            return False
+        return all(part["piece_index"] != piece for part in begun)
+
     def ask_states(self) -> None:
         """Ask for the states that changed, without pieces; `TorrentStates` follows."""
-        self._session.post_torrent_updates(0)
+        self._session.post_torrent_updates(_TO_THE_BLOCK)
 
     def ask_load(self) -> None:
         """Ask how much waits for the disk and how much has moved; `Load` follows."""
@@ -277,12 +290,12 @@ class Session:
         libtorrent takes a torrent for changed when a piece is finished or a second is over, not when bytes arrive.
         """
         if handle := self._handles.get(key):
-            handle.post_status(0)
+            handle.post_status(_TO_THE_BLOCK)
 
     def ask_pieces(self, key: str) -> None:
         """Ask for state and pieces of one torrent; `TorrentStates` follows."""
         if handle := self._handles.get(key):
-            handle.post_status(lt.status_flags_t.query_pieces)
+            handle.post_status(_TO_THE_BLOCK | lt.status_flags_t.query_pieces)
 
     def peer_totals(self, key: str) -> PeerTotals:
         """Return who sent how much, and what is there. Blocks for the network thread, up to 35 ms: call it in a thread.

@@ -108,6 +108,7 @@ class Torrent:
             rate=status.rate + rate,
             peers=status.peers + connected,
             failed=status.failed + wrong,
+            lending=self.borrowing.unfinished_bytes if self.borrowing else 0,
         )
 
     def claim(self, pieces: tuple[int, ...]) -> None:

@@ -152,7 +152,8 @@ class Finished:
 @dataclass(frozen=True, slots=True)
 class Status:
     """How a torrent stands. `payload` and `uploaded` are bytes since it was added, `failed` those that hashed wrong;
-    `queued` are the bytes of all torrents that wait to be written."""
+    `queued` are the bytes of all torrents that wait to be written, `lending` those of borrowed pieces that are not whole
+    yet."""
 
     key: str
     state: str
@@ -163,6 +164,7 @@ class Status:
     uploaded: int
     failed: int
     queued: int = 0
+    lending: int = 0
 
 
 @dataclass(frozen=True, slots=True)
