@@ -1,10 +1,8 @@
 """docs/registry.md: every command on the page runs as written, in its order, and ends as the page says."""
 
-import json
 import re
 import shlex
 import signal
-import struct
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from tests.integration.cli.helpers import ended, environment, start
+from tests.integration.cli.weights import safetensors
 
 from fleetcast.cli.entry import run
 
@@ -40,11 +39,6 @@ def blocks(language: str) -> list[str]:
 def lines() -> list[Line]:
     texts = [text for block in blocks("sh") for text in block.splitlines()]
     return [Line(text, int(found[1]) if (found := EXIT.search(text)) else 0) for text in texts]
-
-
-def safetensors(number: int) -> bytes:
-    head = json.dumps({"w": {"dtype": "U8", "shape": [1], "data_offsets": [0, 1]}}).encode()
-    return struct.pack("<Q", len(head)) + head + bytes([number])
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import psutil
 import pytest
 from tests.system.faults.conftest import PROMISED_SECONDS
 from tests.system.faults.stage import MIB, RATE, Stage, both, carried_by, random_bytes, stage, throttled
-from tests.system.faults.test_peers import bans, join, offered
+from tests.system.faults.test_peers import bans, join, nobody_fetching, offered
 from tests.system.faults.variants import broken, unwatched
 
 from fleetcast.events.payloads import Endpoints
@@ -44,22 +44,25 @@ async def mirror(s: Stage, data: bytes, manner: Manner = Manner.HONEST) -> Async
 async def test_a_mirror_of_another_file_of_the_same_size_is_named_and_nothing_of_it_stays(
     tmp_path: Path, bound: float
 ) -> None:
-    async with stage(tmp_path, nodes=2, settings=HTTP) as s:
-        promoted = await s.promote("m", "1")
-        async with mirror(s, random_bytes(len(promoted.data), seed=77)) as lying:
-            await s.until_served()
-            assert lying.sent > 0, "nobody asked it"
-        assert {b.peer for b in await bans(s)} == {"mirror"}
+    async with stage(tmp_path, nodes=2, settings=HTTP) as s, contextlib.AsyncExitStack() as to_the_end:
+        with nobody_fetching(s):
+            promoted = await s.promote("m", "1")
+            other = random_bytes(len(promoted.data), seed=77)
+            lying = await to_the_end.enter_async_context(mirror(s, other))
+        await s.until_served()
+        assert lying.sent > 0, "nobody asked it"
+        assert {b.peer for b in await bans(s, "mirror")} == {"mirror"}
         await s.check_aftermath(limit_seconds=bound)
 
 
 @needs_aria2c
 async def test_a_mirror_that_answers_slowly_for_ever_holds_nobody_up(tmp_path: Path, bound: float) -> None:
-    async with stage(tmp_path, nodes=2, settings=HTTP) as s:
-        promoted = await s.promote("m", "1")
-        async with mirror(s, promoted.data, Manner.DRIPS) as slow:
-            await s.until_served()
-            assert slow.ranges, "nobody asked it"
+    async with stage(tmp_path, nodes=2, settings=HTTP) as s, contextlib.AsyncExitStack() as to_the_end:
+        with nobody_fetching(s):
+            promoted = await s.promote("m", "1")
+            slow = await to_the_end.enter_async_context(mirror(s, promoted.data, Manner.DRIPS))
+        await s.until_served()
+        assert slow.ranges, "nobody asked it"
         await s.check_aftermath(limit_seconds=bound)
 
 

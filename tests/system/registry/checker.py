@@ -30,7 +30,9 @@ TOLD_BY = {
     "rollout.withdrawn": {"rollout.changed"},
     "rollout.started": {"rollout.changed"},
     "rollout.verified": {"rollout.changed"},
+    "rollout.baking": {"rollout.changed"},
     "rollout.halted": {"rollout.changed"},
+    "rollout.resumed": {"rollout.changed"},
     "rollback.refused": {"rollout.changed"},
     "evidence.recorded": {"evidence.recorded"},
     "evaluation.recorded": {"evidence.recorded"},
@@ -147,7 +149,7 @@ def _halves(decision: Decision) -> Iterator[str]:
         yield f"{decision.name} was written without the record of its request"
     elif _json(request[0])["answer"]["n"] != record["n"]:
         yield f"{decision.name}: its request was answered with record {_json(request[0])['answer']['n']}"
-    missing = TOLD_BY[record["action"]] - {_fact_name(f) for f in decision.facts}
+    missing = TOLD_BY.get(record["action"], set()) - {_fact_name(f) for f in decision.facts}
     if missing:
         yield f"{decision.name} was written without {', '.join(sorted(missing))}"
     for fact in decision.facts:

@@ -109,8 +109,8 @@ def any_command(chance: random.Random) -> AnyCommand:
         (2, Evaluate(model=model, version=number, games={"random": Evaluation(wins=chance.randint(1, 99), losses=1)})),
         (3, Move(model=model, version=number, stage=StageName.DEVELOPMENT)),
     ]
-    weights, choices = zip(*commands, strict=True)
-    return chance.choices(choices, weights)[0]
+    [(_, chosen)] = chance.choices(commands, [weight for weight, _ in commands])
+    return chosen
 
 
 @contextlib.asynccontextmanager

@@ -57,7 +57,7 @@ async def killed_in_a_storm(
             return found, told
 
 
-@pytest.mark.parametrize("kills", [6, pytest.param(60, marks=[pytest.mark.soak, pytest.mark.timeout(600)])])
+@pytest.mark.parametrize("kills", [6, pytest.param(30, marks=[pytest.mark.soak, pytest.mark.timeout(600)])])
 async def test_a_daemon_that_is_killed_at_any_moment_leaves_no_half_transition(tmp_path: Path, kills: int) -> None:
     found, told = await killed_in_a_storm(tmp_path, kills)
 

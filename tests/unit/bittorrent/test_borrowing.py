@@ -17,6 +17,7 @@ class Loans:
         self._next = 0
         self.taken: list[int] = []
         self.ended: list[Ended] = []
+        self._happened = asyncio.Event()
         self.borrowing: Borrowing
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -24,7 +25,7 @@ class Loans:
             while await reader.readuntil(b"\r\n\r\n"):
                 writer.write(HEAD.replace(b"{piece}", str(self._next).encode()))
                 self._next += 1
-        except (asyncio.IncompleteReadError, ConnectionError):
+        except (asyncio.IncompleteReadError, asyncio.CancelledError, ConnectionError):
             writer.close()
 
     async def alone(self, piece: int) -> bool:
@@ -32,6 +33,7 @@ class Loans:
 
     async def take(self, piece: int, _data: bytes) -> bool:
         self.taken.append(piece)
+        self._happened.set()
         self.borrowing.failed(piece)
         return True
 
@@ -55,7 +57,8 @@ class Loans:
         try:
             async with asyncio.timeout(30):
                 while len(self.taken) < count and not self.ended:
-                    await asyncio.sleep(0.001)
+                    self._happened.clear()
+                    await self._happened.wait()
         finally:
             self.borrowing.close()
             server.close()

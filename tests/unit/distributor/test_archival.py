@@ -96,9 +96,11 @@ def test_nobody_fetches_an_archived_version_but_the_node_that_shall_keep_it() ->
     assert book.goals() == []
 
 
-def test_a_version_that_comes_back_may_be_fetched_again() -> None:
-    book = ArchiveBook("other")
-    book.take([entry(kept=True, restore=RESTORE)], ())
+def test_a_version_may_be_fetched_again_once_it_is_back_and_not_before() -> None:
+    book = ArchiveBook("me")
+    book.take([entry(kept=True, restore=RESTORE)], [("m", "1")])
+    assert book.is_away((Kind.MODEL, "m"), "1"), "a transfer would be in the way of the archive's own bytes"
+    book.take([entry(node=None)], [("m", "1")])
     assert not book.is_away((Kind.MODEL, "m"), "1")
 
 

@@ -34,9 +34,18 @@ def ladder(
 @pytest.mark.parametrize(
     ("size", "first"), [(50 * MB, "bittorrent"), (49 * MB, "aria2"), (10**10, "bittorrent"), (16 * MB, "aria2")]
 )
-def test_size_decides_at_fifty_megabytes_while_the_bandwidth_is_unknown(size: int, first: str) -> None:
-    assert ladder(size).first == first
+def test_size_decides_at_fifty_megabytes_while_nothing_else_is_known(size: int, first: str) -> None:
     assert ladder(size, None).first == first
+
+
+@pytest.mark.parametrize(
+    ("megabytes", "receivers", "first"),
+    [(24, 2, "aria2"), (25, 2, "bittorrent"), (16, 3, "aria2"), (17, 3, "bittorrent"), (16, 16, "bittorrent")],
+)
+def test_over_links_of_unknown_speed_counts_what_the_origin_would_send_alone(
+    megabytes: int, receivers: int, first: str
+) -> None:
+    assert ladder(megabytes * MB, receivers).first == first
 
 
 @pytest.mark.parametrize(("receivers", "megabytes"), [(8, 54), (3, 188)])
@@ -58,7 +67,7 @@ def test_a_file_that_is_here_before_aria2c_has_started_comes_by_the_swarm(receiv
 
 
 def test_rsync_is_last_unless_the_settings_say_otherwise() -> None:
-    assert [r.transport for r in ladder(20 * MB).rungs] == ["aria2", "bittorrent", "rsync"]
+    assert [r.transport for r in ladder(20 * MB, 2).rungs] == ["aria2", "bittorrent", "rsync"]
     assert [r.transport for r in ladder(10**9).rungs] == ["bittorrent", "aria2", "rsync"]
     assert ladder(1, order=("rsync", "bittorrent")).usable == ("rsync", "bittorrent")
 
@@ -68,12 +77,13 @@ def test_a_tool_that_is_missing_is_one_clear_line() -> None:
 
     assert found.usable == ("bittorrent", "rsync")
     assert found.choice == (
-        "bittorrent first: 1 GB is 50 MB or more; without aria2: aria2c is not installed: apt install aria2"
+        "bittorrent first: 8 GB for 8 receivers is 50 MB or more; without aria2: aria2c is not installed: apt install "
+        "aria2"
     )
 
 
 def test_what_would_suit_and_is_missing_is_named_together_with_what_is_taken() -> None:
-    found = ladder(20 * MB, available={**ALL, "aria2": NO_ARIA2})
+    found = ladder(20 * MB, None, available={**ALL, "aria2": NO_ARIA2})
 
     assert found.first == "bittorrent"
     assert found.choice.startswith("bittorrent first, although 20 MB is less than 50 MB; without aria2: aria2c is not")

@@ -155,7 +155,8 @@ def _state(result: Row) -> list[tuple[str, str]]:
     nodes = (
         [("nodes", f"installed on {used.get('installed', 0)}, active on {used.get('activated', 0)}")] if used else []
     )
-    return [*rows[:2], ("slots", slots or _MARK), *rows[2:], *nodes]
+    name = ("version", f"{result['model']}@{result['version']}")
+    return [name, *rows[:2], ("slots", slots or _MARK), *rows[2:], *nodes]
 
 
 def _said(result: Row) -> list[tuple[str, str]]:

@@ -54,11 +54,6 @@ def next_step(entry: EntryState, me: str, *, listed: bool, held: bool, retired: 
     return None if retired else Step.RETIRE
 
 
-def is_away(entry: EntryState) -> bool:
-    """Whether no node but the one with the archive shall have it."""
-    return entry.archive is not None and entry.archive.restore is None
-
-
 class ArchiveBook:
     """The versions of the models followed here that an archive keeps or shall keep."""
 
@@ -95,9 +90,9 @@ class ArchiveBook:
         return frozenset(model for model, _version in self._entries)
 
     def is_away(self, line: Line, version: str) -> bool:
-        """Whether nobody shall fetch a version: an archive has it, or is about to."""
+        """Whether nobody shall fetch a version: an archive has it, is about to, or has not given it back yet."""
         entry = self._entries.get((line[1], version)) if line[0] is Kind.MODEL else None
-        return entry is not None and is_away(entry)
+        return entry is not None and entry.archive is not None
 
     def goals(self) -> list[tuple[Line, Goal]]:
         """What this node fetches to keep it."""

@@ -67,7 +67,7 @@ def approvals_gate(required: Approvals, target: StageName, inputs: GateInputs) -
     """Enough different people agree, none of them whoever asks."""
     given = [approval for approval in inputs.approvals if approval.stage == target]
     valid = [approval for approval in given if _counts(approval, required, moment(inputs.now), inputs.asked_by)]
-    people = sorted({approval.by for approval in valid})
+    people = sorted({_person(approval.by) for approval in valid})
     enough = len(people) >= required.count
     others = f"; {len(given) - len(valid)} expired or by whoever asks" if len(given) > len(valid) else ""
     return GateResult(

@@ -183,9 +183,17 @@ def _hindrance(view: View, command: Promote, entry: EntryState) -> tuple[str, st
     again = entry.stage is command.stage and command.stage in {StageName.CANARY, StageName.PRODUCTION}
     if not again and not steps_between(entry.stage, command.stage, view.policy.pipeline):
         way = " -> ".join(s for s in ORDER if s in view.policy.pipeline)
-        return ("stage", f"{name} cannot go from {entry.stage} to {command.stage}; the way is {way}", "")
+        return (
+            "stage",
+            f"{name} cannot go from {entry.stage} to {command.stage}; the way is {way}",
+            f"fleetcast gates show {view.model}",
+        )
     if command.stage is not StageName.CANARY and command.percent is not None:
-        return ("stage", f"a percentage belongs to the stage canary, not to {command.stage}", "")
+        return (
+            "stage",
+            f"a percentage belongs to the stage canary, not to {command.stage}",
+            f"fleetcast promote {view.model} {entry.version} --stage canary --percent {command.percent}",
+        )
     if command.stage is StageName.CANARY and view.production is None:
         return (
             "stage",

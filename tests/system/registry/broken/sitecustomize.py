@@ -29,13 +29,12 @@ def _piece_by_piece() -> None:
 def _remembers_nothing() -> None:
     """Whether a request was carried out before is not looked up, and its record is kept under another name."""
     from fleetcast.client.ulid import new_ulid
+    from fleetcast.events.state import request_subject
     from fleetcast.registry import engine
     from fleetcast.registry.ledger import Change, Committed, Ledger
 
-    named = engine.request_subject
-
     def elsewhere(model: str, _request: str) -> str:
-        return named(model, new_ulid())
+        return request_subject(model, new_ulid())
 
     commit = Ledger.commit
 

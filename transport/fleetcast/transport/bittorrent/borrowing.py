@@ -152,8 +152,8 @@ class Borrowing:
     def failed(self, piece: int) -> None:
         """A piece hashed wrong, whoever brought it.
 
-        The lender is to blame when nothing but its bytes was in it: libtorrent keeps blocks of a peer that it has banned
-        meanwhile, and fills up the piece with what was lent. That is looked at from the first wrong piece on.
+        The lender is to blame when nothing but its bytes was in it: libtorrent keeps the blocks of a peer that it has
+        banned, and fills up the piece with what was lent. That is looked at from the first wrong piece on.
         """
         self._doubted = True
         size = self._pending.pop(piece, 0)

@@ -231,12 +231,20 @@ class Child:
             torrent.lend_url,
             self._me,
             have=lambda: torrent.have | torrent.near,
-            take=lambda piece, data: asyncio.to_thread(self._session.give, torrent.key, piece, data),
+            take=lambda piece, data: self._give(torrent, piece, data),
             alone=lambda piece: asyncio.to_thread(self._session.is_alone, torrent.key, piece),
             pace=self._pace,
             ended=lambda why: self._on_not_lent(torrent, why),
         )
         torrent.borrowing.start()
+
+    async def _give(self, torrent: Torrent, piece: int, data: bytes) -> bool:
+        taken = await asyncio.to_thread(self._session.give, torrent.key, piece, data)
+        if not taken:
+            # Whoever came back with everything is news: seconds of borrowing what it sends as well would be in vain.
+            torrent.peers_asked += 1
+            await self._note_peers(torrent)
+        return taken
 
     async def _pace(self, count: int) -> None:
         self._borrowed += count

@@ -152,8 +152,8 @@ class Finished:
 @dataclass(frozen=True, slots=True)
 class Status:
     """How a torrent stands. `payload` and `uploaded` are bytes since it was added, `failed` those that hashed wrong;
-    `queued` are the bytes of all torrents that wait to be written, `lending` those of borrowed pieces that are not whole
-    yet."""
+    `queued` are the bytes of all torrents that wait to be written, `lending` those that came of borrowed pieces which
+    are not whole yet."""
 
     key: str
     state: str
