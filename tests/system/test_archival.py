@@ -5,7 +5,7 @@ import contextlib
 import hashlib
 import json
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,10 @@ from tests.integration.cli.helpers import start as start_command
 from fleetcast.config.archival import ArchivalSettings
 from fleetcast.config.settings import RegistrySettings, Settings
 from fleetcast.daemons.testing import Fleet, NodeProcess, RegistryProcess, fleet, node_settings
-from fleetcast.events.lifecycle import EntryState, entry_subject
+from fleetcast.events.lifecycle import ArchiveRule, EntryState, StageName, entry_subject
 from fleetcast.events.payloads import IntegrityFailed
+from fleetcast.registry.client import RegistryClient
+from fleetcast.registry.commands import Answer, AnyCommand, Move, Promote
 from fleetcast.transport.failpoints import VARIABLE
 
 pytestmark = pytest.mark.asyncio
@@ -37,6 +39,20 @@ class Place:
     async def command(self, *arguments: str) -> Ended:
         process = start_command(self.fleet.folder, self.fleet.server.url, *arguments)
         return await asyncio.to_thread(ended, process)
+
+    async def ask(self, command: AnyCommand) -> Answer:
+        """Ask the registry daemon, without a command line."""
+        client = RegistryClient(self.fleet.bus, actor="/fleet/tests/tests")
+        answer = await client.transition(command, reason="a test wants it")
+        assert answer.accepted, answer
+        return answer
+
+    async def archive(self, version: str) -> None:
+        await self.ask(Move(model="m", version=version, stage=StageName.ARCHIVED))
+
+    async def restore(self, version: str) -> None:
+        """Ask for it; nobody waits until it is back."""
+        await self.ask(Move(model="m", version=version, stage=StageName.DEVELOPMENT))
 
     async def entry(self, version: str) -> EntryState | None:
         found = await self.fleet.bus.last("FC_REGISTRY", entry_subject("m", version))
@@ -163,7 +179,7 @@ async def test_a_damaged_archive_is_refused_by_name_and_nothing_is_lost(tmp_path
     async with place(tmp_path, nodes=1) as p:
         path = await p.register("1")
         (one,) = p.nodes
-        assert (await p.command("archive", "m@1", "--reason", "old", "--json")).code == 0
+        await p.archive("1")
         await p.until_entry("1", lambda e: e.archive and e.archive.kept_at)
         await p.until("only the archive has it", lambda: not stored(one, path).exists())
         (kept,) = archived(one, "1")
@@ -185,8 +201,8 @@ async def test_a_damaged_archive_is_refused_by_name_and_nothing_is_lost(tmp_path
         assert told[0].expected == hashlib.sha256(path.read_bytes()).hexdigest()
 
         kept.write_bytes(path.read_bytes())
-        back = await p.command("restore", "m@1", "--reason", "the backup had it", "--json")
-        assert back.code == 0, back.err
+        await p.restore("1")
+        await p.until_entry("1", lambda e: e.archive is None)
         assert (home(one, "1") / path.name).read_bytes() == path.read_bytes()
 
 
@@ -218,11 +234,11 @@ async def test_an_archive_that_is_believed_would_serve_damaged_bytes(tmp_path: P
         one.start()
         await p.fleet.until_ready()
         path = await p.register("1")
-        await p.command("archive", "m@1", "--reason", "old")
+        await p.archive("1")
         await p.until("only the archive has it", lambda: archived(one, "1") and not stored(one, path).exists())
         spoil(archived(one, "1")[0])
-        back = await p.command("restore", "m@1", "--reason", "wanted", "--json")
-        assert back.code == 0, back.err
+        await p.restore("1")
+        await p.until_entry("1", lambda e: e.archive is None)
         assert (home(one, "1") / path.name).read_bytes() != path.read_bytes()
 
 
@@ -236,7 +252,7 @@ async def test_the_named_node_fetches_what_it_shall_keep_and_no_other_lets_go_be
         path = await p.register("1", everywhere=False)
         await p.until("it is on its origin", home(one, "1").exists)
         await asyncio.to_thread(two.stop)
-        assert (await p.command("archive", "m@1", "--reason", "old")).code == 0
+        await p.archive("1")
         await p.command("gc", "--reason", "room")
         assert home(one, "1").exists(), "no archive has it yet"
 
@@ -247,7 +263,7 @@ async def test_the_named_node_fetches_what_it_shall_keep_and_no_other_lets_go_be
         assert kept.read_bytes() == path.read_bytes()
         await p.collect_until_gone(one, "1")
 
-        assert (await p.command("restore", "m@1", "--reason", "wanted")).code == 0
+        await p.restore("1")
         await p.until("the origin has it again", home(one, "1").exists)
         assert (home(one, "1") / path.name).read_bytes() == path.read_bytes()
 
@@ -263,14 +279,14 @@ def whole(node: NodeProcess, version: str, path: Path) -> bool:
     return any(place.is_file() and place.read_bytes() == path.read_bytes() for place in places)
 
 
-async def killed_at(p: Place, point: str, *arguments: str) -> None:
-    """Have the node die at a failpoint while it carries out a command."""
+async def killed_at(p: Place, point: str, command: Awaitable[None]) -> None:
+    """Have the node die at a failpoint while it does what the registry decides."""
     (one,) = p.nodes
     await asyncio.to_thread(one.stop)
     one.environment = {VARIABLE: f"{point}=kill"}
     one.start()
     await p.fleet.until_ready()
-    assert (await p.command(*arguments)).code == 0
+    await command
     await p.until(f"the node died at {point}", lambda: one.process is not None and one.process.poll() is not None)
     one.environment = {}
 
@@ -281,14 +297,14 @@ async def test_a_node_killed_anywhere_on_the_way_into_the_archive_or_out_of_it_l
         (one,) = p.nodes
         path = await p.register("1")
         for inwards, outwards in zip(INWARDS, OUTWARDS, strict=True):
-            await killed_at(p, inwards, "archive", "m@1", "--reason", inwards)
+            await killed_at(p, inwards, p.archive("1"))
             assert whole(one, "1", path), inwards
             one.start()
             await p.until_entry("1", lambda e: e.archive and e.archive.kept_at)
             await p.until("only the archive has it", lambda: not home(one, "1").exists())
             assert whole(one, "1", path), inwards
 
-            await killed_at(p, outwards, "restore", "m@1", "--reason", outwards, "--no-wait")
+            await killed_at(p, outwards, p.restore("1"))
             assert whole(one, "1", path), outwards
             one.start()
             await p.until_entry("1", lambda e: e.archive is None)
@@ -297,13 +313,31 @@ async def test_a_node_killed_anywhere_on_the_way_into_the_archive_or_out_of_it_l
         assert p.nodes[0].logged("integrity.failed") == []
 
 
+async def test_a_version_that_is_archived_again_at_once_for_another_reason_lies_in_one_folder(tmp_path: Path) -> None:
+    async with place(tmp_path, nodes=1) as p:
+        path = await p.register("1")
+        (one,) = p.nodes
+        await p.archive("1")
+        await p.until_entry("1", lambda e: e.archive and e.archive.kept_at)
+        await p.restore("1")
+        await p.until_entry("1", lambda e: e.archive is None)
+        await p.ask(Move(model="m", version="1", stage=StageName.ARCHIVED, rule=ArchiveRule.AGE))
+        entry = await p.until_entry("1", lambda e: e.archive and e.archive.kept_at)
+        assert entry.archive is not None
+        await p.until("it is kept once", lambda: [i["rule"] for i in manifest(one)] == ["age"])
+        await p.until("only the archive has it", lambda: not stored(one, path).exists())
+        (kept,) = archived(one, "1")
+        assert kept == one.data / "archive" / entry.archive.folder / path.name
+        assert kept.read_bytes() == path.read_bytes()
+
+
 async def test_the_rules_say_what_would_go_and_do_it_only_when_told(tmp_path: Path) -> None:
     async with place(tmp_path, nodes=1) as p:
         (one,) = p.nodes
         for version in ("1", "2", "3", "net_iter4"):
             await p.register(version)
         for version in ("1", "2"):
-            assert (await p.command("promote", "m", version, "--now", "--reason", "good", "--json")).code == 0
+            await p.ask(Promote(model="m", version=version, skip_rollout=True))
         would = await p.command("archive", "--json")
         assert would.code == 0
         assert [(i["version"], i["rule"]) for i in would.document["proposals"]] == [("3", "age"), ("net_iter4", "age")]

@@ -12,7 +12,7 @@ from typing import Any, Literal, Protocol
 import structlog
 
 from fleetcast.bus.errors import DeclarationRefused, NotFound, OperationRefused, TransportFailed
-from fleetcast.bus.jetstream import NANOSECONDS, STREAM_EXISTS, JetStream
+from fleetcast.bus.jetstream import NANOSECONDS, STREAM_EXISTS, JetStream, Unready
 from fleetcast.bus.retry import RESTART
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("fleetcast.bus")
@@ -309,9 +309,17 @@ async def _create(js: JetStream, spec: StreamSpec, replicas: int) -> Mapping[str
         await js.api(f"STREAM.CREATE.{spec.name}", spec.config(replicas))
     except OperationRefused as e:
         if e.error_code == STREAM_EXISTS:
-            return dict((await js.api(f"STREAM.INFO.{spec.name}"))["config"])
+            return await _found(js, spec)
         raise _refused(spec, e) from e
     return None
+
+
+async def _found(js: JetStream, spec: StreamSpec) -> Mapping[str, Any]:
+    """What another daemon is creating: a cluster knows of a stream before it shows it."""
+    try:
+        return dict((await js.api(f"STREAM.INFO.{spec.name}"))["config"])
+    except NotFound as e:
+        raise Unready(f"{spec.name} is being created") from e
 
 
 async def _update(js: JetStream, spec: StreamSpec, config: dict[str, Any], change: Change | None) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import signal
 import time
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -134,6 +135,18 @@ async def test_a_watch_outlives_the_member_that_held_its_consumer(bus: Bus, clus
     finally:
         following.cancel()
         await asyncio.gather(following, return_exceptions=True)
+
+
+async def test_daemons_that_declare_at_the_same_moment_all_come_through(cluster: Cluster) -> None:
+    """A cluster refuses to create what another daemon is creating, and does not show it yet."""
+    settings = fast_settings(cluster.url, replicas=3)
+    async with AsyncExitStack() as stack:
+        buses = [await stack.enter_async_context(connect(settings, node=f"n{n}", daemon="test")) for n in range(6)]
+        await asyncio.gather(*(declare(each, 3) for each in buses))
+
+        for spec in STREAMS:
+            config = (await buses[0].js.api(f"STREAM.INFO.{spec.name}"))["config"]
+            assert config["num_replicas"] == 3
 
 
 async def test_a_workstation_does_not_take_the_replicas_of_a_fleet(bus: Bus) -> None:

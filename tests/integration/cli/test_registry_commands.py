@@ -59,9 +59,8 @@ def test_register_with_wait_says_why_a_version_cannot_have_other_bytes(cli: Cli)
 
 
 def test_register_with_wait_ends_when_time_is_up(cli: Cli) -> None:
-    error = cli.error(
-        "register", "lonely", "1", "/x.safetensors", "--node", "gpu-77", "--wait", "--timeout", "1s", code=5
-    )
+    waiting = ("--node", "gpu-77", "--wait", "--timeout", "1s")
+    error = cli.error("register", "lonely", "1", "/x.safetensors", *waiting, code=5)
     assert "has not answered" in error["why"]
     told = cli("why", "lonely")
     assert told.code == 0, "a name that somebody published about is known"
@@ -70,13 +69,11 @@ def test_register_with_wait_ends_when_time_is_up(cli: Cli) -> None:
 
 def test_why_knows_a_version_that_is_only_registered(cli: Cli) -> None:
     model = cli.model("1", "2")
-    facts = cli.json("why", model)["facts"]
-    assert facts[0] == f"nothing is served of {model}"
-    assert [f"{model}@{version} was registered" in fact for version, fact in zip("12", facts[1:], strict=True)] == [
-        True,
-        True,
-    ]
-    assert "at development" in facts[1]
+    served, first, second = cli.json("why", model)["facts"]
+    assert served == f"nothing is served of {model}"
+    assert first.startswith(f"{model}@1 was registered")
+    assert second.startswith(f"{model}@2 was registered")
+    assert "at development" in first
 
 
 # -- evidence
@@ -273,13 +270,11 @@ def test_rollback_is_waited_for_and_why_names_it_first(cli: Cli) -> None:
     assert "frozen" in cli("why", model).out
 
 
-@pytest.mark.parametrize(
-    ("arguments", "code"), [(("nobody",), 3), (("MODEL",), 3), (("MODEL", "--to", "9"), 3)], ids=str
-)
-def test_a_rollback_of_what_is_not_served_ends_with_3(cli: Cli, arguments: tuple[str, ...], code: int) -> None:
+@pytest.mark.parametrize("arguments", [("nobody",), ("MODEL",), ("MODEL", "--to", "9")], ids=" ".join)
+def test_a_rollback_of_what_is_not_served_ends_with_3(cli: Cli, arguments: tuple[str, ...]) -> None:
     model = cli.spare() if "MODEL" in arguments else ""
     done = cli("rollback", *(model if part == "MODEL" else part for part in arguments), "--reason", "x")
-    assert done.code == code, done
+    assert done.code == 3, done
 
 
 # -- holds
@@ -398,8 +393,9 @@ def test_lists_and_histories_parse_and_keep_their_keys(cli: Cli) -> None:
     now = datetime.now(UTC).isoformat()
     (slot,) = cli.json("registry", "at", now, "--model", model)["slots"]
     assert (slot["production"], slot["generation"]) == ("1", 1)
-    for command in (("models",), ("models", model), ("info", f"{model}@1"), ("history", model)):
+    for command in (("models",), ("models", model), ("info", f"{model}@1")):
         assert model in cli(*command).out
+    assert "slot.ordered" in cli("history", model).out
 
 
 @pytest.mark.parametrize(

@@ -173,3 +173,14 @@ def test_forgetting_leaves_the_version_in_the_store(workplace: Workplace, random
     assert manifest(workplace)["archived"] == []
     assert not (workplace.data / "archive/202611/low_elo/m/1").exists()
     assert workplace.store.verify(content) == []
+
+
+def test_a_version_that_is_archived_again_is_listed_once_with_what_was_said_last(
+    workplace: Workplace, random_bytes: Bytes
+) -> None:
+    content = workplace.promote("m", "1", random_bytes(2000, 14))
+    workplace.store.archive.keep(item(content))
+    workplace.store.archive.keep(item(content).model_copy(update={"n": 9, "reason": "once more"}))
+    (listed,) = manifest(workplace)["archived"]
+    assert (listed["n"], listed["reason"]) == (9, "once more")
+    assert workplace.store.archive.prove(item(content)) == []

@@ -304,7 +304,12 @@ class Stage:
 
     def _fetched(self, names: tuple[str, ...]) -> list[aftermath.Fetched]:
         return [
-            aftermath.Fetched(node, sum(by_transfer.values()), self.record.statuses[node, artifact].bytes_total)
+            aftermath.Fetched(
+                node,
+                sum(by_transfer.values()),
+                self.record.statuses[node, artifact].bytes_total,
+                sources=len(self.fleet.nodes) - 1,
+            )
             for (node, artifact), by_transfer in self.record.received.items()
             if node in names
         ]

@@ -84,6 +84,12 @@ def test_more_than_a_tenth_fetched_again_is_named() -> None:
     assert [line.split()[0] for line in aftermath.fetched_again(fetched)] == ["over"]
 
 
+def test_what_was_on_its_way_from_every_source_may_come_twice() -> None:
+    asked = aftermath.ASKED_BYTES
+    fetched = [Fetched("just", 110 + 2 * asked, 100, sources=2), Fetched("over", 111 + 2 * asked, 100, sources=2)]
+    assert [line.split()[0] for line in aftermath.fetched_again(fetched)] == ["over"]
+
+
 def test_a_gap_is_named_and_an_excused_one_is_not() -> None:
     times = [0.0, 1.0, 9.0, 10.0]
     assert aftermath.gaps([Moves("still", times)], 5)[0].startswith("still stood still for 8.0 s, 1.0 s after")

@@ -55,6 +55,7 @@ async def test_all_bytes_come_while_nats_is_down_and_are_served_when_it_is_back(
         await s.check_aftermath(limit_seconds=bound)
 
 
+@pytest.mark.soak
 async def test_a_transfer_that_needs_nats_for_its_bytes_would_be_caught(tmp_path: Path) -> None:
     """The broken variant: what carries the bytes stops together with NATS."""
     async with stage(tmp_path, nodes=2) as s:

@@ -67,6 +67,7 @@ async def test_a_mirror_that_answers_slowly_for_ever_holds_nobody_up(tmp_path: P
 
 
 @needs_aria2c
+@pytest.mark.soak
 async def test_a_node_that_bears_with_a_slow_mirror_would_be_caught(tmp_path: Path) -> None:
     """The broken variant: nothing is watched."""
     async with stage(tmp_path, nodes=2, settings=both(WITH_TIME, unwatched("node-2"))) as s:

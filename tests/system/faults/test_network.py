@@ -81,6 +81,7 @@ async def test_a_source_whose_packets_are_dropped_is_left_for_another_one(tmp_pa
 
 
 @needs_aria2c
+@pytest.mark.soak
 async def test_a_transfer_that_waits_for_packets_that_are_dropped_would_be_caught(tmp_path: Path) -> None:
     """The broken variant."""
     async with late_and_half_fed(tmp_path, both(FROM_TWO, unwatched("node-3"))) as s:

@@ -18,15 +18,20 @@ class Loans:
         self.taken: list[int] = []
         self.ended: list[Ended] = []
         self._happened = asyncio.Event()
+        self._talks = 0
         self.borrowing: Borrowing
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._talks += 1
         try:
             while await reader.readuntil(b"\r\n\r\n"):
                 writer.write(HEAD.replace(b"{piece}", str(self._next).encode()))
                 self._next += 1
-        except (asyncio.IncompleteReadError, asyncio.CancelledError, ConnectionError):
+        except (asyncio.IncompleteReadError, ConnectionError):
             writer.close()
+        finally:
+            self._talks -= 1
+            self._happened.set()
 
     async def alone(self, piece: int) -> bool:
         return piece not in self._mixed
@@ -62,6 +67,9 @@ class Loans:
         finally:
             self.borrowing.close()
             server.close()
+            while self._talks:
+                self._happened.clear()
+                await self._happened.wait()
 
 
 @pytest.mark.asyncio

@@ -73,11 +73,11 @@ nats pub -J -H 'A:b: c' \\
 
 
 GLOSSARY = (
-    "node daemon model version lane content artifact manifest slot origin transfer install wants straggler form stage gate "
-    "snapshot trigger incident playbook run"
+    "node daemon model version lane content artifact manifest slot origin transfer install wants straggler form "
+    "archive stage gate snapshot trigger incident playbook run"
 )
 
 
-def test_the_glossary_has_exactly_the_words_of_the_design() -> None:
+def test_the_glossary_has_exactly_these_words_and_none_by_accident() -> None:
     rows = [line.split("|")[1].strip() for line in (DOCS / "glossary.md").read_text().splitlines() if "| **" in line]
     assert rows == [f"**{word}**" for word in GLOSSARY.split()]

@@ -105,8 +105,8 @@ def _preference(size: int, receivers: int | None, settings: LadderSettings) -> t
             return "bittorrent", f"a swarm saves {what}"
         return "aria2", f"a swarm would save only {what}"
     threshold = settings.bittorrent_from_bytes
-    # Over links of unknown speed, what the origin would send alone is what counts: on slow ones HTTP takes as many times
-    # as long as there are receivers, on quick ones a swarm loses a third of a second (ADR 0015).
+    # Over links of unknown speed, what the origin would send alone is what counts: on slow ones HTTP takes as many
+    # times as long as there are receivers, on quick ones a swarm loses a third of a second (ADR 0015).
     total = size * (receivers or 1)
     what = f"{_size(total)} for {receivers} receivers" if receivers else _size(size)
     if total >= threshold:

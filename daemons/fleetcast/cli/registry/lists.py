@@ -148,7 +148,7 @@ def _report(report: Row | None) -> str:
 
 def _state(result: Row) -> list[tuple[str, str]]:
     """Where a version stands, where it came from and where it is, in the order in which people ask."""
-    plain = ("stage", "since", "artifact", "bytes", "format", "origin", "registered_at", "registered_by")
+    plain = ("stage", "since", "archived_to", "artifact", "bytes", "format", "origin", "registered_at", "registered_by")
     rows = [(name, str(result[name])) for name in plain if result.get(name) is not None]
     slots = ", ".join(result.get("slots") or ())
     used = result.get("consumption") or {}

@@ -71,9 +71,10 @@ def _same(record: AuditRecord, moved: AuditRecord) -> bool:
 
 def version_of(record: AuditRecord) -> str | None:
     """The version that a decision about serving brought in: that of the rollout, of the canary, or of production."""
-    after = record.after or {}
-    entry = after.get("canary") or after.get("production")
-    return after.get("version") or (entry or {}).get("version")
+    after: Any = record.after or {}
+    entry: Any = after.get("canary") or after.get("production") or {}
+    version: str | None = after.get("version") or entry.get("version")
+    return version
 
 
 def _rollout(rollout: RolloutState) -> str:

@@ -79,7 +79,9 @@ class Archivist:
             self._wake.clear()
             try:
                 await self.look()
-            except (BusError, TransportError, RegistryError) as fault:
+            except BusError as away:
+                log.debug("archive.waiting", reason=str(away))
+            except (TransportError, RegistryError) as fault:
                 log.warning("archive.waiting", reason=str(fault))
             try:
                 async with asyncio.timeout(self._parts.settings.distributor.resync_seconds):
@@ -98,6 +100,8 @@ class Archivist:
         if changed:
             self._reconciler.wake()
         for entry in book.entries:
+            for item in self._superseded(entry):
+                await self._clear(item)
             step = self._step(entry)
             if step is None or step is Step.FETCH:
                 continue
@@ -115,20 +119,22 @@ class Archivist:
         """The models that are followed: what is here, what is wanted, and what this node was named to keep."""
         here = frozenset(name for kind, name in self._shelf.lines if kind is Kind.MODEL)
         listed = frozenset(item.model for item in self._items.values())
-        return here | listed | self._named | self._reconciler.models
+        return here | listed | self._named | self._parts.archive.models | self._reconciler.models
 
     def _listed_keys(self) -> list[Key]:
         return [(item.model, item.version) for item in self._items.values()]
 
     def _step(self, entry: EntryState) -> Step | None:
-        item = self._item_of(entry)
-        folder = entry.archive.folder if entry.archive else None
+        item, order = self._item_of(entry), entry.archive
+        held = self._shelf.holds(_line(entry), entry.version, entry.artifact)
+        # A version that was restored and archived again at once is listed with what was said the first time.
+        outdated = item is not None and order is not None and item.n != order.n and held
         return next_step(
             entry,
             self._parts.node,
-            listed=item is not None,
-            held=self._shelf.holds(_line(entry), entry.version, entry.artifact),
-            retired=folder in self._retired,
+            listed=item is not None and not outdated,
+            held=held,
+            retired=order is not None and order.folder in self._retired,
         )
 
     def _item_of(self, entry: EntryState) -> ArchivedItem | None:
@@ -137,6 +143,16 @@ class Archivist:
             return self._items.get(entry.archive.folder)
         found = (i for i in self._items.values() if (i.model, i.version) == (entry.model, entry.version))
         return next(found, None)
+
+    def _superseded(self, entry: EntryState) -> list[ArchivedItem]:
+        """What the archive here lists of a version that is kept in another place by now."""
+        order = entry.archive
+        if order is None or order.kept_at is None:
+            return []
+        if order.node == self._parts.node and order.folder not in self._items:
+            return []
+        key = (entry.model, entry.version)
+        return [i for i in self._items.values() if (i.model, i.version) == key and i.folder != order.folder]
 
     async def _take(self, step: Step, entry: EntryState) -> None:
         if step is Step.FORGET:
@@ -256,8 +272,11 @@ class Archivist:
         """It is installed, and no archive need have it."""
         item = self._item_of(entry)
         assert item is not None
-        await asyncio.to_thread(self._parts.store.archive.forget, item.folder)
+        await self._clear(item)
         self._parts.archive.drop((entry.model, entry.version))
+
+    async def _clear(self, item: ArchivedItem) -> None:
+        await asyncio.to_thread(self._parts.store.archive.forget, item.folder)
         await self._list()
 
     # -- what there is

@@ -269,7 +269,6 @@ class OriginDesk:
             )
         return f"{outcome.kind}, generation {outcome.state.generation}"
 
-
     async def _ask_to_serve(self, event: Event, asked: Submission, offer: Offer, sequence: int) -> str:
         """Whether it is served is for the registry to say, which tells everybody (`promotion.refused`)."""
         answer = await self._parts.registry.ask_to_serve(

@@ -62,7 +62,6 @@ class Offer:
             statement=Statement(kind=kind, model=self.name, version=self.version, artifact=self.artifact)
         )
 
-
     def announcement(self, origin: Origin, *, cause: str) -> ArtifactAvailable:
         """What a node that serves it tells the fleet."""
         return ArtifactAvailable(

@@ -213,7 +213,12 @@ def test_a_replaced_rollout_takes_its_canary_with_it() -> None:
     assert scene.slot.canary is not None
     scene.holders[version_state("3").artifact] = 0
 
-    scene.ask(promote("3", replace=True))
+    before = scene.generation
+    answer = scene.ask(promote("3", replace=True))
+    orders = [t for t in scene.told if isinstance(t, SlotOrdered)]
+    assert answer.generation == scene.generation == orders[-1].generation == before + 1, (
+        "a slot order that nobody is told"
+    )
 
     assert scene.slot.canary is None
     assert scene.served == "1"

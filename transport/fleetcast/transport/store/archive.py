@@ -107,9 +107,11 @@ class Archive:
         with self._changing, store_errors(f"cannot archive {item.model}@{item.version}"):
             manifest = self._manifest(month)
             known = manifest.get(item.folder)
-            if known is not None and known.artifact == item.artifact and not self._lacking(known):
+            is_there = known is not None and known.artifact == item.artifact and not self._lacking(known)
+            if is_there and known == item:
                 return
-            self._place(item)
+            if not is_there:
+                self._place(item)
             listed = manifest.without(item.folder)
             self._write(listed.model_copy(update={"archived": (*listed.archived, item)}))
 
