@@ -268,8 +268,8 @@ async def test_the_named_node_fetches_what_it_shall_keep_and_no_other_lets_go_be
         assert (home(one, "1") / path.name).read_bytes() == path.read_bytes()
 
 
-INWARDS = ("archive.publish.before", "archive.manifest.before", "archive.manifest.after", "remove.hide.after")
-OUTWARDS = ("admit.link.after", "install.publish.after", "install.record.after", "archive.hide.after")
+INWARDS = ("archive.manifest.before", "remove.hide.after")
+OUTWARDS = ("install.record.after", "archive.hide.after")
 
 
 def whole(node: NodeProcess, version: str, path: Path) -> bool:

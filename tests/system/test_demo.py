@@ -15,7 +15,7 @@ import pytest
 SECONDS = 110
 RUNGS = {"bittorrent", "aria2", "rsync"}
 STEPS = [
-    "start nats-server and three nodes",
+    "start nats-server, the registry and three nodes",
     "make a model and a data set",
     "promote version 1",
     "promote version 2",
@@ -23,6 +23,9 @@ STEPS = [
     "start it again",
     "damage a stored byte",
     "export a data set",
+    "gates refuse a weak version and pass a good one",
+    "try the next one as a canary, then serve it",
+    "roll back, and read what happened",
     "stop",
     "leave no process",
     "leave no folder",

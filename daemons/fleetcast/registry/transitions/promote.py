@@ -343,7 +343,10 @@ class _Ask:
         to_canary = self.command.stage is StageName.CANARY
         if to_canary or self.command.skip_rollout or self.view.production is None:
             return ()
-        return tuple(self.view.policy.canary_steps)
+        standing = self.view.slot.canary if self.view.slot else None
+        # A version that is the canary of many already is not taken back to few.
+        least = standing.percent if standing and standing.version == self.entry.version else 0
+        return tuple(step for step in self.view.policy.canary_steps if step > least)
 
     def _begin(self, rollout: RolloutState, ready: Readiness) -> Decision:
         writes: dict[str, Value] = {rollout_subject(self.view.model): rollout}

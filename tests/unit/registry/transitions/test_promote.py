@@ -244,3 +244,16 @@ def test_every_step_on_the_way_is_judged_and_the_canary_is_none_of_them() -> Non
     )
     assert steps_between(StageName.PRODUCTION, StageName.STAGING, ORDER) == ()
     assert steps_between(StageName.STAGING, StageName.CANARY, (StageName.STAGING, StageName.PRODUCTION)) == ()
+
+
+def test_a_canary_of_many_nodes_is_not_taken_back_to_few_on_its_way_to_production() -> None:
+    scene = Scene(policy=ModelPolicy(decides="external", canary_steps=(10, 75), bake_seconds=60))
+    scene.register("1", "2")
+    scene.ask(promote("1"))
+    scene.ask(promote("2", stage="canary", percent=50))
+
+    scene.ask(promote("2"))
+
+    assert scene.slot is not None
+    assert scene.slot.canary is not None
+    assert (scene.slot.canary.percent, scene.served) == (75, "1")
