@@ -291,6 +291,7 @@ async def killed_at(p: Place, point: str, command: Awaitable[None]) -> None:
     one.environment = {}
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(300)
 async def test_a_node_killed_anywhere_on_the_way_into_the_archive_or_out_of_it_loses_nothing(tmp_path: Path) -> None:
     async with place(tmp_path, nodes=1) as p:

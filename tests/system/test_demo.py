@@ -83,11 +83,13 @@ def test_the_demo_proves_the_whole_story_and_leaves_nothing_behind(tmp_path: Pat
 
 
 def assert_installs(installs: list[dict[str, Any]]) -> None:
-    """Three versions and a data set on three nodes, the same bytes everywhere, every check passed."""
+    """Versions of two models and a data set on three nodes, the same bytes everywhere, every check passed."""
     wanted = {("hex8_2p", "1"), ("hex8_2p", "2"), ("hex8_2p", "3"), ("hex8_selfplay", "gen-1")}
+    wanted |= {("judged", "2"), ("judged", "3")}
     nodes = {"node-1", "node-2", "node-3"}
-    assert {(i["model"], i["version"], i["node"]) for i in installs} == {(*w, n) for w in wanted for n in nodes}
-    assert len(installs) == 12
+    # What gates refused is on the nodes too, sooner or later: it is distributed, and served by none.
+    found = {(i["model"], i["version"], i["node"]) for i in installs} - {("judged", "1", n) for n in nodes}
+    assert found == {(*w, n) for w in wanted for n in nodes}
     for model, version in wanted:
         same = [i for i in installs if (i["model"], i["version"]) == (model, version)]
         assert len({i["sha256"] for i in same}) == 1
@@ -104,7 +106,8 @@ def assert_installs(installs: list[dict[str, Any]]) -> None:
 
 @pytest.mark.timeout(SECONDS)
 @pytest.mark.parametrize(
-    ("number", "code", "at"), [(signal.SIGINT, 130, "[3/8]"), (signal.SIGTERM, 143, "waiting for the slot order")]
+    ("number", "code", "at"),
+    [(signal.SIGINT, 130, f"[3/{len(STEPS) - 3}]"), (signal.SIGTERM, 143, "waiting for the slot order")],
 )
 def test_an_interrupted_demo_leaves_nothing_behind(tmp_path: Path, number: signal.Signals, code: int, at: str) -> None:
     demo = start(tmp_path, "-m", "fleetcast", "demo", "--json")
