@@ -15,7 +15,7 @@ MOST = 8
 """More failures than this are no accident."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Run:
     """A plugin of pytest that notes how a run went.
 

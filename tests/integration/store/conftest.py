@@ -1,11 +1,9 @@
 """A store in a temporary folder, and short ways to fill it."""
 
-import importlib.util
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
@@ -114,14 +112,3 @@ def workplace(tmp_path: Path) -> Workplace:
 @pytest.fixture
 def random_bytes() -> Callable[[int, int], bytes]:
     return noise
-
-
-@pytest.fixture(scope="session")
-def rig() -> ModuleType:
-    """The crash rig, which also runs as a program of its own."""
-    spec = importlib.util.spec_from_file_location("crash_rig", Path(__file__).with_name("crash_rig.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module

@@ -8,13 +8,17 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
+from tests.integration.store import crash_rig
+from tests.integration.store.crashes.scenarios import SCENARIOS
+from tests.integration.store.crashes.site import Site
 
-RIG = Path(__file__).with_name("crash_rig.py")
-SCENARIOS = ("promote", "repair", "reopen", "bundle", "canary", "archive")
+from fleetcast.transport.store import Store
+
+RIG = (sys.executable, "-m", crash_rig.__name__)
+"""Run from the root of the checkout."""
 RAW = frozenset(
     {"rename", "renames", "replace", "link", "symlink", "fsync", "fdatasync", "unlink", "remove", "rmdir", "removedirs"}
 )
@@ -22,7 +26,7 @@ RAW = frozenset(
 
 
 def run_rig(*arguments: str) -> Any:
-    done = subprocess.run([sys.executable, RIG, *arguments], capture_output=True, text=True, check=False)
+    done = subprocess.run([*RIG, *arguments], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     return json.loads(done.stdout)
 
@@ -30,19 +34,19 @@ def run_rig(*arguments: str) -> Any:
 # -- failpoints stand on each side of every durable step
 
 
-def test_only_one_module_of_the_store_changes_what_is_durable(rig: ModuleType) -> None:
-    for path in rig.SOURCE.glob("*.py"):
+def test_only_one_module_of_the_store_changes_what_is_durable() -> None:
+    for path in crash_rig.SOURCE.glob("*.py"):
         calls = list(_raw_calls(ast.parse(path.read_text())))
         assert path.name == "folder.py" or not calls, f"{path.name} calls {calls}; use Folder"
 
 
-def test_every_durable_call_has_a_failpoint_on_each_side(rig: ModuleType) -> None:
-    bare = list(_bare_calls(ast.parse((rig.SOURCE / "folder.py").read_text())))
+def test_every_durable_call_has_a_failpoint_on_each_side() -> None:
+    bare = list(_bare_calls(ast.parse((crash_rig.SOURCE / "folder.py").read_text())))
     assert not bare
 
 
-def test_a_durable_call_without_failpoints_is_noticed(rig: ModuleType) -> None:
-    source = (rig.SOURCE / "folder.py").read_text()
+def test_a_durable_call_without_failpoints_is_noticed() -> None:
+    source = (crash_rig.SOURCE / "folder.py").read_text()
     count = sum(_is_failpoint(node) for node in ast.walk(ast.parse(source)) if isinstance(node, ast.stmt))
     assert count > 15
     for number in range(count):
@@ -51,20 +55,20 @@ def test_a_durable_call_without_failpoints_is_noticed(rig: ModuleType) -> None:
         assert list(_bare_calls(tree)), f"failpoint {number} could be left out"
 
 
-def test_every_durable_step_says_its_name(rig: ModuleType) -> None:
-    for path in rig.SOURCE.glob("*.py"):
+def test_every_durable_step_says_its_name() -> None:
+    for path in crash_rig.SOURCE.glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Call) and _is_step(node, rig.DURABLE) and path.name != "folder.py":
+            if isinstance(node, ast.Call) and _is_step(node, crash_rig.DURABLE) and path.name != "folder.py":
                 assert any(k.arg == "point" for k in node.keywords), f"{path.name}:{node.lineno} names no failpoint"
 
 
-def test_every_failpoint_of_the_source_is_passed_by_a_scenario(rig: ModuleType, tmp_path: Path) -> None:
+def test_every_failpoint_of_the_source_is_passed_by_a_scenario(tmp_path: Path) -> None:
     passed: set[str] = set()
     for name in SCENARIOS:
         template = tmp_path / name
-        rig.SCENARIOS[name].prepare(rig.Site(template))
-        passed |= {p.rsplit(".", 1)[0] for p in rig.crossed(rig.SCENARIOS[name], template, rig.Store)}
-    assert not rig.points() - passed
+        SCENARIOS[name].prepare(Site(template))
+        passed |= {p.rsplit(".", 1)[0] for p in crash_rig.crossed(SCENARIOS[name], template, Store)}
+    assert not crash_rig.points() - passed
 
 
 class _Without(ast.NodeTransformer):
@@ -201,11 +205,9 @@ def test_a_store_that_does_not_sync_is_caught_by_the_power_cut() -> None:
 @pytest.mark.timeout(900)
 @pytest.mark.usefixtures("loop_disk")
 @pytest.mark.parametrize("scenario", SCENARIOS)
-def test_power_cut_on_either_side_of_every_durable_step_leaves_old_or_new(
-    rig: ModuleType, tmp_path: Path, scenario: str
-) -> None:
-    rig.SCENARIOS[scenario].prepare(rig.Site(tmp_path))
-    passed = sorted(rig.crossed(rig.SCENARIOS[scenario], tmp_path, rig.Store))
+def test_power_cut_on_either_side_of_every_durable_step_leaves_old_or_new(tmp_path: Path, scenario: str) -> None:
+    SCENARIOS[scenario].prepare(Site(tmp_path))
+    passed = sorted(crash_rig.crossed(SCENARIOS[scenario], tmp_path, Store))
     assert run_rig("power", scenario, ",".join(passed)) == {}
 
 
@@ -230,7 +232,7 @@ strace = pytest.mark.skipif(shutil.which("strace") is None, reason="strace is no
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data folder with the old versions, to be copied per case."""
     template = tmp_path_factory.mktemp("template")
-    subprocess.run([sys.executable, RIG, "prepare", "promote", template], check=True)
+    subprocess.run([*RIG, "prepare", "promote", template], check=True)
     return template
 
 
@@ -240,7 +242,7 @@ def call_counts(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> dic
     root = _copy(prepared, tmp_path_factory.mktemp("count"))
     log = root.parent / "log"
     command = ["strace", "-f", "-y", "-qq", "-o", str(log), "-e", f"trace={','.join(CALLS)}"]
-    subprocess.run([*command, sys.executable, str(RIG), "run", "promote", str(root)], check=True)
+    subprocess.run([*command, *RIG, "run", "promote", str(root)], check=True)
     numbers: dict[str, list[int]] = {call: [] for call in CALLS}
     passed: dict[tuple[str, str], int] = {}
     for line in log.read_text(errors="replace").splitlines():
@@ -274,9 +276,7 @@ def _inject(prepared: Path, parent: Path, call: str, number: int, fault: str) ->
         "-e",
         f"inject={call}:{fault}:when={number}",
     ]
-    done = subprocess.run(
-        [*spoil, sys.executable, str(RIG), "run", "promote", str(root)], capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([*spoil, *RIG, "run", "promote", str(root)], capture_output=True, text=True, check=False)
     wrong: list[str] = run_rig("judge", "promote", str(root))
     if fault.startswith("error") and done.returncode not in {0, 3}:
         wrong.append(f"it ended with {done.returncode}: {done.stderr[-300:]}")
