@@ -107,7 +107,10 @@ def assert_installs(installs: list[dict[str, Any]]) -> None:
 @pytest.mark.timeout(SECONDS)
 @pytest.mark.parametrize(
     ("number", "code", "at"),
-    [(signal.SIGINT, 130, f"[3/{len(STEPS) - 3}]"), (signal.SIGTERM, 143, "waiting for the slot order")],
+    [
+        (signal.SIGINT, 130, f"[3/{len(STEPS) - 3}]"),
+        pytest.param(signal.SIGTERM, 143, "waiting for the slot order", marks=pytest.mark.soak),
+    ],
 )
 def test_an_interrupted_demo_leaves_nothing_behind(tmp_path: Path, number: signal.Signals, code: int, at: str) -> None:
     demo = start(tmp_path, "-m", "fleetcast", "demo", "--json")

@@ -286,28 +286,26 @@ def _alive(process: psutil.Process) -> bool:
 
 async def test_killing_a_daemon_at_any_step_of_an_install_leaves_old_or_new(tmp_path: Path) -> None:
     """The same promise as the store's own kill matrix, with the whole daemon around it."""
-    data = {v: random_bytes(2**20, seed=int(v)) for v in ("1", "2")}
     steps = ("install.publish.before", "install.publish.after", "pointer.flip.between", "essential.flip.after")
-    for step in steps:
-        folder = tmp_path / step
-        folder.mkdir()
-        async with fleet(folder, nodes=2) as f:
-            node = f.nodes["node-2"]
-            await f.promote("m", "1", f.publish("m.bin", data["1"]))
-            await f.until_served("m", "1")
+    data = [random_bytes(2**20, seed=number) for number in range(len(steps) + 1)]
+    async with fleet(tmp_path, nodes=2) as f:
+        node = f.nodes["node-2"]
+        await f.promote("m", "0", f.publish("m.bin", data[0]))
+        await f.until_served("m", "0")
+        for number, step in enumerate(steps, start=1):
+            old, new = data[number - 1], data[number]
             node.stop()
             node.environment = {"FLEETCAST_FAILPOINTS": f"{step}=kill"}
             node.start()
-            await f.promote("m", "2", f.publish("m.bin", data["2"]))
+            await f.promote("m", str(number), f.publish("m.bin", new))
             assert node.process is not None
             assert await asyncio.to_thread(node.process.wait, 30) == -signal.SIGKILL
-            now = (node.data / "models/m/current/m.bin").read_bytes()
-            assert now in {data["1"], data["2"]}
+            assert (node.data / "models/m/current/m.bin").read_bytes() in {old, new}
             node.environment = {}
             node.start()
-            await f.until_served("m", "2")
+            await f.until_served("m", str(number))
 
-            assert (node.data / "models/m/previous/m.bin").read_bytes() == data["1"]
+            assert (node.data / "models/m/previous/m.bin").read_bytes() == old
 
 
 async def test_a_node_that_refuses_what_it_cannot_load_sets_it_aside_and_says_why(tmp_path: Path) -> None:

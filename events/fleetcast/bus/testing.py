@@ -153,11 +153,13 @@ class Proxy:
     Attributes:
         filter: sees each message from the server.
         connections: how many were accepted so far.
+        lost: messages that `lose` kept back.
     """
 
     def __init__(self, target_port: int) -> None:
         self.filter: Filter = lambda frame: frame
         self.connections = 0
+        self.lost = 0
         self.port = 0
         self._target_port = target_port
         self._passing = asyncio.Event()
@@ -168,6 +170,17 @@ class Proxy:
     @property
     def url(self) -> str:
         return f"nats://127.0.0.1:{self.port}"
+
+    def lose(self, marker: bytes, times: int = 1) -> None:
+        """From now on keep back the first messages that contain *marker*: answers that are lost on their way."""
+
+        def losing(frame: bytes) -> bytes | None:
+            if marker not in frame or self.lost >= times:
+                return frame
+            self.lost += 1
+            return None
+
+        self.filter = losing
 
     def go_silent(self) -> None:
         """Swallow everything from now on; new connections are accepted and hear nothing."""

@@ -178,19 +178,10 @@ async def test_an_owner_whose_claim_got_no_answer_recognises_its_own_claim(
 ) -> None:
     async with Proxy(server.port) as proxy:
         flaky = await open_bus("n2", url=proxy.url, request_timeout_seconds=0.3)
-        lost = 0
-
-        def lose_one(frame: bytes) -> bytes | None:
-            nonlocal lost
-            if b'"stream":"KV_fc_leases"' in frame and not lost:
-                lost += 1
-                return None
-            return frame
-
-        proxy.filter = lose_one
+        proxy.lose(b'"stream":"KV_fc_leases"')
         lease = await flaky.leases.acquire("rollout", "n2")
 
-    assert lost == 1
+    assert proxy.lost == 1
     assert lease.fence == 1
     with pytest.raises(LeaseTaken) as taken:
         await bus.leases.acquire("rollout", "n1")

@@ -33,6 +33,8 @@ QUESTIONS: dict[str, dict[str, Any]] = {
     "runs": {},
     "run": {"run_id": "run-1"},
     "stats": {},
+    "performance": {"model": "m"},
+    "rollback_reasons": {"model": "m"},
 }
 
 

@@ -144,19 +144,10 @@ async def test_a_transition_whose_answer_is_lost_is_carried_out_once(
     async with Proxy(server.port) as proxy:
         settings = fast_settings(proxy.url, request_timeout_seconds=0.4)
         flaky = engine_on(await stack.enter_async_context(connect(settings, node="n2", daemon="registry")))
-        lost = 0
-
-        def lose_one(frame: bytes) -> bytes | None:
-            nonlocal lost
-            if b'"batch":' in frame and not lost:
-                lost += 1
-                return None
-            return frame
-
-        proxy.filter = lose_one
+        proxy.lose(b'"batch":')
         answer = await ask(flaky, promote(1))
 
-        assert lost == 1
+        assert proxy.lost == 1
         assert (answer.outcome, answer.repeated, answer.generation) == ("done", False, 1)
         assert [r.action for r in await Registry(bus).history("m")] == ["version.reserved", "slot.ordered"]
         await stack.aclose()

@@ -205,24 +205,15 @@ async def test_an_order_whose_answer_is_lost_is_carried_out_once(
     async with Proxy(server.port) as proxy:
         settings = fast_settings(proxy.url, request_timeout_seconds=0.4)
         flaky = Registry(await stack.enter_async_context(connect(settings, node="n2", daemon="test")))
-        lost = 0
-
-        def lose_one(frame: bytes) -> bytes | None:
-            nonlocal lost
-            if b'"batch":' in frame and not lost:
-                lost += 1
-                return None
-            return frame
-
-        proxy.filter = lose_one
+        proxy.lose(b'"batch":')
         outcome = await order(flaky, 1, 10)
 
-        assert lost == 1
+        assert proxy.lost == 1
         assert outcome.kind == "moved"
         assert len(await registry.history("m")) == 1
-        lost = 0
+        proxy.lost = 0
         reserved = await flaky.reserve_version(version("43"), request="r", actor="a")
-        assert (lost, reserved.created) == (1, True)
+        assert (proxy.lost, reserved.created) == (1, True)
         assert len(await registry.history("m")) == 2
         await stack.aclose()
 

@@ -1,5 +1,7 @@
 """`fleetcast promote MODEL VERSION` without a file, `rollback`, `resume`: what is served changes."""
 
+from dataclasses import dataclass
+
 from fleetcast.bus import Bus
 from fleetcast.cli.call import Call
 from fleetcast.cli.connection import Target, connected, target
@@ -15,23 +17,40 @@ from fleetcast.registry.client import RegistryClient
 from fleetcast.registry.commands import Answer, AnyCommand, Promote
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manner:
+    """How a change is asked for.
+
+    Attributes:
+        reason: for the record.
+        wait: return when nodes have followed, not before; at most *timeout*, a duration such as `10m`.
+        dry_run: only say what would be decided.
+    """
+
+    reason: str | None
+    wait: bool
+    timeout: str
+    dry_run: bool
+
+    @property
+    def seconds(self) -> float:
+        return parse_duration(self.timeout, option="--timeout")
+
+
 def promote(
     call: Call,
     model: str,
     version: str,
+    manner: Manner,
     *,
     stage: str | None,
     percent: int | None,
     generation: int | None,
     replace: bool,
     now: bool,
-    reason: str | None,
-    wait: bool,
-    timeout: str,
-    dry_run: bool,
 ) -> Exit:
-    """Ask for a registered version to come to a stage; with *wait* return when every node serves it."""
-    seconds = parse_duration(timeout, option="--timeout")
+    """Ask for a registered version to come to a stage; waiting, return when every node serves it."""
+    seconds = manner.seconds
     command = parsed(
         {
             "do": "promote",
@@ -45,15 +64,13 @@ def promote(
         }
     )
     assert isinstance(command, Promote)
-    return run_async(_promote(call, target(call), command, reason, seconds, wait=wait, dry_run=dry_run))
+    return run_async(_promote(call, target(call), command, manner, seconds))
 
 
-async def _promote(
-    call: Call, aim: Target, command: Promote, reason: str | None, seconds: float, *, wait: bool, dry_run: bool
-) -> Exit:
+async def _promote(call: Call, aim: Target, command: Promote, manner: Manner, seconds: float) -> Exit:
     async with connected(aim) as bus:
-        answer = await _asked(bus, aim, command, reason, dry_run=dry_run)
-        return await _followed(call, aim, bus, answer, seconds, wait=wait, back=False)
+        answer = await _asked(bus, aim, command, manner)
+        return await _followed(call, aim, bus, answer, seconds, wait=manner.wait, back=False)
 
 
 async def _followed(
@@ -76,29 +93,19 @@ async def _followed(
     return Exit.OK
 
 
-async def _asked(bus: Bus, aim: Target, command: Promote, reason: str | None, *, dry_run: bool) -> Answer:
+async def _asked(bus: Bus, aim: Target, command: Promote, manner: Manner) -> Answer:
     """Ask about what this command saw: of several promoters at once one wins, and the others are told."""
     if command.expected_generation is None and not command.replace:
         slot = await Registry(bus).slot(command.model)
         command = command.model_copy(update={"expected_generation": slot.generation if slot else 0})
-    return await ask(RegistryClient(bus, actor=aim.source), command, reason=reason, dry_run=dry_run)
+    return await ask(RegistryClient(bus, actor=aim.source), command, reason=manner.reason, dry_run=manner.dry_run)
 
 
 def rollback(
-    call: Call,
-    model: str,
-    *,
-    to: str | None,
-    now: bool,
-    keep: bool,
-    generation: int | None,
-    reason: str | None,
-    wait: bool,
-    timeout: str,
-    dry_run: bool,
+    call: Call, model: str, manner: Manner, *, to: str | None, now: bool, keep: bool, generation: int | None
 ) -> Exit:
-    """Go back to a former production version, or end a canary; with *wait* return when every node has followed."""
-    seconds = parse_duration(timeout, option="--timeout")
+    """Go back to a former production version, or end a canary; waiting, return when every node has followed."""
+    seconds = manner.seconds
     command = parsed(
         {
             "do": "rollback",
@@ -109,15 +116,14 @@ def rollback(
             "expected_generation": generation,
         }
     )
-    return run_async(_rollback(call, target(call), command, reason, seconds, wait=wait, dry_run=dry_run))
+    return run_async(_rollback(call, target(call), command, manner, seconds))
 
 
-async def _rollback(
-    call: Call, aim: Target, command: AnyCommand, reason: str | None, seconds: float, *, wait: bool, dry_run: bool
-) -> Exit:
+async def _rollback(call: Call, aim: Target, command: AnyCommand, manner: Manner, seconds: float) -> Exit:
     async with connected(aim) as bus:
-        answer = await ask(RegistryClient(bus, actor=aim.source), command, reason=reason, dry_run=dry_run)
-        return await _followed(call, aim, bus, answer, seconds, wait=wait, back=True)
+        client = RegistryClient(bus, actor=aim.source)
+        answer = await ask(client, command, reason=manner.reason, dry_run=manner.dry_run)
+        return await _followed(call, aim, bus, answer, seconds, wait=manner.wait, back=True)
 
 
 def resume(call: Call, model: str, *, abandon: bool, reason: str | None, dry_run: bool) -> Exit:

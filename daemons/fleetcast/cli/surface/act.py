@@ -28,13 +28,14 @@ VersionName = Annotated[str, typer.Argument(metavar="VERSION")]
 
 def add(app: typer.Typer) -> None:
     """Register the commands of this module."""
-    _add_submissions(app)
+    _add_promote(app)
+    _add_register(app)
     _add_distribution(app)
     _add_emit_and_verify(app)
     _add_dead_letters(app)
 
 
-def _add_submissions(app: typer.Typer) -> None:
+def _add_promote(app: typer.Typer) -> None:
     @command(app, "promote", panel=PANEL)
     def promote(
         call: Call,
@@ -67,21 +68,20 @@ def _add_submissions(app: typer.Typer) -> None:
         Without FILE: a registered version comes to a stage; gates decide, where there are any. --dry-run prints them.
         """
         if file is None:
+            from fleetcast.cli.registry.promoting import Manner
             from fleetcast.cli.registry.promoting import promote as ask
 
+            manner = Manner(reason=reason, wait=wait, timeout=timeout, dry_run=dry_run)
             return ask(
                 call,
                 model,
                 version,
+                manner,
                 stage=stage,
                 percent=percent,
                 generation=generation,
                 replace=replace,
                 now=now,
-                reason=reason,
-                wait=wait,
-                timeout=timeout,
-                dry_run=dry_run,
             )
         from fleetcast.cli.submit import promote as run
 
@@ -98,6 +98,8 @@ def _add_submissions(app: typer.Typer) -> None:
             dry_run=dry_run,
         )
 
+
+def _add_register(app: typer.Typer) -> None:
     @command(app, "register", panel=PANEL)
     def register(
         call: Call,

@@ -46,20 +46,11 @@ def _add_serving(app: typer.Typer) -> None:
         dry_run: DryRun = False,
     ) -> Exit:
         """Serve the last good version again; a canary that is under way is ended instead, and production stays."""
+        from fleetcast.cli.registry.promoting import Manner
         from fleetcast.cli.registry.promoting import rollback as run
 
-        return run(
-            call,
-            model,
-            to=to,
-            now=now,
-            keep=keep,
-            generation=generation,
-            reason=reason,
-            wait=wait,
-            timeout=timeout,
-            dry_run=dry_run,
-        )
+        manner = Manner(reason=reason, wait=wait, timeout=timeout, dry_run=dry_run)
+        return run(call, model, manner, to=to, now=now, keep=keep, generation=generation)
 
     @command(app, "resume", panel=PANEL)
     def resume(
@@ -78,7 +69,11 @@ def _add_serving(app: typer.Typer) -> None:
 def _add_evidence(app: typer.Typer) -> None:
     evidence = typer.Typer(help="Say what is known about a version: facts, flags, games, ratings; gates read it.")
     app.add_typer(evidence, name="evidence", rich_help_panel=PANEL)
+    _add_statements(evidence)
+    _add_results(evidence)
 
+
+def _add_statements(evidence: typer.Typer) -> None:
     @command(evidence, "set")
     def record(
         call: Call,
@@ -94,6 +89,15 @@ def _add_evidence(app: typer.Typer) -> None:
 
         return run(call, model, version, tuple(pairs), report=report, reason=reason, dry_run=dry_run)
 
+    @command(evidence, "show")
+    def show(call: Call, model: ModelName, version: VersionName, min_seq: MinSeq = None) -> Exit:
+        """Show all that was said about a version: facts, flags, games, rating, approvals."""
+        from fleetcast.cli.registry.lists import evidence as run
+
+        return run(call, model, version, min_seq=min_seq)
+
+
+def _add_results(evidence: typer.Typer) -> None:
     @command(evidence, "games")
     def games(
         call: Call,
@@ -136,13 +140,6 @@ def _add_evidence(app: typer.Typer) -> None:
             reason=reason,
             dry_run=dry_run,
         )
-
-    @command(evidence, "show")
-    def show(call: Call, model: ModelName, version: VersionName, min_seq: MinSeq = None) -> Exit:
-        """Show all that was said about a version: facts, flags, games, rating, approvals."""
-        from fleetcast.cli.registry.lists import evidence as run
-
-        return run(call, model, version, min_seq=min_seq)
 
 
 def _add_holds(app: typer.Typer) -> None:

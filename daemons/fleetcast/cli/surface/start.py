@@ -42,7 +42,7 @@ def add_running(app: typer.Typer) -> None:
             typer.Option(metavar="FILE", help="Gates that judge promotions, such as config/gates.toml; else you do."),
         ] = None,
     ) -> Exit:
-        """Run NATS, several nodes and the registry on this machine until Ctrl-C.
+        """Run NATS, several nodes and the daemons that serve them all on this machine until Ctrl-C.
 
         While it runs, other commands of the same user find it by themselves when nothing else says which fleet is
         meant: no settings file (--config, FLEETCAST_CONFIG, fleetcast.toml here or in /etc/fleetcast), and no other
@@ -54,7 +54,10 @@ def add_running(app: typer.Typer) -> None:
 
     @command(app, "run", panel=RUN)
     def run_daemon(
-        call: Call, daemon: Annotated[str, typer.Argument(metavar="DAEMON", help="distributor or registry")]
+        call: Call,
+        daemon: Annotated[
+            str, typer.Argument(metavar="DAEMON", help="distributor, registry, monitor, remedy or notifier")
+        ],
     ) -> int:
         """Run one daemon in the foreground, as the systemd units do."""
         from fleetcast.cli.daemon import run

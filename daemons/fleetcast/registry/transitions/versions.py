@@ -157,39 +157,19 @@ def move(view: View, transition: Transition, command: Move) -> Decision:
     """
     entry = entry_of(view, command.version)
     name = label(view.model, entry.version)
-    _check_slots(view, command, name)
-    if entry.stage is command.stage:
-        refuse(view, f"{name} is {entry.stage} already", version=entry.version, code="nothing")
-    if command.stage is StageName.ARCHIVED and command.rule is not ArchiveRule.MANUAL and entry.stage in KEPT_BY_RULES:
-        refuse(view, f"{name} is {entry.stage}", version=entry.version, code="stage")
-    if command.stage is StageName.DEVELOPMENT and entry.stage not in BARRED:
-        refuse(
-            view,
-            f"{name} is {entry.stage}; only what is archived, rejected or quarantined comes back to development",
-            version=entry.version,
-            code="stage",
-            next_step=f"fleetcast models {view.model}",
-        )
-    if not transition.reason:
-        refuse(
-            view,
-            f"why {name} becomes {command.stage} must be said",
-            version=entry.version,
-            code="reason",
-            next_step="the same command with --reason TEXT",
-        )
+    reason = _allow_move(view, transition, command, entry, name)
     if command.stage is StageName.DEVELOPMENT and entry.archive is not None:
         return archiving.ask_back(view, transition, entry)
     quarantine = None
     if command.stage is StageName.QUARANTINED:
-        quarantine = Quarantine(reason=transition.reason, by=transition.actor, at=view.at, n=view.chain.n + 1)
+        quarantine = Quarantine(reason=reason, by=transition.actor, at=view.at, n=view.chain.n + 1)
     order = entry.archive
     if command.stage is StageName.ARCHIVED:
         order = archiving.ordered(view, transition, command, entry)
         quarantine = entry.quarantine
     archived_to = f"{order.node}:{order.folder}" if order else None
     moved = at_stage(entry, command.stage, view, quarantine=quarantine, archive=order, archived_to=archived_to)
-    by, reason = transition.actor, transition.reason
+    by = transition.actor
 
     def facts(n: int) -> tuple[Payload, ...]:
         told = stage_changed(entry, moved, by, reason, n)
@@ -211,6 +191,36 @@ def move(view: View, transition: Transition, command: Move) -> Decision:
             stage=moved.stage,
         ),
     )
+
+
+def _allow_move(view: View, transition: Transition, command: Move, entry: EntryState, name: str) -> str:
+    """The reason that was given.
+
+    Raises:
+        Refusal: as `move`.
+    """
+    _check_slots(view, command, name)
+    if entry.stage is command.stage:
+        refuse(view, f"{name} is {entry.stage} already", version=entry.version, code="nothing")
+    if command.stage is StageName.ARCHIVED and command.rule is not ArchiveRule.MANUAL and entry.stage in KEPT_BY_RULES:
+        refuse(view, f"{name} is {entry.stage}", version=entry.version, code="stage")
+    if command.stage is StageName.DEVELOPMENT and entry.stage not in BARRED:
+        refuse(
+            view,
+            f"{name} is {entry.stage}; only what is archived, rejected or quarantined comes back to development",
+            version=entry.version,
+            code="stage",
+            next_step=f"fleetcast models {view.model}",
+        )
+    if not transition.reason:
+        refuse(
+            view,
+            f"why {name} becomes {command.stage} must be said",
+            version=entry.version,
+            code="reason",
+            next_step="the same command with --reason TEXT",
+        )
+    return transition.reason
 
 
 def _check_slots(view: View, command: Move, name: str) -> None:
