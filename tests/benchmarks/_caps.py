@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import linear_regression
 
 from tests.benchmarks._hosts import LAN_NETWORK, OVERLAY_NETWORK, FleetHosts, Flow, fleet_hosts, loopback_hosts
 from tests.benchmarks._swarm_fleet import ORIGIN, SwarmFleet, swarm_fleet
@@ -60,17 +61,19 @@ class Held:
         }
 
 
-def steady(samples: list[Sample], size: int) -> tuple[Sample, Sample]:
-    """The samples at a quarter and at 95 % of *size* bytes: without the first moment, without the end."""
-    begin = samples[0].flow.stream_bytes
-    before = [s for s in samples if s.flow.stream_bytes - begin < 0.25 * size]
-    after = [s for s in samples if s.flow.stream_bytes - begin >= 0.95 * size]
-    return before[-1], after[0]
+def steady(samples: list[Sample], size: int) -> list[Sample]:
+    """The samples from a quarter to 95 % of *size* bytes, and one before and after: without the first moment and the
+    end."""
+    passed = [s.flow.stream_bytes - samples[0].flow.stream_bytes for s in samples]
+    first = max(n for n, count in enumerate(passed) if count < 0.25 * size)
+    last = min(n for n, count in enumerate(passed) if count >= 0.95 * size)
+    return samples[first : last + 1]
 
 
-def rate(first: Sample, last: Sample, count: Callable[[Flow], int]) -> float:
-    """Bytes per second between two samples."""
-    return (count(last.flow) - count(first.flow)) / (last.seconds - first.seconds)
+def rate(samples: list[Sample], count: Callable[[Flow], int]) -> float:
+    """Bytes per second: the slope of the line of least squares, since what comes in bursts of a second ends anywhere in
+    one."""
+    return linear_regression([s.seconds for s in samples], [count(s.flow) for s in samples]).slope
 
 
 def measure_caps(cap: int, folder: Path) -> Iterator[Held]:
@@ -98,13 +101,13 @@ async def _one(cap: int, folder: Path, hosts: FleetHosts, network: str, directio
             sampling.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await sampling
-    first, last = steady(samples, size)
+    counted = steady(samples, size)
     return Held(
         network,
         direction,
         run.nodes[0].transport or "unknown",
-        rate(first, last, lambda f: f.stream_bytes),
-        rate(first, last, lambda f: f.bytes),
+        rate(counted, lambda f: f.stream_bytes),
+        rate(counted, lambda f: f.bytes),
     )
 
 

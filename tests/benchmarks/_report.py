@@ -126,11 +126,15 @@ def quiet_logs() -> None:
     )
 
 
-def arguments(description: str, options: Mapping[str, tuple[int, str]] | None = None) -> argparse.Namespace:
-    """Parse `--json` and integer *options* (name -> default, help)."""
+def arguments(
+    description: str, options: Mapping[str, tuple[int, str]] | None = None, *, full: str = ""
+) -> argparse.Namespace:
+    """Parse `--json` and integer *options* (name -> default, help); with *full*, what it says of `--full` too."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     for name, (default, text) in (options or {}).items():
         parser.add_argument(f"--{name}", type=int, default=default, help=f"{text} (default {default})")
+    if full:
+        parser.add_argument("--full", action="store_true", help=full)
     quiet_logs()
     return parser.parse_args()

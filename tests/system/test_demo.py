@@ -15,7 +15,7 @@ import pytest
 SECONDS = 110
 RUNGS = {"bittorrent", "aria2", "rsync"}
 STEPS = [
-    "start nats-server, the registry and three nodes",
+    "start nats-server, three nodes and the daemons that serve them",
     "make a model and a data set",
     "promote version 1",
     "promote version 2",
@@ -24,8 +24,9 @@ STEPS = [
     "damage a stored byte",
     "export a data set",
     "gates refuse a weak version and pass a good one",
-    "try the next one as a canary, then serve it",
-    "roll back, and read what happened",
+    "try the next one as a canary",
+    "its errors rise, and it is taken back",
+    "read what was decided, and why",
     "stop",
     "leave no process",
     "leave no folder",

@@ -2,12 +2,13 @@
 only the import is changed."""
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from textwrap import indent
 
 import pytest
 from tests.integration.registry.small_fleet import GATES, SmallFleet, small_fleet
 
-from fleetcast.registry import DeploymentStage, ModelRegistry, ModelRegistryEntry
+from fleetcast.registry import DeploymentStage, ModelPerformanceSnapshot, ModelRegistry, ModelRegistryEntry
 
 MODEL = "fraud_detector_v1"
 
@@ -159,6 +160,51 @@ async def ingest_model_metrics():
     await registry.record_performance_snapshot(snapshot)
 '''
 
+CHECK = """
+should_rollback, reasons = registry.check_rollback_triggers(model_id)
+if should_rollback:
+    # Automatic rollback triggered
+    registry.update_deployment_status(model_id, DeploymentStage.ROLLBACK)
+"""
+
+PERIODICALLY = '''
+async def monitor_models_periodically():
+    """Run every 5 minutes"""
+    while True:
+        registry = get_registry()
+        results = await registry.monitor_production_models(window_minutes=10)
+
+        print(f"Production Health: {results['healthy']} healthy, "
+              f"{results['degraded']} degraded, {results['failing']} failing")
+
+        if results['failing'] > 0:
+            # Alert ops team
+            for issue in results['issues']:
+                print(f"⚠️ Model {issue['model_id']} failing: {issue['reasons']}")
+
+        await asyncio.sleep(300)  # 5 minutes
+
+# Start background monitoring
+'''
+
+TESTING = """
+# Test incident creation
+registry = get_registry()
+await registry.check_rollback_triggers(
+    "test_model",
+    window_minutes=10,
+    auto_remediate=False  # Dry run
+)
+
+# Test monitoring
+health = await registry.monitor_production_models(window_minutes=60)
+print(health)
+
+# Test health summary
+summary = registry.get_model_health_summary("fraud_detector_v3")
+print(summary)
+"""
+
 BEGIN = """
 from backend.services.model_registry import get_registry, ModelPerformanceSnapshot, DeploymentStage
 from datetime import datetime
@@ -284,3 +330,54 @@ class ml_server:
 asyncio.run(ingest_model_metrics())
 """
     ran(fleet, program(BEGIN, INGESTION, serving), MODEL)
+
+
+JUDGING = """[default]
+warm_up_seconds = 0
+"""
+
+
+def in_production(fleet: SmallFleet, registry: ModelRegistry, model: str, *versions: str) -> None:
+    """Versions of a model that come to production one after the other."""
+    for version in versions:
+        path = fleet.publish(f"{model}-{version}.pkl", {"weights": [version], "of": model})
+        flags = {"constitutional_compliance": True, "bias_check_passed": True}
+        entry = ModelRegistryEntry(model_id=model, version=version, artifact_path=str(path), **flags)
+        registry.register_model(entry)
+        registry.update_deployment_status(entry.reference, DeploymentStage.PRODUCTION)
+
+
+def fails(registry: ModelRegistry, model: str, version: str) -> None:
+    """What serving code says of a version that fails one request in four, from three nodes."""
+    for node in ("gpu-1", "gpu-2", "gpu-3"):
+        registry.record_performance_snapshot(
+            ModelPerformanceSnapshot(
+                model_id=model, version=version, timestamp=datetime.now(UTC), num_requests=1000, errors=250, node=node
+            )
+        )
+
+
+def test_health_is_asked_for_as_the_documents_do_and_a_failing_model_is_rolled_back(
+    fleet: SmallFleet, registry: ModelRegistry
+) -> None:
+    in_production(fleet, registry, "fraud_detector_v3", "3.1.5", "3.2.1")
+    in_production(fleet, registry, "test_model", "1")
+    without = fleet.python(program(BEGIN, CHECK), "fraud_detector_v3")
+    assert "NoMonitor" in without.stderr
+    assert "fleetcast run monitor" in without.stderr
+
+    fleet.watch(JUDGING)
+    fails(registry, "fraud_detector_v3", "3.2.1")
+    fleet.until("judged", lambda: registry.check_rollback_triggers("fraud_detector_v3")[0])
+    once = PERIODICALLY.replace("await asyncio.sleep(300)  # 5 minutes", "break")
+    told = ran(fleet, program(BEGIN, once, "asyncio.run(monitor_models_periodically())"), "any")
+    assert "0 healthy, 0 degraded, 1 failing" in told
+    assert "⚠️ Model fraud_detector_v3 failing: ['High error rate: 25.00%" in told
+    shown = ran(fleet, program(BEGIN, awaited(TESTING)), "any")
+    assert "'health_status': 'critical'" in shown
+    assert "'avg_error_rate': 0.25" in shown
+
+    assert registry.check_rollback_triggers("fraud_detector_v3", auto_remediate=True)[0] is True
+    ran(fleet, program(BEGIN, CHECK), "fraud_detector_v3")
+    assert registry.get_model("fraud_detector_v3").version == "3.1.5"
+    assert status(registry, "fraud_detector_v3@3.2.1") is DeploymentStage.ROLLBACK

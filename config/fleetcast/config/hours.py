@@ -1,8 +1,9 @@
 """Hours of the week, as settings and gates name them: `days = ["fri"], from = "22:00", to = "06:00"`."""
 
 import re
-from datetime import datetime
+from datetime import UTC, datetime, tzinfo
 from typing import Literal, get_args
+from zoneinfo import ZoneInfo
 
 from pydantic import ConfigDict, Field, ValidationInfo, field_validator
 
@@ -59,3 +60,37 @@ class Hours(Group):
         minute = now.weekday() * MINUTES_A_DAY + now.hour * 60 + now.minute
         # What began on Sunday evening runs past the end of the week.
         return any(start <= at < end for start, end in self.spans for at in (minute, minute + MINUTES_A_WEEK))
+
+
+class ZonedHours(Hours):
+    """Hours of the week by the clock of a time zone, which is the same on all machines."""
+
+    zone: str = Field(
+        default="UTC",
+        description='Time zone of from and to, as the zone database names it ("Europe/Berlin"), or "UTC".',
+    )
+
+    @field_validator("zone")
+    @classmethod
+    def _is_known(cls, zone: str) -> str:
+        zone_of(zone)
+        return zone
+
+    def hold_in_zone(self, now: datetime) -> bool:
+        """Whether it holds at a moment, by the clock of its zone."""
+        return self.hold_at(now.astimezone(zone_of(self.zone)))
+
+
+def zone_of(name: str) -> tzinfo:
+    """A time zone by its name.
+
+    Raises:
+        ValueError: this machine's zone database does not know it.
+    """
+    if name == "UTC":
+        # Known also where no zone database is installed.
+        return UTC
+    try:
+        return ZoneInfo(name)
+    except (KeyError, ValueError, OSError) as error:
+        raise ValueError(f'{name!r} is no time zone that this machine knows; write "UTC" or "Europe/Berlin"') from error

@@ -6,7 +6,21 @@ import typer
 from typer.core import TyperGroup
 
 from fleetcast.cli.problems import Exit
-from fleetcast.cli.surface import act, archive, ask, decide, gates, see, start
+from fleetcast.cli.surface import (
+    act,
+    archive,
+    ask,
+    decide,
+    gates,
+    incidents,
+    monitor,
+    nodes,
+    notify,
+    playbooks,
+    runs,
+    see,
+    start,
+)
 
 EPILOG = (
     "Exit codes: 0 ok, 1 failed or degraded, 2 usage, 3 not found, 4 gate refused, 5 timeout, 6 no NATS, 130 Ctrl-C. "
@@ -48,9 +62,15 @@ def build() -> typer.Typer:
     see.add(app)
     act.add(app)
     decide.add(app)
+    nodes.add(app)
     archive.add(app)
     ask.add(app)
     gates.add(app)
+    monitor.add(app)
+    incidents.add(app)
+    playbooks.add(app)
+    notify.add(app)
+    runs.add(app)
     start.add_setting_up(app)
     return app
 

@@ -2,7 +2,7 @@
 
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Concatenate
@@ -10,6 +10,7 @@ from typing import Annotated, Any, Concatenate
 import typer
 
 from fleetcast.cli.output import Output
+from fleetcast.cli.problems import usage
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document (or JSON lines) on stdout.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an unexpected error.")]
@@ -33,6 +34,18 @@ class Call:
     server: str | None = None
     context: str | None = None
     debug: bool = False
+
+
+def _refuse_early(context: typer.Context, given: Mapping[str, Any]) -> None:
+    """Options before the name of a command below a group would be taken in and forgotten.
+
+    Raises:
+        Problem: there are some.
+    """
+    defaults = {parameter.name: parameter.default for parameter in context.command.params}
+    if any(value not in (defaults.get(name), None, False) for name, value in given.items()):
+        path = f"{context.command_path} {context.invoked_subcommand}"
+        raise usage(f"options of {path} stand behind it", next_step=f"{path} --help")
 
 
 _CONTEXT = inspect.Parameter("context_", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
@@ -59,24 +72,44 @@ def command(
     """
 
     def register(body: Body) -> Body:
-        extra = (_CONNECTING if connects else ()) + _SHARED
-
-        def entry(context_: typer.Context, **given: Any) -> int:
-            shared = {key: given.pop(key, default) for key, _, default in _CONNECTING + _SHARED}
-            output = context_.find_object(Output) or Output(json_mode=False)
-            output.json_mode = shared.pop("json")
-            return body(Call(output, **shared), **given)
-
-        signature = _signature(body, extra)
-        entry.__signature__ = signature  # type: ignore[attr-defined]  # the parser reads it
-        entry.__annotations__ = {p.name: p.annotation for p in signature.parameters.values()}
-        entry.__doc__ = body.__doc__
-        entry.__name__ = body.__name__
         parsing = {"ignore_unknown_options": True} if passes_options else None
+        entry = _entry(body, connects=connects)
         app.command(name, rich_help_panel=panel, short_help=_headline(body), context_settings=parsing)(entry)
         return body
 
     return register
+
+
+def group(app: typer.Typer, commands: typer.Typer, name: str, *, panel: str | None = None) -> Callable[[Body], Body]:
+    """Register *commands* as commands below *name*, and a function as what *name* alone does; otherwise as
+    `command`."""
+
+    def register(body: Body) -> Body:
+        commands.callback(invoke_without_command=True)(_entry(body, connects=True))
+        app.add_typer(commands, name=name, rich_help_panel=panel, short_help=_headline(body))
+        return body
+
+    return register
+
+
+def _entry(body: Body, *, connects: bool) -> Callable[..., int | None]:
+    """*body* as the parser calls it, with the options of every command."""
+
+    def entry(context_: typer.Context, **given: Any) -> int | None:
+        if context_.invoked_subcommand is not None:
+            _refuse_early(context_, given)
+            return None
+        shared = {key: given.pop(key, default) for key, _, default in _CONNECTING + _SHARED}
+        output = context_.find_object(Output) or Output(json_mode=False)
+        output.json_mode = shared.pop("json")
+        return body(Call(output, **shared), **given)
+
+    signature = _signature(body, (_CONNECTING if connects else ()) + _SHARED)
+    entry.__signature__ = signature  # type: ignore[attr-defined]  # the parser reads it
+    entry.__annotations__ = {p.name: p.annotation for p in signature.parameters.values()}
+    entry.__doc__ = body.__doc__
+    entry.__name__ = body.__name__
+    return entry
 
 
 def _headline(body: Body) -> str:

@@ -8,6 +8,7 @@ from fleetcast.cli.narrate import sentence
 from fleetcast.cli.units import duration
 from fleetcast.events import payloads as p
 from fleetcast.events.envelope import Event
+from fleetcast.events.incidents import IncidentChanged, IncidentOpened
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ def chain(events: Iterable[Event], correlationid: str, *, asked: str | None = No
 
 def verdict(events: Sequence[Event]) -> tuple[str, ...]:
     """How *events* of one chain ended: refusals with their next step, failures, and what is served where."""
-    said = [*_refusals(events), *_failures(events), *_service(events)]
+    said = [*_refusals(events), *_failures(events), *_incidents(events), *_service(events)]
     return tuple(said) or ("nothing has followed from it yet",)
 
 
@@ -130,6 +131,12 @@ def _failures(events: Sequence[Event]) -> list[str]:
         elif isinstance(event.payload, p.TransferVerified | p.VersionInstalled):
             open_failures.pop((event.payload.node, event.payload.artifact), None)
     return list(open_failures.values())
+
+
+def _incidents(events: Sequence[Event]) -> list[str]:
+    """Where each incident stands, and what it took."""
+    newest = {e.payload.incident: e for e in events if isinstance(e.payload, IncidentOpened | IncidentChanged)}
+    return [sentence(event) for event in newest.values()]
 
 
 def _service(events: Sequence[Event]) -> list[str]:

@@ -9,8 +9,16 @@ from fleetcast.cli.problems import usage
 from fleetcast.config.loader import load
 from fleetcast.config.settings import Settings
 
-DAEMONS = {"distributor": "fleetcast.daemons.distributor", "registry": "fleetcast.daemons.registry"}
+DAEMONS = {
+    "distributor": "fleetcast.daemons.distributor",
+    "registry": "fleetcast.daemons.registry",
+    "monitor": "fleetcast.daemons.monitor",
+    "remedy": "fleetcast.daemons.remedy",
+    "notifier": "fleetcast.daemons.notifier",
+}
 """Packages by daemon; each has `main(settings) -> int`."""
+CONTROLS = tuple(name for name in DAEMONS if name != "distributor")
+"""Daemons that serve the whole fleet: one or two nodes run them."""
 
 
 def run(call: Call, daemon: str) -> int:

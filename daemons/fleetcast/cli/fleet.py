@@ -1,11 +1,12 @@
 """What heartbeats and slots say about a fleet, as pure functions: who counts, who is ready, what is wrong."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 
 from fleetcast.cli.units import ago, moment, percent
 from fleetcast.events.content import Kind
+from fleetcast.events.lifecycle import DrainState
 from fleetcast.events.payloads import DaemonState
 from fleetcast.events.state import CanaryForm, ModelStatus, NodeStatus, SlotState, TransferStatus
 from fleetcast.registry.fleet import FleetView, Lag, Sighting, Straggler, Stranger
@@ -26,11 +27,13 @@ class NodeView:
         status: its newest heartbeat.
         age_seconds: how old that is.
         lost: it should have been heard from again by now.
+        drain: why it is out of service; None: it is in service.
     """
 
     status: NodeStatus
     age_seconds: float
     lost: bool
+    drain: DrainState | None = None
 
     @property
     def name(self) -> str:
@@ -38,8 +41,18 @@ class NodeView:
 
     @property
     def state(self) -> str:
-        """Its own word, or `lost`."""
+        """Its own word, `drained` where it is out of service, or `lost`."""
+        if self.drain is not None and self.alive:
+            return "drained"
         return "lost" if self.lost else self.status.state.value
+
+    @property
+    def out_of_service(self) -> str | None:
+        """Since when, by whom and why; None: it is in service."""
+        if self.drain is None:
+            return None
+        until = f" until {self.drain.until}" if self.drain.until else ""
+        return f"{self.name} is out of service{until}, by {self.drain.by} at {self.drain.at}: {self.drain.reason}"
 
     @property
     def alive(self) -> bool:
@@ -52,9 +65,14 @@ class NodeView:
 
 
 def views(
-    statuses: Iterable[NodeStatus], *, now: datetime, heartbeat_seconds: float, daemon: str = "distributor"
+    statuses: Iterable[NodeStatus],
+    *,
+    now: datetime,
+    heartbeat_seconds: float,
+    daemon: str = "distributor",
+    drains: Mapping[str, DrainState] | None = None,
 ) -> tuple[NodeView, ...]:
-    """Views of all nodes that *daemon* speaks for, by name."""
+    """Views of all nodes that *daemon* speaks for, by name; *drains*: what is recorded of being out of service."""
     limit = heartbeat_seconds * LOST_AFTER_HEARTBEATS
     seen = []
     for status in statuses:
@@ -62,7 +80,8 @@ def views(
             continue
         age = max(0.0, (now - moment(status.at)).total_seconds())
         silent = age > limit and status.state is not DaemonState.STOPPED
-        seen.append(NodeView(status, age, silent))
+        drain = (drains or {}).get(status.node)
+        seen.append(NodeView(status, age, silent, drain if drain is not None and drain.drained else None))
     return tuple(sorted(seen, key=lambda view: view.name))
 
 
@@ -104,10 +123,11 @@ class Rollout:
     Attributes:
         kind, model, version, generation: what is ordered for production.
         ready: nodes that serve it at that generation, the N of N of M.
-        wanted: the M: how many nodes want the model, those of the canary included.
+        wanted: the M: how many nodes want the model, those of the canary included and drained ones not.
         waiting: the nodes that shall serve production and do not.
         canary: None: there is none.
         strangers: nodes that serve what no slot names.
+        drained: nodes that want the model and are out of service.
     """
 
     kind: Kind
@@ -119,6 +139,7 @@ class Rollout:
     waiting: tuple[Waiting, ...]
     canary: CanaryProgress | None = None
     strangers: tuple[Stranger, ...] = ()
+    drained: tuple[str, ...] = ()
 
     @property
     def behind(self) -> tuple[Waiting, ...]:
@@ -138,7 +159,8 @@ def received(transfer: TransferStatus) -> int:
 
 def rollout(slot: SlotState, nodes: Sequence[NodeView]) -> Rollout:
     """How far *slot*'s order has come on *nodes*."""
-    fleet = FleetView(Sighting(n.status, n.age_seconds, silent=not n.alive) for n in nodes)
+    drained = frozenset(n.name for n in nodes if n.drain is not None)
+    fleet = FleetView((Sighting(n.status, n.age_seconds, silent=not n.alive) for n in nodes), drained)
     seen = {node.name: node for node in nodes}
 
     def waiting(stragglers: Iterable[Straggler], version: str) -> tuple[Waiting, ...]:
@@ -160,6 +182,7 @@ def rollout(slot: SlotState, nodes: Sequence[NodeView]) -> Rollout:
         waiting(count.stragglers, version),
         canary,
         count.strangers,
+        fleet.drained(slot.model, slot.kind),
     )
 
 
@@ -184,6 +207,7 @@ def rollout_document(progress: Rollout) -> dict[str, object]:
             "waiting": [_waiting_document(each) for each in canary.waiting],
         },
         "strangers": [{"node": s.node, **asdict(s.served)} for s in progress.strangers],
+        "drained": list(progress.drained),
         "complete": progress.complete,
     }
 
@@ -198,6 +222,8 @@ def _reason(straggler: Straggler, node: NodeView | None, slot: SlotState, versio
         return straggler.detail
     if not node.alive:
         return f"{node.state}, last heard {ago(node.age_seconds)}"
+    if straggler.lag in {Lag.HOOK_RUNS, Lag.HOOK_FAILED}:
+        return straggler.detail
     held = node.line(slot.kind, slot.model)
     if held is not None and any(each.version == version for each in held.installed):
         return "has it, and is about to serve it"

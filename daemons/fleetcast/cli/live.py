@@ -10,9 +10,11 @@ from pydantic import ValidationError
 
 from fleetcast.bus import Bus, InSync
 from fleetcast.bus.errors import NotFound
+from fleetcast.bus.streams import REGISTRY
 from fleetcast.cli.fleet import NodeView, Rollout, rollout, views
 from fleetcast.cli.problems import Problem
 from fleetcast.events.content import Kind
+from fleetcast.events.lifecycle import DrainState, drain_subject
 from fleetcast.events.payloads import DaemonState
 from fleetcast.events.state import NodeStatus, SlotState, TransferStatus
 from fleetcast.registry import Registry
@@ -34,15 +36,17 @@ class Fleet:
         self._statuses: dict[str, NodeStatus] = {}
         self._progress: dict[tuple[str, str], TransferStatus] = {}
         self._slots: dict[tuple[Kind, str], SlotState] = {}
+        self._drains: dict[str, DrainState] = {}
         self._changed = asyncio.Event()
         self.heartbeats_known = asyncio.Event()
         self.slots_known = asyncio.Event()
+        self.drains_known = asyncio.Event()
 
     @property
     def nodes(self) -> tuple[NodeView, ...]:
         """All nodes that were heard from within a day."""
         statuses = [self._as_of_now(status) for status in self._statuses.values()]
-        return views(statuses, now=datetime.now(UTC), heartbeat_seconds=self._heartbeat_seconds)
+        return views(statuses, now=datetime.now(UTC), heartbeat_seconds=self._heartbeat_seconds, drains=self._drains)
 
     @property
     def keepers(self) -> tuple[NodeView, ...]:
@@ -120,6 +124,13 @@ class Fleet:
             self._slots[key] = slot
             self.wake()
 
+    def take_drain(self, data: bytes) -> None:
+        """Take the record of a node that is out of service, or back in."""
+        with suppress(ValidationError):
+            state = DrainState.model_validate_json(data)
+            self._drains[state.node] = state
+            self.wake()
+
     def take_progress(self, data: bytes) -> None:
         """Take a progress message."""
         with suppress(ValidationError):
@@ -155,6 +166,7 @@ async def watched(bus: Bus, heartbeat_seconds: float, *, streams_seconds: float 
     followers = [
         asyncio.create_task(_follow_heartbeats(bus, fleet), name="heartbeats"),
         asyncio.create_task(_follow_slots(Registry(bus), fleet), name="slots"),
+        asyncio.create_task(_follow_drains(bus, fleet), name="drains"),
     ]
     stop = await bus.listen("fc.progress.*", lambda message: fleet.take_progress(message.data))
     try:
@@ -173,6 +185,7 @@ async def _first_picture(fleet: Fleet, followers: "list[asyncio.Task[None]]") ->
     async def known() -> None:
         await fleet.heartbeats_known.wait()
         await fleet.slots_known.wait()
+        await fleet.drains_known.wait()
 
     ready = asyncio.create_task(known())
     done, _ = await asyncio.wait({ready, *followers}, timeout=_PATIENCE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
@@ -223,3 +236,12 @@ async def _follow_slots(registry: Registry, fleet: Fleet) -> None:
             fleet.wake()
         else:
             fleet.take_slot(slot)
+
+
+async def _follow_drains(bus: Bus, fleet: Fleet) -> None:
+    async for entry in bus.watch(REGISTRY, (drain_subject("*"),)):
+        if isinstance(entry, InSync):
+            fleet.drains_known.set()
+            fleet.wake()
+        else:
+            fleet.take_drain(entry.data)

@@ -18,10 +18,14 @@ from fleetcast.cli.pace import ENDED, by_artifact, newest, slow_nodes
 from fleetcast.cli.pictures import Picture, redraw
 from fleetcast.cli.problems import Exit
 from fleetcast.cli.registry.keeping import Keeping, authority
+from fleetcast.cli.remedy.reasons import degrading, open_incidents
+from fleetcast.cli.remedy.telling import document as incident_document
+from fleetcast.cli.remedy.telling import open_line
 from fleetcast.cli.running import run_async
 from fleetcast.cli.table import table
 from fleetcast.cli.transfers import attention, in_one_line, transfer_document
 from fleetcast.cli.units import ago
+from fleetcast.events.incidents import IncidentState
 from fleetcast.events.lifecycle import AuthorityState
 from fleetcast.events.wants import wants
 
@@ -45,23 +49,24 @@ async def _look(call: Call, aim: Target, *, watch: bool) -> Picture:
     async with connected(aim) as bus, watched(bus, aim.settings.distributor.heartbeat_seconds) as fleet:
         if watch:
             await _watch(call, bus, fleet)
-        return picture(fleet, await dead_letters(bus), await authority(bus))
+        return picture(fleet, await dead_letters(bus), await authority(bus), await open_incidents(bus))
 
 
 async def _watch(call: Call, bus: Bus, fleet: Fleet) -> NoReturn:
     beside = Beside()
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(beside.follow(bus, fleet), name="dead letters and authority")
-        await redraw(call.out, fleet, lambda: picture(fleet, beside.dead, beside.authority))
+        await redraw(call.out, fleet, lambda: picture(fleet, beside.dead, beside.authority, beside.incidents))
     raise AssertionError("redrawing ends by cancellation only")
 
 
 class Beside:
-    """What no heartbeat tells, looked at again every few seconds: how many dead letters there are, and who keeps the
-    registry."""
+    """What no heartbeat tells, looked at again every few seconds: how many dead letters there are, who keeps the
+    registry, and what is wrong."""
 
     def __init__(self) -> None:
         self.dead = 0
+        self.incidents: list[IncidentState] = []
         self.authority: AuthorityState | None = None
 
     async def follow(self, bus: Bus, fleet: Fleet) -> None:
@@ -69,6 +74,7 @@ class Beside:
         while True:
             self.dead = await dead_letters(bus)
             self.authority = await authority(bus)
+            self.incidents = await open_incidents(bus)
             fleet.wake()
             await asyncio.sleep(BESIDE_SECONDS)
 
@@ -78,11 +84,11 @@ async def dead_letters(bus: Bus) -> int:
     return len(await bus.dead.list())
 
 
-def picture(fleet: Fleet, dead: int, writes: AuthorityState | None) -> Picture:
-    """The fleet now; *writes*: who writes its registry."""
+def picture(fleet: Fleet, dead: int, writes: AuthorityState | None, incidents: Sequence[IncidentState] = ()) -> Picture:
+    """The fleet now; *writes*: who writes its registry; *incidents*: those that are open."""
     nodes, rollouts = fleet.nodes, fleet.rollouts
     keeping = Keeping(writes, fleet.keepers)
-    wrong = (*problems(nodes, rollouts, dead), *keeping.problems)
+    wrong = (*problems(nodes, rollouts, dead), *keeping.problems, *degrading(incidents))
     running = [t for t in fleet.transfers if t.state not in ENDED]
     document = {
         "ok": not wrong,
@@ -93,12 +99,16 @@ def picture(fleet: Fleet, dead: int, writes: AuthorityState | None) -> Picture:
         "transfers": [transfer_document(t) for t in running],
         "dead_letters": dead,
         "registry": keeping.document(),
+        "incidents": [incident_document(each) for each in incidents],
     }
-    parts: list[RenderableType] = [_node_table(nodes), Text(""), _model_table(rollouts, nodes)]
+    drained = [Text(printable(said)) for n in nodes if (said := n.out_of_service)]
+    parts: list[RenderableType] = [_node_table(nodes), *drained, Text(""), _model_table(rollouts, nodes)]
     if running:
         parts += [Text(""), *transfer_lines(fleet)]
     if not keeping.away:
         parts += [Text(""), Text(printable(keeping.sentence))]
+    if incidents:
+        parts += [Text(""), Text(printable(open_line(incidents)), style="yellow")]
     return Picture(document, Group(*parts, Text(""), _verdict(wrong, dead)))
 
 
@@ -171,8 +181,9 @@ def _verdict(wrong: Sequence[str], dead: int) -> Text:
 
 
 def _node_document(node: NodeView) -> dict[str, object]:
-    status = node.status.model_dump(mode="json", exclude={"transfers"})
-    return status | {"state": node.state, "age_seconds": round(node.age_seconds, 3)}
+    status = node.status.model_dump(mode="json", exclude={"transfers", "drained"})
+    drain = node.drain.model_dump(mode="json", by_alias=True) if node.drain else None
+    return status | {"state": node.state, "age_seconds": round(node.age_seconds, 3), "drain": drain}
 
 
 def _model_document(progress: Rollout, fleet: Fleet) -> dict[str, object]:

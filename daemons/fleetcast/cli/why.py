@@ -1,7 +1,8 @@
-"""`fleetcast why`: what happened to an event, a model or a node, from the log alone."""
+"""`fleetcast why`: what happened to an event, a model, a node or an incident, from the log alone."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from datetime import timedelta
 
 from fleetcast.bus import Bus
 from fleetcast.cli import history
@@ -16,15 +17,18 @@ from fleetcast.cli.output import Output
 from fleetcast.cli.pace import by_artifact, newest, slow_nodes
 from fleetcast.cli.problems import Exit, not_found, usage
 from fleetcast.cli.registry.reasons import decision_facts, version_facts
+from fleetcast.cli.remedy.reasons import incident, incident_facts, incident_told, trouble
 from fleetcast.cli.rungs import told
 from fleetcast.cli.running import run_async
 from fleetcast.cli.units import ago, clock, moment
 from fleetcast.events.envelope import Event
 from fleetcast.events.ids import is_name
-from fleetcast.events.state import SlotState, TransferStatus
+from fleetcast.events.incidents import IncidentState
+from fleetcast.events.state import HookStatus, SlotState, TransferStatus
 
 MIN_PREFIX = 6
 """Shortest start of an event id that is looked for: shorter ones match half the log."""
+BEFORE_AN_INCIDENT = timedelta(hours=1)
 NODE_EVENTS = 15
 """How many of a node's newest events are told."""
 
@@ -34,7 +38,7 @@ class Answer:
     """What is known about the thing that was asked about.
 
     Attributes:
-        about: what it is: `event`, `model` or `node`.
+        about: what it is: `event`, `model`, `node` or `incident`.
         name: its id.
         facts: what is the case now, one sentence each.
         chain: the chain behind it, if there is one.
@@ -59,7 +63,7 @@ class Answer:
 
 
 def run(call: Call, what: str) -> Exit:
-    """Explain *what*: a model or a node of that name, else an event whose id begins so."""
+    """Explain *what*: a model or a node of that name, an incident, else an event whose id begins so."""
     answer = run_async(_answer(target(call), what))
     call.out.document(answer.document())
     _tell(call.out, answer)
@@ -71,13 +75,18 @@ async def _answer(aim: Target, what: str) -> Answer:
         slot = fleet.slot(what)
         if slot is not None:
             slow = slow_facts(what, fleet.transfers)
-            return _with(await _about_model(bus, slot, fleet.nodes), [*await decision_facts(bus, what), *slow])
+            facts = [*await decision_facts(bus, what), *slow, *await incident_facts(bus, what)]
+            return _with(await _about_model(bus, slot, fleet.nodes), facts)
         node = fleet.node(what)
         if node is not None:
-            return _with(await _about_node(bus, node, fleet.slots), slow_facts(what, fleet.transfers))
+            facts = [*slow_facts(what, fleet.transfers), *await incident_facts(bus, what)]
+            return _with(await _about_node(bus, node, fleet.slots), facts)
         brought = await history.collect(bus, history.subjects(("distribution.ordered",), what)) if is_name(what) else []
         if brought:
             return await _about_distribution(bus, brought[-1], fleet.nodes)
+        known = await incident(bus, what) if what.startswith("inc-") and is_name(what) else None
+        if known is not None:
+            return await _about_incident(bus, known)
         unserved = await _about_unserved(bus, what) if is_name(what) else None
         return unserved or await _about_event(bus, what)
 
@@ -88,13 +97,21 @@ async def _about_model(bus: Bus, slot: SlotState, nodes: Sequence[NodeView]) -> 
     first = next((event for event in events if event.correlationid == cause), None)
     found = await _whole_chain(bus, cause, first, None)
     facts = (*model_facts(slot, rollout(slot, nodes)), *transfer_facts(slot.model, nodes))
-    return Answer("model", slot.model, facts, found, _refused(events, cause))
+    return Answer("model", slot.model, facts, found, (*trouble(events, cause, NODE_EVENTS), *_refused(events, cause)))
+
+
+async def _about_incident(bus: Bus, state: IncidentState) -> Answer:
+    """What an incident is about, and everything that followed from what opened it."""
+    # What it follows from was said shortly before it was opened; the first evidence may be much older.
+    events = await history.collect(bus, start_time=moment(state.opened_at) - BEFORE_AN_INCIDENT)
+    found = chain(events, state.correlation)
+    return Answer("incident", state.incident, tuple(incident_told(state)), found)
 
 
 async def _about_unserved(bus: Bus, model: str) -> Answer | None:
     """A model of which nothing is served: its versions, what was decided about it, and the newest events; None: there
     is none, and nobody has said a word about it."""
-    known = [*await version_facts(bus, model), *await decision_facts(bus, model)]
+    known = [*await version_facts(bus, model), *await decision_facts(bus, model), *await incident_facts(bus, model)]
     events = await history.collect(bus, history.subjects((), model))
     if not known and not events:
         return None
@@ -117,6 +134,7 @@ def model_facts(slot: SlotState, progress: Rollout) -> list[str]:
         on = ", ".join(tried.ready) or "-"
         said.append(f"canary {tried.version} ({share}) is on {len(tried.ready)} of {tried.wanted} nodes: {on}")
     said += [f"not yet on {each.node}: {each.reason}" for each in progress.behind]
+    said += [f"{name} does not count: it is out of service" for name in progress.drained]
     return said + [f"on {stranger}" for stranger in progress.strangers]
 
 
@@ -156,6 +174,13 @@ async def _about_node(bus: Bus, node: NodeView, slots: Sequence[SlotState]) -> A
     return Answer("node", node.name, facts, None, tuple(own[-NODE_EVENTS:]))
 
 
+def hook_fact(node: str, model: str, hook: HookStatus) -> str:
+    """How far the hook of a model is on a node."""
+    tries = f", attempt {hook.attempts}" if hook.attempts > 1 else ""
+    detail = f": {hook.detail}" if hook.detail and hook.state != "ok" else ""
+    return f"hook of {model}@{hook.version} on {node} is {hook.state} since {hook.at}{tries}{detail}"
+
+
 def _behind(slot: SlotState, node: NodeView) -> list[Waiting]:
     """What keeps this one node from serving what is ordered for it."""
     return [each for each in rollout(slot, (node,)).behind if each.node == node.name]
@@ -168,10 +193,17 @@ def node_facts(node: NodeView, slots: Sequence[SlotState]) -> list[str]:
         f"{node.name} is {node.state}, last heard {ago(node.age_seconds)}: {status.status}",
         f"fleetcast {status.version}, process {status.pid}, since {status.started_at}, data in {status.data}",
     ]
+    if node.out_of_service:
+        said.insert(1, node.out_of_service)
+    said += [hook_fact(node.name, m.model, m.hook) for m in status.models if m.hook is not None]
     for slot in slots:
         said += [f"behind with {slot.model}: {each.reason}" for each in _behind(slot, node)]
     if status.spool_entries:
         said.append(f"{status.spool_entries} events wait in its spool for NATS")
+    if status.spool_lost:
+        said.append(
+            f"{status.spool_lost} events in its spool were damaged or dropped since its daemon began (log, dlq)"
+        )
     return said
 
 

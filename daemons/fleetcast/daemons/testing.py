@@ -144,6 +144,18 @@ class RegistryProcess(NodeProcess):
             await asyncio.sleep(0.02)
 
 
+class RemedyProcess(RegistryProcess):
+    """One remedy daemon as a process."""
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "remedy.log"
+
+    def command(self) -> list[str]:
+        """What is started."""
+        return [sys.executable, "-m", "fleetcast", "run", "remedy", "--config", str(self.config)]
+
+
 class Fleet:
     """Several distributors on one server."""
 

@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from fleetcast.registry.asking import OriginRegistry
 from fleetcast.registry.client import RegistryClient
-from fleetcast.registry.errors import DescriptionInvalid, NoKeeper, RecordDamaged, RegistryError, VersionTaken
+from fleetcast.registry.errors import (
+    DescriptionInvalid,
+    NoKeeper,
+    NoMonitor,
+    RecordDamaged,
+    RegistryError,
+    VersionTaken,
+)
 from fleetcast.registry.registry import Registry
 from fleetcast.registry.rules import Reserved, SlotOutcome
 
@@ -36,6 +43,7 @@ __all__ = [
     "ModelRegistry",
     "ModelRegistryEntry",
     "NoKeeper",
+    "NoMonitor",
     "OriginRegistry",
     "RecordDamaged",
     "RegistrationFailed",

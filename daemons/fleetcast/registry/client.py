@@ -1,19 +1,13 @@
 """Asks whoever keeps the registry (`fc.svc.registry.transition`), and waits for a keeper that is away."""
 
-import asyncio
-import time
-
 from pydantic import ValidationError
 
-from fleetcast.bus import Bus
+from fleetcast.bus import Bus, patience
 from fleetcast.bus.errors import BusTimeout, ConnectionLost, NoResponder, ServiceFailed
-from fleetcast.bus.retry import CONFLICT
 from fleetcast.client.ulid import new_ulid
 from fleetcast.events.lifecycle import TRANSITION_SUBJECT
 from fleetcast.registry.commands import Answer, AnyCommand, Transition
 from fleetcast.registry.errors import NoKeeper, RecordDamaged, TransitionRefused
-
-ANSWER_SECONDS = 10.0
 
 
 class RegistryClient:
@@ -31,6 +25,7 @@ class RegistryClient:
         request: str | None = None,
         actor: str | None = None,
         dry_run: bool = False,
+        correlation: str = "",
         deadline_seconds: float = 10.0,
     ) -> Answer:
         """Ask; the answer says what became of it, a refusal too.
@@ -45,28 +40,21 @@ class RegistryClient:
             actor=actor or self._actor,
             reason=reason,
             dry_run=dry_run,
+            correlation=correlation,
             command=command,
         )
         data = asked.model_dump_json(by_alias=True).encode()
-        return _answer(await self._ask(data, time.monotonic() + deadline_seconds))
+        return _answer(await self._ask(data, deadline_seconds))
 
-    async def _ask(self, data: bytes, deadline: float) -> bytes:
-        failures = 0
-        while True:
-            left = deadline - time.monotonic()
-            try:
-                return await self._bus.request(TRANSITION_SUBJECT, data, min(max(left, 0.1), ANSWER_SECONDS))
-            except ServiceFailed as e:
-                if e.code != 503:
-                    raise TransitionRefused(str(e)) from e
-                problem: Exception = e
-            except (NoResponder, BusTimeout, ConnectionLost) as e:
-                problem = e
-            failures += 1
-            delay = CONFLICT.delay(failures)
-            if time.monotonic() + delay >= deadline:
-                raise NoKeeper(f"no registry daemon answered: {problem}") from problem
-            await asyncio.sleep(delay)
+    async def _ask(self, data: bytes, deadline_seconds: float) -> bytes:
+        try:
+            return await patience.ask(self._bus, TRANSITION_SUBJECT, data, deadline_seconds=deadline_seconds)
+        except ServiceFailed as e:
+            if e.code != patience.NOT_NOW:
+                raise TransitionRefused(str(e)) from e
+            raise NoKeeper(f"no registry daemon answered: {e}") from e
+        except (NoResponder, BusTimeout, ConnectionLost) as e:
+            raise NoKeeper(f"no registry daemon answered: {e}") from e
 
 
 def _answer(data: bytes) -> Answer:

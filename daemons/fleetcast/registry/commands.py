@@ -12,6 +12,7 @@ from fleetcast.events.ids import Name, Version
 from fleetcast.events.lifecycle import (
     FLEET,
     ArchiveRule,
+    Count,
     Evaluation,
     Facts,
     FlagName,
@@ -164,6 +165,36 @@ class Freeze(Command):
         return self.model or FLEET
 
 
+class Drain(Command):
+    """Take a node out of service, or back in. A drained node counts for nothing, and still holds and shows what is
+    ordered.
+
+    Attributes:
+        until: when the registry takes it back in by itself; None: when somebody does.
+        force: although it is the last node that serves a model.
+    """
+
+    do: Literal["drain"] = "drain"
+    node: Name
+    drained: bool = True
+    until: Moment | None = None
+    force: bool = False
+
+
+class Trust(Command):
+    """Keep what was counted of a model's promotions; as `TrustState` says."""
+
+    do: Literal["trust"] = "trust"
+    model: Name
+    promotions: Count
+    rollbacks: Count
+    false_alarms: Count
+    first_at: Moment | None = None
+    last_rollback_at: Moment | None = None
+    last_incident_at: Moment | None = None
+    counted: Count
+
+
 class Resume(Command):
     """Let a rollout that halted go on, with a new deadline; `abandon`: end it, and serve production alone."""
 
@@ -233,7 +264,9 @@ AnyCommand = Annotated[
     | Evaluate
     | Approve
     | Freeze
+    | Drain
     | Resume
+    | Trust
     | Reserve
     | Order
     | Distribute
@@ -250,12 +283,14 @@ class Transition(Value):
     Attributes:
         request: idempotency key: the same request again changes nothing and has the same answer.
         dry_run: judge and answer, and write nothing.
+        correlation: of what this is part of; empty: it begins something.
     """
 
     request: str = Field(default_factory=new_ulid, min_length=1, max_length=200)
     actor: str = Field(min_length=1, max_length=500)
     reason: Words | None = None
     dry_run: bool = False
+    correlation: str = Field(default="", max_length=200)
     command: AnyCommand
 
 
@@ -270,7 +305,7 @@ class Answer(Value):
             `conflict`: somebody else was quicker, see `winner`; `superseded`: a later event had decided already.
         repeated: the request had been answered before.
         code: of a refusal: `gates`, `stage`, `unknown`, `quarantined`, `frozen`, `slot`, `rollout`, `none-good`,
-            `approval`, `nothing`.
+            `approval`, `nothing`, `last`.
         generation: of the model's slot afterwards.
         n: the audit record of this decision; 0: none was written.
         sequence: of the batch in FC_REGISTRY; 0: nothing was written. `--min-seq` takes it.

@@ -4,7 +4,7 @@ Two daemons may run it at once: whoever reads the end of a model's chain first a
 decides anew. A request that was answered before has the same answer."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -19,12 +19,16 @@ from fleetcast.events.envelope import Event
 from fleetcast.events.ids import canonical_json
 from fleetcast.events.lifecycle import (
     FLEET,
+    DrainState,
     EntryState,
     FreezeState,
     RolloutState,
+    TrustState,
+    drain_subject,
     entry_subject,
     freeze_subject,
     rollout_subject,
+    trust_subject,
 )
 from fleetcast.events.state import SlotEntry, SlotState, VersionState, request_subject, slot_subject, version_subject
 from fleetcast.registry import rules
@@ -38,6 +42,7 @@ from fleetcast.registry.commands import (
     Command,
     Describe,
     Distribute,
+    Drain,
     Evaluate,
     Freeze,
     Move,
@@ -48,19 +53,24 @@ from fleetcast.registry.commands import (
     Returned,
     Rollback,
     Transition,
+    Trust,
+    stamp,
 )
 from fleetcast.registry.errors import RecordDamaged
 from fleetcast.registry.gates.policy import Policy
+from fleetcast.registry.gates.trust import current
 from fleetcast.registry.ledger import Antecedent, Change, Found, Ledger
 from fleetcast.registry.registry import Registry
-from fleetcast.registry.transitions import archiving, holds, promote, rollback, rollouts, versions
-from fleetcast.registry.transitions.view import Decision, Readiness, Refusal, View
+from fleetcast.registry.transitions import archiving, holds, promote, rollback, rollouts, trusting, versions
+from fleetcast.registry.transitions.view import Decision, NodeFacts, Readiness, Refusal, View
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("fleetcast.registry")
 
 V = TypeVar("V", bound=Stored)
 ReadinessOf = Callable[[str, str], Readiness]
 """Of a model and an artifact."""
+NodeFactsOf = Callable[[str, Iterable[str]], NodeFacts]
+"""Of a node, beside others of which some are drained."""
 
 
 class RequestState(Stored):
@@ -90,8 +100,10 @@ class Engine:
         readiness: ReadinessOf,
         ledger: Ledger,
         archive_node: str = "",
+        node_facts: NodeFactsOf = lambda _node, _drained: NodeFacts(known=True),
     ) -> None:
         self._bus = bus
+        self._node_facts = node_facts
         self._policy = policy
         self._readiness = readiness
         self._archive_node = archive_node
@@ -110,7 +122,7 @@ class Engine:
             return await self._order(transition, command)
         if isinstance(command, Distribute):
             return await self._distribute(transition, command)
-        model = command.key if isinstance(command, Freeze) else command.model
+        model = chain_of(command)
         attempt_id = new_ulid()
         return await self._ledger.until_settled(model, lambda: self._attempt(model, transition, attempt_id))
 
@@ -151,6 +163,8 @@ class Engine:
             **{entry_subject(model, v): e.sequence for v, e in zip(named, entries, strict=True)},
         }
         states = await self._states(model, command, sequences)
+        drains = await self._drains(command, sequences)
+        trust = await self._trust(model, command, sequences)
         known = {v: e.value for v, e in zip(named, entries, strict=True) if e.value is not None}
         freezes = {key: f.value for key, f in ((model, freeze), (FLEET, all_freeze)) if f.value is not None}
         view = View(
@@ -167,6 +181,9 @@ class Engine:
             policy=self._policy().for_model(model),
             readiness=lambda artifact: self._readiness(model, artifact),
             archive_node=self._archive_node,
+            drains=drains,
+            trust=trust,
+            node_facts=self._node_facts,
         )
         missing = [v for v in named if v not in known and not isinstance(command, Reserve | Adopt)]
         if missing:
@@ -194,6 +211,27 @@ class Engine:
         sequences[subject] = found.sequence
         return {} if found.value is None else {version: found.value}
 
+    async def _drains(self, command: AnyCommand, sequences: dict[str, int]) -> dict[str, DrainState]:
+        """Which nodes are out of service, where the command is about one: two that serve a model alone together must
+        not both leave, so this is read here, and not from what is followed."""
+        if not isinstance(command, Drain):
+            return {}
+        own = await self._ledger.find(drain_subject(command.node), DrainState)
+        sequences[drain_subject(command.node)] = own.sequence
+        return {state.node: state for state in await self._ledger.all((drain_subject("*"),), DrainState)}
+
+    async def _trust(self, model: str, command: AnyCommand, sequences: dict[str, int]) -> TrustState | None:
+        """How far the model is trusted, where the command is about that, or a gate asks."""
+        asks = isinstance(command, Promote) and self._policy().for_model(model).asks_for_trust
+        if not asks and not isinstance(command, Trust):
+            return None
+        found = await self._ledger.find(trust_subject(model), TrustState)
+        sequences[trust_subject(model)] = found.sequence
+        if isinstance(command, Trust):
+            return found.value
+        # A gate looks at what is so now, and not at what was kept after the last rollback.
+        return current(found.value, await self._registry.history(model), model, stamp(self._ledger.clock()))
+
     async def _head(self, command: AnyCommand) -> int:
         """Sequence of the newest event, where a person decides: a decision comes after all events before it."""
         asks_now = isinstance(command, Rollback | Resume) or (isinstance(command, Promote) and command.cause is None)
@@ -213,7 +251,8 @@ class Engine:
         ]
         states.append(BatchMessage(request_subject(model, transition.request), _dump(kept), 0))
         cause = decision.cause
-        antecedent = Antecedent.of(cause) if cause else Antecedent(transition.request, transition.request)
+        part_of = transition.correlation or transition.request
+        antecedent = Antecedent.of(cause) if cause else Antecedent(transition.request, part_of)
 
         def facts(number: int) -> tuple[Event, ...]:
             payloads = decision.facts(number)
@@ -289,12 +328,21 @@ DECISIONS: Mapping[type[Command], Callable[[View, Transition, Any], Decision]] =
     Reserve: versions.reserve,
     Adopt: versions.adopt,
     Freeze: holds.freeze,
+    Drain: holds.drain,
     Resume: holds.resume,
+    Trust: trusting.rate,
 }
 """The one table from commands to decisions; `order` and `distribute` need no view."""
 
-OF_ONE_VERSION = (Describe, Evaluate, Approve, Reserve, Adopt, Freeze)
+OF_ONE_VERSION = (Describe, Evaluate, Approve, Reserve, Adopt, Freeze, Trust, Drain)
 """Commands that are about their own version, or none, whatever is served."""
+
+
+def chain_of(command: AnyCommand) -> str:
+    """Whose chain of audit records a decision belongs to: a model's, or the fleet's."""
+    if isinstance(command, Drain):
+        return FLEET
+    return command.key if isinstance(command, Freeze) else command.model
 
 
 def _versions_named(command: AnyCommand, slot: SlotState | None, rollout: RolloutState | None) -> tuple[str, ...]:

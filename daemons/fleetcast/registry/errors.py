@@ -30,6 +30,10 @@ class NoKeeper(RegistryError):
     """No registry daemon answers."""
 
 
+class NoMonitor(RegistryError):
+    """No monitor daemon answers."""
+
+
 class TransitionRefused(RegistryError):
     """The command is not one that a registry daemon understands."""
 

@@ -1,12 +1,13 @@
 """What nodes report, held against what slots order: who counts, who serves what, who is behind, who a stranger. Pure.
 
-"Production" of a model means: N of M nodes report the ordered artifact at the ordered generation. M are the nodes whose
-wants match, that were heard from within a day and are not drained; nodes of a canary are among the M and not the N.
+"Production" of a model means: N of M nodes report the ordered artifact at the ordered generation, and that the serving
+process was told of it where a hook does that. M are the nodes whose wants match, that were heard from within a day and
+are not drained; nodes of a canary are among the M and not the N.
 """
 
 import hashlib
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -26,6 +27,8 @@ class Lag(StrEnum):
     NOT_VERIFIED = "not verified"
     OLD_GENERATION = "old generation"
     OTHER_VERSION = "other version"
+    HOOK_RUNS = "hook runs"
+    HOOK_FAILED = "hook failed"
     SILENT = "silent"
 
 
@@ -129,23 +132,87 @@ class CanaryCount:
     stragglers: tuple[Straggler, ...]
 
 
-class FleetView:
-    """The fleet as its newest heartbeats show it."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServedBy:
+    """Who serves a version: the answer to whether a promotion or a rollback has arrived.
 
-    def __init__(self, sightings: Iterable[Sighting]) -> None:
+    Attributes:
+        generation: at this one or a later one.
+        serving: the N.
+        expected: the M: nodes that want the model and shall serve the version; drained ones are none of them.
+        lagging: nodes of the M that could be heard and do not serve it, each with its reason.
+        unreachable: nodes of the M that are silent or stopped, and were not serving it when they were heard last.
+        drained: nodes that want the model and are out of service.
+    """
+
+    model: str
+    version: str
+    generation: int
+    serving: tuple[str, ...]
+    expected: tuple[str, ...]
+    lagging: tuple[Straggler, ...]
+    unreachable: tuple[Straggler, ...]
+    drained: tuple[str, ...]
+
+    @property
+    def done(self) -> bool:
+        """Every node that can be reached serves it, and at least one does: who is unreachable is named, and blocks
+        nothing."""
+        return bool(self.serving) and not self.lagging
+
+    @property
+    def complete(self) -> bool:
+        """Every node serves it."""
+        return self.done and not self.unreachable
+
+    @property
+    def sentence(self) -> str:
+        """`2 of 3 nodes serve hex8@42 at generation 8; node-3: silent since …; drained: node-4`."""
+        head = f"{len(self.serving)} of {len(self.expected)} nodes serve {self.model}@{self.version}"
+        rest = [str(each) for each in (*self.lagging, *self.unreachable)]
+        rest += [f"drained: {', '.join(self.drained)}"] if self.drained else []
+        return "; ".join([f"{head} at generation {self.generation}", *rest])
+
+    def document(self) -> dict[str, object]:
+        """In JSON."""
+        return {
+            "model": self.model,
+            "version": self.version,
+            "generation": self.generation,
+            "serving": list(self.serving),
+            "expected": list(self.expected),
+            "lagging": [_straggler_document(s) for s in self.lagging],
+            "unreachable": [_straggler_document(s) for s in self.unreachable],
+            "drained": list(self.drained),
+            "done": self.done,
+        }
+
+
+class FleetView:
+    """The fleet as its newest heartbeats show it; *drained*: nodes that are out of service, as the registry says."""
+
+    def __init__(self, sightings: Iterable[Sighting], drained: Collection[str] = ()) -> None:
         self._sightings = {
             s.node: s for s in sightings if s.status.daemon == "distributor" and s.age_seconds <= REMEMBERED_SECONDS
         }
+        self._drained = frozenset(drained)
 
     @classmethod
-    def at(cls, now: datetime, statuses: Iterable[NodeStatus], *, silent_after_seconds: float) -> "FleetView":
+    def at(
+        cls,
+        now: datetime,
+        statuses: Iterable[NodeStatus],
+        *,
+        silent_after_seconds: float,
+        drained: Collection[str] = (),
+    ) -> "FleetView":
         """The fleet at a moment, by what nodes say of when they spoke."""
         seen = []
         for status in statuses:
             age = max(0.0, (now - datetime.fromisoformat(status.at)).total_seconds())
             silent = age > silent_after_seconds or status.state is DaemonState.STOPPED
             seen.append(Sighting(status, age, silent))
-        return cls(seen)
+        return cls(seen, drained)
 
     @property
     def nodes(self) -> tuple[str, ...]:
@@ -153,9 +220,21 @@ class FleetView:
 
     def wanting(self, model: str, kind: Kind = Kind.MODEL) -> tuple[str, ...]:
         """The M of "N of M", in order."""
-        return wanting(
-            (s.status for s in self._sightings.values() if s.status.state is not DaemonState.DRAINING), kind, model
-        )
+        counted = (s.status for name, s in self._sightings.items() if name not in self._drained)
+        return wanting((s for s in counted if s.state is not DaemonState.DRAINING), kind, model)
+
+    def drained(self, model: str, kind: Kind = Kind.MODEL) -> tuple[str, ...]:
+        """Nodes that want the model and are out of service, in order."""
+        return wanting((s.status for name, s in self._sightings.items() if name in self._drained), kind, model)
+
+    def alone(self, node: str) -> tuple[str, ...]:
+        """The models that no other node serves that counts and was heard lately, in order."""
+        seen = self._sightings.get(node)
+        if seen is None or seen.silent:
+            return ()
+        rest = [s for name, s in self._sightings.items() if name not in self._drained | {node} and not s.silent]
+        others = {model for s in rest for model in _served_models(s.status)}
+        return tuple(sorted(_served_models(seen.status) - others))
 
     def holders(self, artifact: str) -> tuple[str, ...]:
         """Nodes that report the artifact as installed and verified, in order; silent ones included."""
@@ -187,29 +266,62 @@ class FleetView:
         if canary is None:
             return None
         by_node = canary.form is CanaryForm.NODES
-        assigned = tuple(sorted(canary.nodes)) if by_node else self.wanting(slot.model, slot.kind)
+        drawn = (n for n in sorted(canary.nodes) if n not in self._drained)
+        assigned = tuple(drawn) if by_node else self.wanting(slot.model, slot.kind)
         found = [self._behind(n, slot, canary, beside=not by_node) for n in assigned]
         behind = tuple(s for s in found if s is not None)
         late = {s.node for s in behind}
         return CanaryCount(canary.form, canary.percent, tuple(n for n in assigned if n not in late), assigned, behind)
 
-    def _behind(self, name: str, slot: SlotState, entry: SlotEntry, *, beside: bool = False) -> Straggler | None:
+    def served_by(self, slot: SlotState, *, version: str | None = None, generation: int | None = None) -> ServedBy:
+        """As the function `served_by`."""
+        entry = _entry_of(slot, version)
+        wanted = version or (slot.production.version if slot.production else "")
+        at = slot.generation if generation is None else generation
+        trying = slot.canary is not None and entry is not None and slot.canary.artifact == entry.artifact
+        expected = tuple(n for n in self.wanting(slot.model, slot.kind) if trying == slot.is_canary_node(n))
+        behind = [self._unserved(n, slot, wanted, entry, at) for n in expected]
+        late = {s.node: s for s in behind if s is not None}
+        return ServedBy(
+            model=slot.model,
+            version=wanted,
+            generation=at,
+            serving=tuple(n for n in expected if n not in late),
+            expected=expected,
+            lagging=tuple(s for s in late.values() if s.lag is not Lag.SILENT),
+            unreachable=tuple(s for s in late.values() if s.lag is Lag.SILENT),
+            drained=self.drained(slot.model, slot.kind),
+        )
+
+    def _unserved(
+        self, name: str, slot: SlotState, version: str, entry: SlotEntry | None, generation: int
+    ) -> Straggler | None:
+        if entry is None:
+            return Straggler(name, Lag.OTHER_VERSION, f"no slot of {slot.model} names {version}")
+        return self._behind(name, slot, entry, generation=generation)
+
+    def _behind(
+        self, name: str, slot: SlotState, entry: SlotEntry, *, beside: bool = False, generation: int | None = None
+    ) -> Straggler | None:
         """Why a node does not serve an entry of a slot; None: it does. *beside*: having it ready is enough."""
         seen = self._sightings.get(name)
         held = seen.line(slot.kind, slot.model) if seen else None
         what = served(held)
         at = held.generation if held else 0
-        if at >= slot.generation and held is not None:
+        wanted = slot.generation if generation is None else generation
+        if at >= wanted and held is not None:
             ready = held.canary == entry.version and _artifact_of(held, entry.version) == entry.artifact
             if (beside and ready) or (not beside and what is not None and what.artifact == entry.artifact):
-                return None
+                untold = _untold(name, held)
+                if untold is None or (seen is not None and not seen.silent):
+                    return untold
         if seen is None:
             return Straggler(name, Lag.SILENT, "not heard from within a day")
         if seen.silent:
             return Straggler(name, Lag.SILENT, f"silent since {seen.status.at}")
         if not seen.holds(entry.artifact):
             return Straggler(name, Lag.NOT_VERIFIED, f"has not verified {entry.version}")
-        if at < slot.generation:
+        if at < wanted:
             serves = f"serves {what.version} at generation {at}" if what else "serves nothing yet"
             return Straggler(name, Lag.OLD_GENERATION, serves)
         serves = f"serves {what.version}" if what else "serves nothing"
@@ -219,6 +331,42 @@ class FleetView:
         named = {e.artifact for e in (slot.production, slot.previous, slot.canary) if e is not None}
         serving = self.serving(slot.model, slot.kind)
         return tuple(Stranger(n, what) for n, what in serving.items() if what.artifact not in named)
+
+
+def served_by(
+    view: FleetView, slot: SlotState, *, version: str | None = None, generation: int | None = None
+) -> ServedBy:
+    """Who serves *version* of a model at *generation* or later, who lags and why, who is unreachable or drained.
+
+    Args:
+        slot: the newest order of the model.
+        version: default: what it has in production.
+        generation: default: the order's.
+    """
+    return view.served_by(slot, version=version, generation=generation)
+
+
+def _served_models(status: NodeStatus) -> set[str]:
+    """The models of which a node says that `current` holds something."""
+    return {m.model for m in status.models if m.current and m.kind != Kind.DATASET.value}
+
+
+def _entry_of(slot: SlotState, version: str | None) -> SlotEntry | None:
+    if version is None:
+        return slot.production
+    named = (slot.production, slot.canary, slot.previous, *slot.former)
+    return next((e for e in named if e is not None and e.version == version), None)
+
+
+def _untold(name: str, held: ModelStatus) -> Straggler | None:
+    """Why the process that serves on a node may not know yet what `current` holds; None: it was told, or nobody tells
+    it."""
+    hook = held.hook
+    if hook is None or (hook.state == "ok" and hook.version == held.current):
+        return None
+    if hook.state == "failed" and hook.version == held.current:
+        return Straggler(name, Lag.HOOK_FAILED, f"its hook for {hook.version} failed: {hook.detail}")
+    return Straggler(name, Lag.HOOK_RUNS, f"its hook for {held.current} has not ended yet")
 
 
 def wanting(statuses: Iterable[NodeStatus], kind: Kind, name: str) -> tuple[str, ...]:
@@ -265,6 +413,10 @@ def count_document(count: ProductionCount) -> Mapping[str, object]:
         "serving": list(count.serving),
         "wanting": list(count.wanting),
         "canaries": list(count.canaries),
-        "stragglers": [{"node": s.node, "lag": s.lag.value, "detail": s.detail} for s in count.stragglers],
+        "stragglers": [_straggler_document(s) for s in count.stragglers],
         "strangers": [{"node": s.node, **asdict(s.served)} for s in count.strangers],
     }
+
+
+def _straggler_document(straggler: Straggler) -> dict[str, object]:
+    return {"node": straggler.node, "lag": straggler.lag.value, "detail": straggler.detail}

@@ -1,21 +1,16 @@
 """Asks the read model of a registry daemon (`fc.svc.registry.query`)."""
 
-import asyncio
 import json
-import time
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from fleetcast.bus import Bus
+from fleetcast.bus import Bus, patience
 from fleetcast.bus.errors import BusTimeout, ConnectionLost, NoResponder, ServiceFailed
-from fleetcast.bus.retry import CONFLICT
 from fleetcast.events.lifecycle import QUERY_SUBJECT
 from fleetcast.registry.errors import NoKeeper, RecordDamaged, RegistryError
 from fleetcast.registry.readmodel.errors import BadQuery, NothingFound, NotYet
 
-ANSWER_SECONDS: Final = 10.0
-"""Longer than a daemon waits for a sequence."""
 DEADLINE_SECONDS: Final = 15.0
 
 
@@ -57,7 +52,7 @@ async def query(
     """
     request = {"query": name, "args": dict(args or {}), "min_seq": min_seq}
     data = json.dumps(request, default=str).encode()
-    return _read(await _ask(bus, data, time.monotonic() + deadline_seconds))
+    return _read(await _ask(bus, data, deadline_seconds))
 
 
 async def pages(
@@ -77,23 +72,15 @@ async def pages(
         asked[following] = page.result["next"]
 
 
-async def _ask(bus: Bus, data: bytes, deadline: float) -> bytes:
-    failures = 0
-    while True:
-        left = deadline - time.monotonic()
-        try:
-            return await bus.request(QUERY_SUBJECT, data, min(max(left, 0.1), ANSWER_SECONDS))
-        except ServiceFailed as e:
-            if e.code != 503:
-                raise _refusal(e) from e
-            problem: Exception = e
-        except (NoResponder, BusTimeout, ConnectionLost) as e:
-            problem = e
-        failures += 1
-        delay = CONFLICT.delay(failures)
-        if time.monotonic() + delay >= deadline or isinstance(problem, NoResponder):
-            raise NoKeeper(f"no registry daemon answered: {problem}") from problem
-        await asyncio.sleep(delay)
+async def _ask(bus: Bus, data: bytes, deadline_seconds: float) -> bytes:
+    try:
+        return await patience.ask(bus, QUERY_SUBJECT, data, deadline_seconds=deadline_seconds, wait_for_somebody=False)
+    except ServiceFailed as e:
+        if e.code != patience.NOT_NOW:
+            raise _refusal(e) from e
+        raise NoKeeper(f"no registry daemon answered: {e}") from e
+    except (NoResponder, BusTimeout, ConnectionLost) as e:
+        raise NoKeeper(f"no registry daemon answered: {e}") from e
 
 
 def _refusal(failed: ServiceFailed) -> RegistryError:

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any, Protocol
@@ -213,6 +213,18 @@ class Bus:
         return reading.tail(
             self.js, stream, subjects, start_sequence=start_sequence, start_time=start_time, follow=follow
         )
+
+    def batches(
+        self,
+        stream: str,
+        subjects: Sequence[str],
+        *,
+        start_sequence: int | None = None,
+        start_time: datetime | None = None,
+    ) -> AsyncGenerator[list[Entry], None]:
+        """Every message in order from a sequence or time (default: the first), as many at once as have come; goes on
+        across interruptions and never ends. For streams that may storm: it costs half of what `tail` does."""
+        return reading.batches(self.js, stream, subjects, start_sequence=start_sequence, start_time=start_time)
 
     async def newest(self, stream: str, subjects: Sequence[str]) -> list[Entry]:
         """The newest message of every subject, as of now.

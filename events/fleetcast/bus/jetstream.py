@@ -106,14 +106,18 @@ def parse_headers(raw: bytes) -> dict[str, str]:
     return {name.strip(): value.strip() for name, colon, value in (line.partition(":") for line in lines) if colon}
 
 
-def entry_of(message: Message) -> Entry:
-    """A message delivered by a consumer, as an entry.
+def delivered(message: Message) -> tuple[Entry, int]:
+    """A message delivered by a consumer, as an entry; and the sequence that the consumer counts by, in which no number
+    is left out.
 
     Raises:
         ValueError: its reply subject is not one of a consumer.
     """
     ack = parse_ack_subject(message.reply)
-    return Entry(message.subject, message.data, ack.stream_sequence, ack.time, message.headers, ack.stream, ack.pending)
+    entry = Entry(
+        message.subject, message.data, ack.stream_sequence, ack.time, message.headers, ack.stream, ack.pending
+    )
+    return entry, ack.consumer_sequence
 
 
 def error_of(answer: Mapping[str, Any]) -> Exception | None:

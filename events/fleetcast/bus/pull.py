@@ -140,6 +140,22 @@ class Pull:
                 return message
             self._status(message)
 
+    def waiting(self) -> list[Message]:
+        """The messages that came and were not taken yet, without waiting for any.
+
+        Raises:
+            Interrupted: as `get`; what came before is lost to this Pull, and delivered again by the next.
+        """
+        found = []
+        while not self._queue.empty():
+            message = self._queue.get_nowait()
+            if message.status is None:
+                self._outstanding -= 1
+                found.append(message)
+            else:
+                self._status(message)
+        return found
+
     async def _receive(self) -> Message:
         try:
             async with asyncio.timeout(HEARTBEAT_SECONDS * MISSED_HEARTBEATS):

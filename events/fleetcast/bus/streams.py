@@ -17,7 +17,7 @@ from fleetcast.bus.retry import RESTART
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("fleetcast.bus")
 
-DECLARATION = 1
+DECLARATION = 2
 """Grows with every change of a declaration: an older daemon never takes a newer one's settings back."""
 
 DECLARATION_KEY = "fleetcast.declaration"
@@ -29,15 +29,19 @@ GIB = 2**30
 DUPLICATE_WINDOW_SECONDS = 30 * MINUTE
 DECLARE_TRIES = 40
 
-EVENTS, PERF, REGISTRY, AUDIT, WORK, DEAD, CANARY = (
+EVENTS, PERF, MINUTES, REGISTRY, REMEDY, AUDIT, WORK, DEAD, CANARY = (
     "FC_EVENTS",
     "FC_PERF",
+    "FC_MINUTES",
     "FC_REGISTRY",
+    "FC_REMEDY",
     "FC_AUDIT",
     "FC_WORK",
     "FC_DEAD",
     "FC_CANARY",
 )
+LEASE_SECONDS = 30
+"""How long a lease lasts that its owner does not renew."""
 NODES_BUCKET, LEASES_BUCKET, META_BUCKET = "fc_nodes", "fc_leases", "fc_meta"
 MAX_DELIVERIES_ADVISORIES = "$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.>"
 
@@ -150,6 +154,7 @@ def object_bucket(name: str, description: str, *, max_bytes: int) -> StreamSpec:
 # FC_REGISTRY keeps one message per subject, so two facts of one model within the time that FC_EVENTS needs to copy the
 # first would leave only the second: every fact has a last token of its own there, which the copy drops again.
 FACTS = Source(REGISTRY, "fc.reg.fact.*.*.*.*", "fc.ev.{{wildcard(1)}}.{{wildcard(2)}}.{{wildcard(3)}}")
+REMEDY_FACTS = Source(REMEDY, "fc.rem.fact.*.*.*.*", FACTS.becomes)
 
 CANARY_STREAM = StreamSpec(
     CANARY,
@@ -171,10 +176,20 @@ STREAMS: tuple[StreamSpec, ...] = (
         allow_atomic=True,
     ),
     StreamSpec(
+        REMEDY,
+        "Incidents and playbook runs: state and fact of every step, in one atomic batch",
+        subjects=("fc.rem.state.>", "fc.rem.fact.>"),
+        max_age_seconds=400 * DAY,
+        max_bytes=256 * MIB,
+        max_messages_per_subject=1,
+        deny_delete=True,
+        allow_atomic=True,
+    ),
+    StreamSpec(
         EVENTS,
         "Facts: fc.ev.<domain>.<event>.<key>",
         subjects=("fc.ev.>",),
-        sources=(FACTS,),
+        sources=(FACTS, REMEDY_FACTS),
         max_age_seconds=90 * DAY,
         max_bytes=4 * GIB,
         deny_delete=True,
@@ -192,6 +207,14 @@ STREAMS: tuple[StreamSpec, ...] = (
         subjects=("fc.perf.*",),
         max_age_seconds=6 * HOUR,
         max_bytes=2 * GIB,
+    ),
+    StreamSpec(
+        MINUTES,
+        "Performance by the minute: fc.min.<model>.<key>, one message per version, node and minute",
+        subjects=("fc.min.*.*",),
+        max_age_seconds=90 * DAY,
+        max_bytes=2 * GIB,
+        max_messages_per_subject=1,
     ),
     StreamSpec(
         WORK,
@@ -212,7 +235,12 @@ STREAMS: tuple[StreamSpec, ...] = (
     ),
     CANARY_STREAM,
     bucket(NODES_BUCKET, "Heartbeats: <node>.<daemon>", max_age_seconds=1 * DAY, max_bytes=256 * MIB),
-    bucket(LEASES_BUCKET, "Leases: who may act, and the number that fences it", max_age_seconds=30, max_bytes=16 * MIB),
+    bucket(
+        LEASES_BUCKET,
+        "Leases: who may act, and the number that fences it",
+        max_age_seconds=LEASE_SECONDS,
+        max_bytes=16 * MIB,
+    ),
     object_bucket(META_BUCKET, "Content and metainfo too large for an event", max_bytes=1 * GIB),
 )
 

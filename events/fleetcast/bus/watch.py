@@ -1,7 +1,7 @@
 """Watching the newest value of every subject, and reading a stream in order."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,7 +10,8 @@ from typing import Any
 import structlog
 
 from fleetcast.bus.errors import NotFound, TransportFailed
-from fleetcast.bus.jetstream import NANOSECONDS, Entry, JetStream, entry_of, parse_ack_subject
+from fleetcast.bus.jetstream import NANOSECONDS, Entry, JetStream, delivered
+from fleetcast.bus.link import Message
 from fleetcast.bus.pull import Interrupted, Pull, create_ephemeral, delete_consumer, open_pull
 from fleetcast.bus.retry import RESTART
 from fleetcast.bus.shield import finish
@@ -20,6 +21,8 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger("fleetcast.bus")
 
 INACTIVE_SECONDS = 30.0
 CREDIT = 256
+STORM_CREDIT = 1000
+"""Of a reader that takes batches: so many are asked for at once, so that the answers need not be waited for."""
 SILENCE_SECONDS = 0.5
 
 
@@ -70,12 +73,18 @@ class Reader:
         Raises:
             Interrupted: one was lost, or the consumer or the connection is gone.
         """
-        message = await self._pull.get(CREDIT)
-        consumer_sequence = parse_ack_subject(message.reply).consumer_sequence
+        return self._checked(await self._pull.get(CREDIT))
+
+    async def batch(self) -> list[Entry]:
+        """The next messages: those that have come, at least one; errors as `next`."""
+        first = await self._pull.get(STORM_CREDIT)
+        return [self._checked(message) for message in (first, *self._pull.waiting())]
+
+    def _checked(self, message: Message) -> Entry:
+        entry, consumer_sequence = delivered(message)
         if consumer_sequence != self._expected:
             raise Interrupted(f"message {self._expected} of the consumer is missing")
         self._expected += 1
-        entry = entry_of(message)
         self.waiting = max(min(self.waiting - 1, entry.pending), 0)
         return entry
 
@@ -201,3 +210,29 @@ async def tail(
             log.info("tail.interrupted", stream=stream, reason=str(e), failures=failures)
             await asyncio.sleep(RESTART.delay(failures))
             await js.wire.wait_connected(None if follow else js.timeout_seconds)
+
+
+async def batches(
+    js: JetStream,
+    stream: str,
+    subjects: Sequence[str],
+    *,
+    start_sequence: int | None = None,
+    start_time: datetime | None = None,
+) -> AsyncGenerator[list[Entry], None]:
+    """As `tail` that follows, for streams that may storm: what has come is given at once. No batch is empty; the
+    `pending` of its last message says how far behind the reader is."""
+    start = _beginning(start_sequence, start_time)
+    failures = 0
+    while True:
+        await js.wire.wait_connected()
+        try:
+            async with open_reader(js, stream, subjects, start) as reader:
+                while True:
+                    entries = await reader.batch()
+                    failures, start = 0, _beginning(entries[-1].sequence + 1, None)
+                    yield entries
+        except (TransportFailed, NotFound) as e:
+            failures += 1
+            log.info("tail.interrupted", stream=stream, reason=str(e), failures=failures)
+            await asyncio.sleep(RESTART.delay(failures))

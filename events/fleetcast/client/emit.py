@@ -1,64 +1,78 @@
 """`emit`: one event into the spool of this node. Whatever happens, the job goes on."""
 
-import functools
-import json
-import math
 import os
-import re
-import sys
-import threading
 import time
 from collections.abc import Mapping
 
+from fleetcast.client import notices
 from fleetcast.client.folders import spool_folder, user_folder
 from fleetcast.client.names import NAMES, is_durable, name_of
-from fleetcast.client.node import default_node_id
+from fleetcast.client.patience import PatientSync
+from fleetcast.client.place import job_name, mode_of, node_of, speaks
+from fleetcast.client.spool.errors import SpoolFull
 from fleetcast.client.spool.writer import SpoolWriter
 from fleetcast.client.ulid import new_ulid
+from fleetcast.client.wording import encoded, quoted
 
-WARNING_INTERVAL_SECONDS = 60.0
-_MODES = ("online", "offline", "disabled")
+REST_SECONDS = 1.0
+"""After a full spool or disk, how long cheap events are not even tried: a job that says something with every step
+would otherwise make and delete a file with every step."""
 
 
 def emit(type: str, /, **fields: object) -> str | None:  # noqa: A002 -- the word of CloudEvents
     """Emit an event: append it to the spool, from where the node's distributor sends it on.
 
     Never raises and needs no network. `node` is filled in; `path` is made absolute; numbers that JSON cannot hold
-    become text. In distributed jobs only rank 0 (RANK, else SLURM_PROCID) emits, unless FLEETCAST_RANKS=all.
+    become text. In distributed jobs only rank 0 emits, unless FLEETCAST_RANKS=all. An event that others build on is on
+    the disk when this returns, or the disk took more than a second.
 
     Args:
         type: in any spelling: `model.promoted`, `MODEL_PROMOTED`.
         **fields: of the payload; docs/events.md lists them.
 
     Returns:
-        The event's id, or None when nothing was emitted; a warning then says why, at most once a minute.
+        The event's id, or None when nothing was emitted; a line on stderr then says why, at most once a minute.
     """
     try:
-        return _emitter().emit(type, fields)
+        return emitter().emit(type, fields)
     except Exception as error:  # nothing that can go wrong here may end a training run
-        _warn(f"an event was lost: {_said(error)}")
+        notices.loss(notices.said(error))
         return None
 
 
-def _said(error: Exception) -> str:
-    try:
-        return str(error) or error.__class__.__name__
-    except Exception:  # the error may be the job's own, with whatever text method it has
-        return error.__class__.__name__
+class Kind:
+    """What is the same in every event of one name.
+
+    Attributes:
+        head: its attributes, as JSON.
+        durable: whether it is on the disk before `emit` returns.
+    """
+
+    __slots__ = ("durable", "head")
+
+    def __init__(self, name: str, source: str) -> None:
+        self.head = f'"source":{source},"type":{quoted(name + ".v1")},"datacontenttype":"application/json"'
+        self.durable = is_durable(name)
 
 
 class Emitter:
-    """Where this process emits to: mode, rank, node and spool, from the environment as the first event finds it."""
+    """Where this process emits to: mode, rank, node and spool, from the environment as the first event finds it.
+
+    Attributes:
+        silent: whether this process is one that emits nothing.
+        node: the node that it runs on.
+    """
 
     def __init__(self, environ: Mapping[str, str]) -> None:
-        self._mode = environ.get("FLEETCAST_MODE", "online")
-        if self._mode not in _MODES:
-            _warn(f"FLEETCAST_MODE={self._mode} is none of {', '.join(_MODES)}; taken as online")
-        self._node = environ.get("FLEETCAST_NODE_ID") or default_node_id()
-        self._source = json.dumps(f"/fleet/{self._node}/{_job()}")
-        is_silent = self._mode == "disabled" or not _is_rank_zero(environ)
-        self._heads: dict[str, str] = {}
-        self._writer = None if is_silent else SpoolWriter(self._folder(environ))
+        self._mode = mode_of(environ)
+        self.node = node_of(environ)
+        self.silent = self._mode == "disabled" or not speaks(environ)
+        self._source = quoted(f"/fleet/{self.node}/{job_name()}")
+        self._kinds: dict[str, Kind] = {}
+        self._sync = PatientSync()
+        self._writer = None if self.silent else SpoolWriter(self._folder(environ), sync=self._sync)
+        self._second = (0, "")
+        self._rests_until = 0.0
 
     def emit(self, spelling: str, fields: dict[str, object]) -> str | None:
         """Append one event; None when this process is not to emit.
@@ -69,54 +83,71 @@ class Emitter:
         """
         if self._writer is None:
             return None
-        name = name_of(spelling) or _unknown(spelling)
-        event_id = new_ulid()
-        self._writer.append(self._record(event_id, name, fields), durable=is_durable(name))
-        return event_id
-
-    def _record(self, event_id: str, name: str, fields: dict[str, object]) -> bytes:
+        kind = self._kinds.get(spelling) or self._kind(spelling)
         path = fields.get("path")
-        if isinstance(path, str | bytes | os.PathLike):
+        if path is not None and isinstance(path, str | bytes | os.PathLike):
             # Only the job knows what its relative paths are relative to.
             fields["path"] = os.path.abspath(os.fsdecode(path))
-        fields.setdefault("node", self._node)
-        head = self._heads.get(name) or self._head(name)
-        return (
-            f'{{"specversion":"1.0","id":"{event_id}","correlationid":"{event_id}","time":"{_now()}",{head},'
-            f'"datacontenttype":"application/json","data":{_encoded(fields)}}}'
-        ).encode()
+        if "node" not in fields:
+            fields["node"] = self.node
+        now = time.time_ns()
+        event_id = new_ulid(now // 1_000_000)
+        record = (
+            f'{{"specversion":"1.0","id":"{event_id}","correlationid":"{event_id}","time":"{self._text(now)}",'
+            f'{kind.head},"data":{encoded(fields)}}}'
+        )
+        self._append(self._writer, record.encode(), kind)
+        return event_id
 
-    def _head(self, name: str) -> str:
-        """The attributes that are the same in every event called *name*."""
-        head = f'"source":{self._source},"type":{json.dumps(name + ".v1")}'
-        if name in NAMES:
-            self._heads[name] = head
-        return head
+    def _append(self, writer: SpoolWriter, record: bytes, kind: Kind) -> None:
+        if self._rests_until and not kind.durable and time.monotonic() < self._rests_until:
+            raise SpoolFull(f"{writer.folder}: it is full")
+        try:
+            writer.append(record, durable=kind.durable)
+        except SpoolFull:
+            self._rests_until = time.monotonic() + REST_SECONDS
+            raise
+        self._rests_until = 0.0
+
+    def _kind(self, spelling: str) -> Kind:
+        name = name_of(spelling)
+        if name is None:
+            return Kind(_unknown(spelling), self._source)
+        return self._kinds.setdefault(spelling, Kind(name, self._source))
+
+    def _text(self, now: int) -> str:
+        """The moment *now*, nanoseconds since the epoch, as RFC 3339."""
+        second, rest = divmod(now, 1_000_000_000)
+        known = self._second
+        if second != known[0]:
+            # One value, replaced whole: threads never see a number with another one's text.
+            known = self._second = (second, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second)))
+        return f"{known[1]}.{rest // 1000:06d}Z"
 
     def _folder(self, environ: Mapping[str, str]) -> str:
         offline = self._mode == "offline"
         folder = spool_folder(environ, offline=offline)
         if not offline and folder == user_folder(environ):
-            _warn(f"no spool of this node can be written; events wait in {folder} until it is forwarded")
+            notices.warn(
+                f"no spool of this node can be written; events wait in {folder} until it is forwarded: fleetcast sync"
+            )
         return folder
+
+    def after_fork(self) -> None:
+        """In the child: give up what belongs to the parent."""
+        self._sync.after_fork()
 
 
 _state: dict[str, Emitter] = {}
 
 
-def _emitter() -> Emitter:
+def emitter() -> Emitter:
+    """The emitter of this process.
+
+    Raises:
+        SpoolError: no spool can be written.
+    """
     return _state.get("emitter") or _state.setdefault("emitter", Emitter(os.environ))
-
-
-def _is_rank_zero(environ: Mapping[str, str]) -> bool:
-    rank = environ.get("RANK") or environ.get("SLURM_PROCID") or "0"
-    return rank == "0" or environ.get("FLEETCAST_RANKS") == "all"
-
-
-def _job() -> str:
-    """What the process is called in `source`: its script's name."""
-    script = os.path.basename(sys.argv[0] if sys.argv else "").removesuffix(".py")
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", script)[:64].strip("-") or "python"
 
 
 def _unknown(spelling: str) -> str:
@@ -124,90 +155,17 @@ def _unknown(spelling: str) -> str:
 
     close = difflib.get_close_matches(spelling.lower().replace("_", "."), NAMES, n=1)
     hint = f"; did you mean {close[0]}?" if close else f"; known: {', '.join(NAMES)}"
-    _warn(f"no event is called {spelling[:80]!r}{hint} It is sent all the same, and will be refused with a reason")
+    notices.warn(
+        f"no event is called {spelling[:80]!r}{hint} It is sent all the same, and will be refused with a reason"
+    )
     return spelling.removesuffix(".v1")
-
-
-def _now() -> str:
-    second, rest = divmod(time.time_ns(), 1_000_000_000)
-    return f"{_second_text(second)}.{rest // 1000:06d}Z"
-
-
-@functools.lru_cache(maxsize=1)
-def _second_text(second: int) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
-
-
-def _plain(value: object) -> object:
-    """What JSON has no word for: numbers of numpy and torch become Python's, sets lists, everything else text."""
-    item = getattr(value, "item", None)
-    if callable(item) and getattr(value, "ndim", 0) == 0:
-        return item()
-    if isinstance(value, set | frozenset):
-        return sorted(value, key=str)
-    return os.fspath(value) if isinstance(value, os.PathLike) else str(value)[:1000]
-
-
-# A cycle ends in RecursionError as surely as in the check for it, which costs every event 0.3 us.
-_ENCODER = json.JSONEncoder(allow_nan=False, check_circular=False, separators=(",", ":"), default=_plain)
-
-
-def _encoded(fields: dict[str, object]) -> str:
-    try:
-        return _ENCODER.encode(fields)
-    except (TypeError, ValueError, RecursionError):
-        return _ENCODER.encode(_cleaned(fields, 30))
-
-
-def _cleaned(value: object, depth: int) -> object:
-    """*value* with text for NaN and the infinities, whose loss would hide a diverged run, and for keys."""
-    if depth == 0:
-        return "…"
-    if isinstance(value, dict):
-        return {str(key): _cleaned(each, depth - 1) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_cleaned(each, depth - 1) for each in value]
-    if isinstance(value, str | int | None):
-        return value
-    plain = value if isinstance(value, float) else _plain(value)
-    return str(plain) if isinstance(plain, float) and not math.isfinite(plain) else plain
-
-
-class _Warnings:
-    """One warning a minute; the others are counted."""
-
-    def __init__(self) -> None:
-        self._lock = threading.RLock()
-        self._next = 0.0
-        self._silent = 0
-
-    def __call__(self, text: str) -> None:
-        with self._lock:
-            now = time.monotonic()
-            if now < self._next:
-                self._silent += 1
-                return
-            self._next = now + WARNING_INTERVAL_SECONDS
-            more, self._silent = self._silent, 0
-        self._write(f"fleetcast: {text}" + (f" ({more} more since the last warning)" if more else ""))
-
-    def _write(self, text: str) -> None:
-        try:
-            import logging  # 5 ms that a job without trouble does not pay
-
-            logging.getLogger("fleetcast.client").warning(text)
-        except Exception:  # noqa: S110 -- a broken handler of the job is not ours to report
-            pass
-
-
-_warn = _Warnings()
 
 
 def _forget_in_child() -> None:
     """In a forked child: another rank, perhaps; and locks may be held by threads that it does not have."""
-    global _warn  # noqa: PLW0603 -- one per process
-    _warn = _Warnings()
-    _state.clear()
+    parents = _state.pop("emitter", None)
+    if parents is not None:
+        parents.after_fork()
 
 
 os.register_at_fork(after_in_child=_forget_in_child)

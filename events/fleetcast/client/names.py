@@ -23,6 +23,20 @@ NAMES = (
     "approval.recorded",
     "freeze.changed",
     "archive.changed",
+    "node.drain.changed",
+    "hook.failed",
+    "hook.recovered",
+    "model.rollback.requested",
+    "model.retrain.requested",
+    "verdict.changed",
+    "incident.raised",
+    "incident.cleared",
+    "incident.opened",
+    "incident.changed",
+    "trust.changed",
+    "playbook.requested",
+    "playbook.run.changed",
+    "notification.failed",
     "integrity.failed",
     "peer.banned",
     "event.rejected",
@@ -30,6 +44,7 @@ NAMES = (
     "node.stopped",
     "run.started",
     "run.epoch.logged",
+    "run.metrics.logged",
     "run.checkpoint.saved",
     "run.degraded",
     "run.fault.recorded",
@@ -37,8 +52,19 @@ NAMES = (
 )
 """Names of all events; a test holds them equal to the catalogue."""
 
+SNAPSHOT = "model.performance_snapshot"
+"""How a version performs; goes to FC_PERF as it is, and so is no event of the catalogue."""
+
 CHEAP = frozenset(
-    {"transfer.started", "transfer.moved", "transfer.verified", "transfer.failed", "node.started", "node.stopped"}
+    {
+        "transfer.started",
+        "transfer.moved",
+        "transfer.verified",
+        "transfer.failed",
+        "node.started",
+        "node.stopped",
+        "run.metrics.logged",
+    }
 )
 """Events that say what heartbeats and later events say again: appended without fsync, first to go when space ends."""
 
@@ -48,7 +74,7 @@ def _spellings(name: str) -> tuple[str, ...]:
     return (name, f"{name}.v1", name.upper().replace(".", "_"), f"{domain}.{event.replace('.', '_')}")
 
 
-_BY_SPELLING = {spelling: name for name in NAMES for spelling in _spellings(name)}
+_BY_SPELLING = {spelling: name for name in (*NAMES, SNAPSHOT) for spelling in _spellings(name)}
 
 
 _DURABLE = frozenset(NAMES) - CHEAP

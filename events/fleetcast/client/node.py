@@ -1,9 +1,9 @@
 """What this machine is called in the fleet, when nobody said."""
 
 import os
-import re
 
-_NOT_IN_NAMES = re.compile(r"[^a-z0-9_-]+")
+_IN_NAMES = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_-")
+NAME_CHARACTERS = 48
 
 
 def default_node_id() -> str:
@@ -14,4 +14,18 @@ def default_node_id() -> str:
 def name_from(host: str) -> str:
     """*host* as the name of a node; `node` when nothing of it can be kept."""
     first = host.split(".", 1)[0].lower()
-    return _NOT_IN_NAMES.sub("-", first).lstrip("_-")[:48] or "node"
+    return spelled(first, _IN_NAMES).lstrip("_-")[:NAME_CHARACTERS] or "node"
+
+
+def is_name(text: str) -> bool:
+    """Whether *text* may name a node, a model, a lane or a run."""
+    return 0 < len(text) <= NAME_CHARACTERS and _IN_NAMES.issuperset(text) and text[0] not in "_-"
+
+
+def spelled(text: str, allowed: frozenset[str]) -> str:
+    """*text* with one `-` for what is not *allowed*, however many characters that are. (Expressions would do it in a
+    line; loading them takes longer than all the rest of the client.)"""
+    kept = "".join(c if c in allowed else "\0" for c in text)
+    while "\0\0" in kept:
+        kept = kept.replace("\0\0", "\0")
+    return kept.replace("\0", "-")

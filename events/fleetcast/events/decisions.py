@@ -114,6 +114,41 @@ class FreezeChanged(Payload):
     n: int = Field(ge=1)
 
 
+class TrustChanged(Payload):
+    """What is known of how a model's promotions end was counted anew (docs/playbooks.md says how).
+
+    Attributes:
+        score: (kept promotions + 1) / (promotions + 2), 0 to 1.
+        score_low, score_high: the 95 % interval of the share of promotions that are kept.
+    """
+
+    model: Name
+    promotions: int = Field(ge=0)
+    rollbacks: int = Field(ge=0)
+    false_alarms: int = Field(ge=0)
+    score: float = Field(ge=0, le=1)
+    score_low: float = Field(ge=0, le=1)
+    score_high: float = Field(ge=0, le=1)
+    by: str
+    n: int = Field(ge=1)
+
+
+class DrainChanged(Payload):
+    """A node was taken out of service, or back in: while it is drained it counts for nothing, and still holds and shows
+    what is ordered.
+
+    Attributes:
+        until: when the registry takes it back in; None: when somebody does.
+    """
+
+    node: Name
+    drained: bool
+    until: Moment | None = None
+    by: str
+    reason: str
+    n: int = Field(ge=1)
+
+
 class ArchiveChanged(Payload):
     """A version goes to the archive, or comes back from it.
 

@@ -329,6 +329,47 @@ class FreezeState(Stored):
     at: Moment
 
 
+class TrustState(Stored):
+    """What became of a model's promotions: what its score is made of (`fleetcast.registry.gates.trust`).
+
+    Attributes:
+        false_alarms: rollbacks that were none: the version that was left came to production again.
+        first_at: of its first promotion.
+        last_incident_at: when its newest incident was opened.
+        counted: the newest audit record that was counted.
+    """
+
+    schema_: int = Field(default=1, alias="schema")
+    model: Name
+    promotions: Count = 0
+    rollbacks: Count = 0
+    false_alarms: Count = 0
+    first_at: Moment | None = None
+    last_rollback_at: Moment | None = None
+    last_incident_at: Moment | None = None
+    counted: Count = 0
+    at: Moment
+
+
+class DrainState(Stored):
+    """A node that is out of service, or back in: nobody counts on it, no canary is drawn on it, and servers on it are
+    told to send their requests elsewhere. It holds and shows what is ordered all the same.
+
+    Attributes:
+        until: when the registry daemon takes it back in; None: when somebody does.
+        n: the audit record.
+    """
+
+    schema_: int = Field(default=1, alias="schema")
+    node: Name
+    drained: bool
+    until: Moment | None = None
+    reason: str
+    by: str
+    at: Moment
+    n: int = 0
+
+
 class AuthorityState(Stored):
     """Who writes the registry: once a registry daemon has run, everybody else asks it (ADR 0020).
 
@@ -356,6 +397,15 @@ def rollout_subject(model: str) -> str:
 def freeze_subject(model: str) -> str:
     """*model* may be `FLEET`."""
     return f"fc.reg.state.freeze.{model}"
+
+
+def drain_subject(node: str) -> str:
+    """*node* `*` makes a filter."""
+    return f"fc.reg.state.drain.{node}"
+
+
+def trust_subject(model: str) -> str:
+    return f"fc.reg.state.trust.{model}"
 
 
 AUTHORITY_SUBJECT: Final = "fc.reg.state.authority.fleet"

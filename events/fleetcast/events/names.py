@@ -7,7 +7,11 @@ from operator import attrgetter
 from typing import Final
 
 from fleetcast.events import decisions as d
+from fleetcast.events import hooks as h
+from fleetcast.events import incidents as i
+from fleetcast.events import notices as n
 from fleetcast.events import payloads as p
+from fleetcast.events import remedies as m
 from fleetcast.events import runs as r
 from fleetcast.events.errors import UnknownEventType, close_matches
 from fleetcast.events.ids import is_name
@@ -16,6 +20,7 @@ __all__ = [
     "CATALOGUE",
     "EVENT_PREFIX",
     "FACT_PREFIX",
+    "REMEDY_PREFIX",
     "UNKNOWN_KEY",
     "EventType",
     "UnknownEventType",
@@ -27,6 +32,8 @@ __all__ = [
 EVENT_PREFIX: Final = "fc.ev."
 FACT_PREFIX: Final = "fc.reg.fact."
 """Facts are published here inside a registry batch, and sourced into FC_EVENTS below `fc.ev.`."""
+REMEDY_PREFIX: Final = "fc.rem.fact."
+"""The same for the batches of a remedy daemon."""
 UNKNOWN_KEY: Final = "unknown"
 """Key of an event about something that has no usable name."""
 
@@ -70,9 +77,10 @@ class EventType:
         """Where an event about *key* is published; *key* `*` makes a filter."""
         return f"{EVENT_PREFIX}{self.stem}.{key}"
 
-    def fact_subject(self, key: str) -> str:
-        """Where a registry publishes the event within a batch; it reaches FC_EVENTS as `subject(key)`."""
-        return f"{FACT_PREFIX}{self.stem}.{key}"
+    def fact_subject(self, key: str, prefix: str = FACT_PREFIX) -> str:
+        """Where a registry, or with the prefix REMEDY_PREFIX a remedy daemon, publishes the event within a batch; it
+        reaches FC_EVENTS as `subject(key)`."""
+        return f"{prefix}{self.stem}.{key}"
 
     def filters(self, key: str = "*") -> tuple[str, str]:
         """Both subjects that a consumer of this type has to ask for: the dotted one and the alias."""
@@ -111,6 +119,20 @@ CATALOGUE: Final[tuple[EventType, ...]] = (
     _entry("approval.recorded", d.ApprovalRecorded, "model"),
     _entry("freeze.changed", d.FreezeChanged, "model"),
     _entry("archive.changed", d.ArchiveChanged, "model"),
+    _entry("node.drain.changed", d.DrainChanged, "node"),
+    _entry("hook.failed", h.HookFailed, "node"),
+    _entry("hook.recovered", h.HookRecovered, "node"),
+    _entry("model.rollback.requested", i.RollbackRequested, "model", manual=True),
+    _entry("model.retrain.requested", i.RetrainRequested, "model", manual=True),
+    _entry("verdict.changed", i.VerdictChanged, "model"),
+    _entry("incident.raised", i.IncidentRaised, "resource_id", manual=True),
+    _entry("incident.cleared", i.IncidentCleared, "resource_id", manual=True),
+    _entry("incident.opened", i.IncidentOpened, "resource_id"),
+    _entry("incident.changed", i.IncidentChanged, "resource_id"),
+    _entry("trust.changed", d.TrustChanged, "model"),
+    _entry("playbook.requested", m.PlaybookRequested, "resource_id", manual=True),
+    _entry("playbook.run.changed", m.PlaybookRunChanged, "resource_id"),
+    _entry("notification.failed", n.NotificationFailed, "channel"),
     _entry("integrity.failed", p.IntegrityFailed, "node"),
     _entry("peer.banned", p.PeerBanned, "node"),
     _entry("event.rejected", p.EventRejected, None),
@@ -118,6 +140,7 @@ CATALOGUE: Final[tuple[EventType, ...]] = (
     _entry("node.stopped", p.NodeStopped, "node"),
     _entry("run.started", r.RunStarted, "run_id", manual=True),
     _entry("run.epoch.logged", r.RunEpochLogged, "run_id", manual=True),
+    _entry("run.metrics.logged", r.RunMetricsLogged, "run_id", manual=True),
     _entry("run.checkpoint.saved", r.RunCheckpointSaved, "run_id", manual=True),
     _entry("run.degraded", r.RunDegraded, "run_id", manual=True),
     _entry("run.fault.recorded", r.RunFaultRecorded, "run_id", manual=True),
@@ -164,7 +187,7 @@ def from_subject(subject: str) -> tuple[EventType, str]:
     Raises:
         UnknownEventType: the subject is not one of an event; carries close matches.
     """
-    prefix = next((each for each in (EVENT_PREFIX, FACT_PREFIX) if subject.startswith(each)), None)
+    prefix = next((each for each in (EVENT_PREFIX, FACT_PREFIX, REMEDY_PREFIX) if subject.startswith(each)), None)
     if prefix is None:
         raise UnknownEventType(subject, reason=f"{subject[:80]!r} is not below {EVENT_PREFIX}")
     spelling, _, key = subject.removeprefix(prefix).rpartition(".")

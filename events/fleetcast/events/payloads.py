@@ -231,7 +231,13 @@ class TransferVerified(TransferFact):
 
 
 class TransferFailed(TransferFact):
-    """A node could not get the artifact; `reason` says why and what happens next."""
+    """A node could not get the artifact; `reason` says why and what happens next.
+
+    Attributes:
+        final: what arrived can never be right, and is not fetched again until somebody asks for it.
+    """
+
+    final: bool = False
 
 
 class TransferMoved(TransferFact):
@@ -282,6 +288,8 @@ class VersionActivated(Payload):
     Attributes:
         generation: of the slot order that was obeyed.
         slot: `production` or `canary`.
+        hook: what became of the node's hook: `ok in 0.12 s`, `failed: exit 3: …`, `unchanged` (what is served stayed
+            the same), `superseded by generation 9`; None: there is none.
     """
 
     model: Name
@@ -290,6 +298,7 @@ class VersionActivated(Payload):
     node: Name
     generation: int = Field(ge=1)
     slot: str
+    hook: str | None = None
 
 
 class VersionReserved(Payload):

@@ -3,7 +3,7 @@
 Emitted by jobs, or typed by hand; the key of all of them is the run."""
 
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 
@@ -26,6 +26,9 @@ Metrics = Annotated[dict[MetricName, Metric], Field(max_length=200)]
 """Numbers by name: finite, because a gate that compares with NaN says yes to everything or to nothing."""
 Epoch = Annotated[int, BeforeValidator(_no_truth_value), Field(ge=0, le=2**53)]
 """Epochs count from 0."""
+NonFinite = Annotated[dict[MetricName, Literal["nan", "inf", "-inf"]], Field(max_length=200)]
+"""Metrics that are no numbers one can compute with, by name. They stand beside `metrics` and never in it: that a run
+diverged is worth knowing, and no gate meets a NaN."""
 Seconds = Annotated[float, BeforeValidator(_no_truth_value), Field(ge=0, allow_inf_nan=False)]
 Identifier = Annotated[str, StringConstraints(min_length=1, max_length=128)]
 
@@ -130,14 +133,44 @@ class RunEpochLogged(RunFact):
     Attributes:
         epoch: counts from 0.
         metrics: by name; finite numbers.
+        nonfinite: metrics that were `nan`, `inf` or `-inf`.
         seconds: that it took.
         samples: that it consumed.
+        step: steps since the run began.
+        steps: of this epoch.
+        step_seconds: mean time of one step of this epoch, without waiting for data.
+        data_wait_seconds: that the epoch waited for data.
+        gpu_peak_bytes: most memory that the job had on one GPU at once since it began.
+        host_peak_bytes: most memory that its process had at once since it began.
     """
 
     epoch: Epoch
     metrics: Metrics = {}
+    nonfinite: NonFinite = {}
     seconds: Seconds | None = None
     samples: Count | None = None
+    step: Count | None = None
+    steps: Count | None = None
+    step_seconds: Seconds | None = None
+    data_wait_seconds: Seconds | None = None
+    gpu_peak_bytes: Count | None = None
+    host_peak_bytes: Count | None = None
+
+
+class RunMetricsLogged(RunFact):
+    """How a run goes within an epoch; what is said last holds, and what an epoch says counts.
+
+    Attributes:
+        step: steps since the run began.
+        epoch: the last one that ended.
+        metrics: by name; finite numbers.
+        nonfinite: metrics that were `nan`, `inf` or `-inf`.
+    """
+
+    step: Count
+    epoch: Epoch | None = None
+    metrics: Metrics = {}
+    nonfinite: NonFinite = {}
 
 
 class RunCheckpointSaved(RunFact):
@@ -145,14 +178,16 @@ class RunCheckpointSaved(RunFact):
 
     Attributes:
         epoch: that the checkpoint is taken after.
-        path: of the file on `node`, absolute.
-        sha256: of the file.
+        step: steps since the run began.
+        path: of the file or folder on `node`, absolute.
+        sha256: of the file; None: it was too large to hold the job for, or is a folder.
         size: bytes.
     """
 
     epoch: Epoch
+    step: Count | None = None
     path: FilePath
-    sha256: Sha256
+    sha256: Sha256 | None = None
     size: int = Field(ge=1, le=2**53)
 
 
@@ -196,9 +231,11 @@ class RunFinished(RunFact):
     Attributes:
         outcome: how.
         metrics: final ones, by name; finite numbers.
+        nonfinite: final metrics that were `nan`, `inf` or `-inf`.
         reason: why, where it did not succeed.
     """
 
     outcome: RunOutcome
     metrics: Metrics = {}
+    nonfinite: NonFinite = {}
     reason: Words | None = None

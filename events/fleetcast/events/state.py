@@ -261,6 +261,25 @@ class InstalledVersion(Stored):
     installed_at: str
 
 
+class HookStatus(Stored):
+    """How far a node's activation hook is for what `current` holds.
+
+    Attributes:
+        state: `waiting` for its turn or its next attempt, `running`, `ok`, or `failed`.
+        version, generation: what it tells the serving process.
+        attempts: made so far.
+        detail: how the last one ended.
+        at: since when.
+    """
+
+    state: Literal["waiting", "running", "ok", "failed"]
+    version: Version
+    generation: int
+    attempts: int = 0
+    detail: str = ""
+    at: str
+
+
 class ModelStatus(Stored):
     """A model on a node: what its pointers say and what is installed.
 
@@ -269,6 +288,7 @@ class ModelStatus(Stored):
         artifact: what `current` holds.
         follows: the slot that `current` follows.
         canary: version of the canary, where it is here: behind `current`, or behind `canary` beside it.
+        hook: how far the serving process was told of it; None: there is no hook for the model.
     """
 
     model: Name
@@ -281,10 +301,17 @@ class ModelStatus(Stored):
     canary: Version | None = None
     path: str
     installed: tuple[InstalledVersion, ...] = ()
+    hook: HookStatus | None = None
 
 
 class NodeStatus(Stored):
-    """A node's heartbeat: its key in `fc_nodes` is `<node>.<daemon>`."""
+    """A node's heartbeat: its key in `fc_nodes` is `<node>.<daemon>`.
+
+    Attributes:
+        spool_entries: records of its spools that wait for NATS.
+        spool_lost: records of its spools that were damaged, or dropped for want of space, since the daemon began.
+        drained: whether it knows itself to be out of service; the registry's record is what counts.
+    """
 
     node: Name
     daemon: str
@@ -302,6 +329,8 @@ class NodeStatus(Stored):
     models: tuple[ModelStatus, ...] = ()
     transfers: tuple[TransferStatus, ...] = ()
     spool_entries: int = 0
+    spool_lost: int = 0
+    drained: bool = False
 
 
 class PeerNotice(Stored):

@@ -1,6 +1,7 @@
 """Watching newest values and reading in order."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -174,6 +175,23 @@ async def test_following_goes_on_over_a_restart_without_gap_or_repetition(bus: B
         await seen.until(lambda f: len(f.data) >= 4)
 
     assert seen.data == [b"a", b"b", b"c", b"d"]
+
+
+async def test_batches_hold_every_message_once_in_order_over_a_restart(bus: Bus, server: LocalServer) -> None:
+    numbers = [str(number).encode() for number in range(1500)]
+    await put(bus, *numbers[:1400])
+    seen: list[bytes] = []
+    async with asyncio.timeout(60), contextlib.aclosing(bus.batches("FC_EVENTS", [], start_sequence=11)) as batches:
+        async for entries in batches:
+            assert entries, "no batch is empty"
+            seen += [entry.data for entry in entries]
+            if len(seen) == 1390:
+                assert entries[-1].pending == 0
+                await server.restart_async()
+                await put(bus, *numbers[1400:])
+            if len(seen) >= 1490:
+                break
+    assert seen == numbers[10:]
 
 
 async def test_the_newest_message_of_a_subject_is_read_through_the_leader(bus: Bus) -> None:

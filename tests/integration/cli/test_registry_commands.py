@@ -402,7 +402,7 @@ def test_lists_and_histories_parse_and_keep_their_keys(cli: Cli) -> None:
     ("arguments", "code"),
     [
         (("info", "nobody@1"), 3),
-        (("info", "nobody"), 2),
+        (("info", "nobody"), 3),
         (("compare", "nobody@1", "nobody@2"), 3),
         (("compare", "nobody", "nobody@2"), 2),
         (("explain", "nobody", "1"), 3),

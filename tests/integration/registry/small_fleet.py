@@ -16,6 +16,7 @@ from pathlib import Path
 import structlog
 
 from fleetcast.bus.server import LocalServer
+from fleetcast.config.monitor import MonitorSettings
 from fleetcast.config.settings import RegistrySettings
 from fleetcast.daemons.testing import NodeProcess, node_settings
 from fleetcast.registry import ModelRegistry, get_registry
@@ -44,6 +45,17 @@ class Keeper(NodeProcess):
         return [sys.executable, "-m", "fleetcast", "run", "registry", "--config", str(self.config)]
 
 
+class Watcher(NodeProcess):
+    """A monitor."""
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "monitor.log"
+
+    def command(self) -> list[str]:
+        return [sys.executable, "-m", "fleetcast", "run", "monitor", "--config", str(self.config)]
+
+
 @dataclass
 class SmallFleet:
     """What runs, and the registry as a program on the node sees it."""
@@ -53,11 +65,24 @@ class SmallFleet:
     node: NodeProcess
     keeper: Keeper
     opened: list[ModelRegistry] = field(default_factory=list)
+    watchers: list[Watcher] = field(default_factory=list)
 
     def registry(self) -> ModelRegistry:
         made = get_registry(self.node.config)
         self.opened.append(made)
         return made
+
+    def watch(self, policy: str = "") -> Watcher:
+        """A monitor that judges, by the rules of *policy*."""
+        rules = self.folder / "monitor.toml"
+        rules.write_text(policy)
+        settings = self.node.settings.model_copy(update={"monitor": MonitorSettings(policy=rules)})
+        watcher = Watcher("node-1", self.folder / "watcher", settings)
+        watcher.folder.mkdir()
+        self.watchers.append(watcher)
+        self.start(watcher)
+        self.until("judging", lambda: watcher.logged("shards.live"))
+        return watcher
 
     def publish(self, name: str, content: object) -> Path:
         """A file in the node's publish root."""
@@ -116,6 +141,8 @@ def small_fleet(folder: Path, *, gates: str | None = None) -> Iterator[SmallFlee
         finally:
             for registry in fleet.opened:
                 registry.close()
+            for watcher in fleet.watchers:
+                watcher.kill()
             keeper.kill()
             node.kill()
             if logging_before is None:

@@ -81,6 +81,7 @@ def test_slots_file_says_what_loads_and_what_share_it_has(
         "model": "hex8",
         "generation": 2,
         "current": "production",
+        "drained": False,
         "canary_form": "requests",
         "slots": [
             {"slot": "production", "version": "1", "artifact": one.artifact, "path": "1/model.bin", "percent": 67},

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 from tests.system.faults.machine import Turn, lost_seconds
 
-from fleetcast.transport.bittorrent.session import BLOCK, MAX_QUEUE
+from fleetcast.transport.bittorrent.profile import BLOCK, MAX_QUEUE
 
 MAX_FETCHED_RATIO = 1.1
 """Received payload over size of the content, at most: nobody fetches again more than a tenth."""

@@ -38,6 +38,7 @@ TOLD_BY = {
     "evaluation.recorded": {"evidence.recorded"},
     "stage.changed": {"stage.changed"},
     "promotion.refused": {"promotion.refused"},
+    "trust.changed": {"trust.changed"},
 }
 """Facts that a decision tells at the least."""
 

@@ -5,7 +5,7 @@ import pytest
 from fleetcast.transport.bittorrent import wire
 from fleetcast.transport.bittorrent.fetching import StallWatch
 from fleetcast.transport.bittorrent.ledger import Ledger
-from fleetcast.transport.bittorrent.session import _listen_interfaces
+from fleetcast.transport.bittorrent.profile import listen_interfaces
 from fleetcast.transport.bittorrent.tracker import LoopbackTracker, announce_body
 
 TOTAL = 1000
@@ -82,4 +82,4 @@ def test_the_tracker_answers_for_known_torrents_only(target: bytes) -> None:
     ],
 )
 def test_the_tracker_on_loopback_can_be_asked_wherever_we_listen(bind: str, interfaces: str) -> None:
-    assert _listen_interfaces(bind, 7) == interfaces
+    assert listen_interfaces(bind, 7) == interfaces

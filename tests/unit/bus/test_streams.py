@@ -7,6 +7,7 @@ from fleetcast.bus.streams import (
     CANARY_STREAM,
     DECLARATION,
     DECLARATION_KEY,
+    EVENTS,
     STREAMS,
     StreamSpec,
     differences,
@@ -50,7 +51,7 @@ def test_a_duplicate_window_that_is_missing_is_a_difference() -> None:
 
 
 def test_a_source_that_differs_in_its_transform_is_a_difference() -> None:
-    config = STREAMS[1].config(1)
+    config = next(spec for spec in STREAMS if spec.name == EVENTS).config(1)
     found = as_server_says(config)
     found["sources"][0]["subject_transforms"][0]["dest"] = "fc.ev.>"
 

@@ -5,6 +5,8 @@ from tests.unit.cli.builders import ARTIFACT, CHECKS, event
 from fleetcast.cli.chain import chain
 from fleetcast.events import payloads as p
 from fleetcast.events.envelope import Event
+from fleetcast.events.examples import EXAMPLES
+from fleetcast.events.incidents import IncidentChanged, IncidentOpened, IncidentRaised
 
 PROMOTED = event(p.ModelPromoted(model="hex8", version="2", path="/m.pt", node="node-1"), sequence=1, name="FIRST1")
 
@@ -113,3 +115,13 @@ def test_the_document_carries_the_numbers_that_decided() -> None:
     assert isinstance(links, list)
     assert links[1]["data"]["bytes"] == 2**26
     assert links[1]["after_seconds"] == 1.0
+
+
+def test_a_chain_ends_with_where_its_incidents_stand() -> None:
+    raised = event(IncidentRaised.model_validate(EXAMPLES["incident.raised"]), sequence=1, name="RAISED")
+    opened = event(IncidentOpened.model_validate(EXAMPLES["incident.opened"]), cause=raised, sequence=2)
+    changed = event(IncidentChanged.model_validate(EXAMPLES["incident.changed"]), cause=raised, after=1.0, sequence=3)
+    found = chain([raised, opened, changed], "RAISED")
+    assert found is not None
+    (said,) = found.verdict
+    assert "is mitigated: model_rollback: 3 of 3 nodes serve 3.1.5" in said

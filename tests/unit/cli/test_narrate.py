@@ -5,6 +5,7 @@ from tests.unit.cli.builders import ARTIFACT, event
 from fleetcast.cli.narrate import line, printable, sentence
 from fleetcast.events import payloads as p
 from fleetcast.events.examples import EXAMPLES
+from fleetcast.events.incidents import IncidentChanged, IncidentOpened, IncidentRaised
 from fleetcast.events.names import CATALOGUE
 
 
@@ -14,7 +15,8 @@ def test_every_event_of_the_catalogue_has_a_sentence_of_its_own() -> None:
         made = event(entry.payload.model_validate(EXAMPLES[entry.name]))
         told[entry.name] = sentence(made)
         assert "\n" not in told[entry.name]
-        assert "{" not in told[entry.name], f"{entry.name} has no sentence of its own: {told[entry.name]}"
+        assert not told[entry.name].startswith(f"{made.source}: "), f"{entry.name} has no sentence of its own"
+        assert not set("{}") & set(told[entry.name]), told[entry.name]
     assert len(set(told.values())) == len(told)
 
 
@@ -46,3 +48,30 @@ def test_what_strangers_wrote_cannot_move_the_cursor() -> None:
     assert "\x1b" not in told
     assert "\n" not in told
     assert printable("ä→…") == "ä→…"
+
+
+def test_what_has_no_value_is_left_out_of_a_sentence() -> None:
+    opened = EXAMPLES["incident.opened"]
+    told = sentence(event(IncidentOpened.model_validate(opened)))
+    assert told.startswith("incident inc-01kagn2x4h opened, medium: fraud_detector@3.2.1: error rate above its limit: ")
+    assert "silenced" not in told
+    silenced = sentence(event(IncidentOpened.model_validate({**opened, "silenced": True, "runbook": "r.md"})))
+    assert silenced.endswith("; silenced; see r.md")
+
+
+def test_a_change_of_an_incident_is_told_with_its_times() -> None:
+    told = sentence(event(IncidentChanged.model_validate(EXAMPLES["incident.changed"])))
+    assert told == (
+        "incident inc-01kagn2x4h (error_rate of fraud_detector@3.2.1) is mitigated: "
+        "model_rollback: 3 of 3 nodes serve 3.1.5 (detected after 3 m 0 s, mitigated after 3 m 1 s)"
+    )
+
+
+def test_brackets_and_braces_that_strangers_wrote_stay_as_they_are() -> None:
+    raised = IncidentRaised.model_validate({**EXAMPLES["incident.raised"], "title": "[{node}|x] {model}"})
+    assert "[{node}|x] {model}" in sentence(event(raised))
+
+
+def test_a_sentence_says_otherwise_where_there_is_nothing_to_say() -> None:
+    moved = p.TransferMoved.model_validate({**EXAMPLES["transfer.moved"], "bytes_kept": 0, "reason": None})
+    assert sentence(event(moved)).endswith("from bittorrent to aria2, had nothing yet: no reason")

@@ -5,34 +5,18 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from fleetcast.client import emit
-from fleetcast.client.emit import Emitter, _state, _Warnings
+from fleetcast.client import emit, lost
+from fleetcast.client.emit import Emitter
+from fleetcast.client.notices import Notices
 from fleetcast.client.spool import SpoolReader
 from fleetcast.events.envelope import Event, EventInvalid, parse
 from fleetcast.events.payloads import ModelPromoted
-
-# The function hides the module of its name in the package.
-MODULE = sys.modules["fleetcast.client.emit"]
-
-
-@pytest.fixture(autouse=True)
-def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Every test begins like a process that has emitted nothing, with its spool in tmp_path."""
-    for name in ("RANK", "SLURM_PROCID", "FLEETCAST_MODE", "FLEETCAST_RANKS", "FLEETCAST_STORE_DATA"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("FLEETCAST_SPOOL", str(tmp_path / "spool"))
-    monkeypatch.setenv("FLEETCAST_NODE_ID", "gpu-1")
-    monkeypatch.setattr(MODULE, "_warn", _Warnings())
-    _state.clear()
-    yield
-    _state.clear()
 
 
 def spooled(folder: Path) -> list[bytes]:
@@ -152,6 +136,14 @@ def test_unknown_event_is_spooled_with_a_warning_for_it_will_be_refused_in_publi
         ({"RANK": "1"}, False),
         ({"SLURM_PROCID": "3"}, False),
         ({"RANK": "0", "SLURM_PROCID": "3"}, True),
+        ({"OMPI_COMM_WORLD_RANK": "1", "OMPI_COMM_WORLD_LOCAL_RANK": "0"}, False),
+        ({"PMI_RANK": "2"}, False),
+        ({"RANK": "0", "LOCAL_RANK": "0", "NODE_RANK": "1"}, True),
+        ({"RANK": "8", "LOCAL_RANK": "0"}, False),
+        ({"LOCAL_RANK": "0"}, True),
+        ({"LOCAL_RANK": "1"}, False),
+        ({"LOCAL_RANK": "0", "NODE_RANK": "1"}, False),
+        ({"RANK": "", "SLURM_PROCID": ""}, True),
         ({"RANK": "3", "FLEETCAST_RANKS": "all"}, True),
         ({"FLEETCAST_MODE": "disabled"}, False),
         ({"FLEETCAST_MODE": "offline"}, True),
@@ -205,19 +197,20 @@ class HostileError(Exception):
         {"metrics": {Hostile(): 1}},
     ],
 )
-def test_no_exception_ever_leaves_emit(fields: dict[str, Any], caplog: pytest.LogCaptureFixture) -> None:
+def test_no_exception_ever_leaves_emit(fields: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
     assert emit("model.promoted", model="hex8_2p", version="43", **fields) is None
-    assert "an event was lost" in warnings(caplog)[0]
+    assert "an event was lost" in capsys.readouterr().err
+    assert lost() == 1
 
 
-def test_spool_that_cannot_be_written_is_a_warning(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+def test_spool_that_cannot_be_written_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("FLEETCAST_SPOOL", str(tmp_path / "file"))
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file"))
     assert emit("model.promoted", model="hex8_2p") is None
-    assert "no spool can be written" in warnings(caplog)[0]
+    assert "no spool can be written" in capsys.readouterr().err
 
 
 def test_spool_that_no_distributor_reads_is_said(
@@ -234,13 +227,13 @@ def test_one_warning_a_minute_and_the_others_are_counted(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     now = 1000.0
-    monkeypatch.setattr(MODULE.time, "monotonic", lambda: now)
-    warn = _Warnings()
+    monkeypatch.setattr("fleetcast.client.notices.time.monotonic", lambda: now)
+    said = Notices()
     for _ in range(5):
-        warn("full")
+        said.warn("full")
     assert warnings(caplog) == ["fleetcast: full"]
     now += 60.0
-    warn("full")
+    said.warn("full")
     assert warnings(caplog)[1:] == ["fleetcast: full (4 more since the last warning)"]
 
 
@@ -264,7 +257,9 @@ def test_durable_events_are_synced_and_cheap_ones_are_not(tmp_path: Path, monkey
     emit("no.such.event")
     assert synced == []
     emit("model.promoted")
-    assert len(synced) == 1
+    assert len(synced) == 2, "the folder with the new file's name, and the file"
+    emit("model.promoted")
+    assert len(synced) == 3
 
 
 def test_interpreter_that_emits_and_ends_at_once_loses_nothing(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from fleetcast.daemons.distributor.rules import (
     activated,
     answers,
     check_addressee,
+    coming,
     data_set_version,
     due,
     goals,
@@ -34,7 +35,7 @@ from fleetcast.events.state import (
     SlotEntry,
     SlotState,
 )
-from fleetcast.transport.store import AppliedSlot
+from fleetcast.transport.store import AppliedSlot, SlotName
 
 A, B, C, D = ("a" * 64, "b" * 64, "c" * 64, "d" * 64)
 
@@ -121,6 +122,27 @@ def test_pointers_are_moved_until_they_show_all_that_is_here() -> None:
     assert not shows(without, ORDER, {"production", "canary"}, on_canary=False)
     assert not shows(without, ORDER, {"production"}, on_canary=True)
     assert not shows(without, ORDER.model_copy(update={"generation": 2}), {"production"}, on_canary=False)
+
+
+def test_a_node_that_leaves_service_shows_it_under_the_same_order() -> None:
+    shown = AppliedSlot(slot=ORDER, shown=("production",))
+    assert not shows(shown, ORDER, {"production"}, on_canary=False, drained=True)
+    left = shown.model_copy(update={"drained": True})
+    assert shows(left, ORDER, {"production"}, on_canary=False, drained=True)
+    assert not shows(left, ORDER, {"production"}, on_canary=False)
+
+
+def test_only_versions_that_readers_do_not_see_yet_are_looked_at_before_they_are_shown() -> None:
+    both: set[SlotName] = {"production", "canary"}
+    before = AppliedSlot(slot=slot(("1", A)), shown=("production",))
+    assert coming(None, slot(("1", A)), {"production"}, on_canary=False) == ("production",)
+    assert coming(before, ORDER, {"production"}, on_canary=False) == ("production",)
+    assert coming(before, ORDER, both, on_canary=False) == ("production", "canary")
+    assert coming(before, BY_NODES, both, on_canary=False) == ("production",)
+    assert coming(before, BY_NODES, both, on_canary=True) == ("canary",)
+    now = AppliedSlot(slot=ORDER, shown=("production", "canary"))
+    again = ORDER.model_copy(update={"generation": 2})
+    assert coming(now, again, both, on_canary=False) == ()
 
 
 def test_a_later_or_contradicting_order_in_force_is_left_alone() -> None:

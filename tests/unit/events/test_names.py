@@ -1,14 +1,16 @@
 """One table, every spelling."""
 
 import contextlib
+import importlib
+import pkgutil
 import re
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fleetcast import events
 from fleetcast.client import names as client_names
-from fleetcast.events import decisions, payloads, runs
 from fleetcast.events.examples import EXAMPLES
 from fleetcast.events.names import CATALOGUE, EventType, UnknownEventType, find, from_subject, of
 from fleetcast.events.payloads import EventRejected, ModelPromoted, Payload
@@ -46,7 +48,7 @@ def test_every_subject_has_five_tokens(entry: EventType) -> None:
 def test_every_example_is_right_and_has_its_key(entry: EventType) -> None:
     payload = entry.payload.model_validate(EXAMPLES[entry.name])
     assert of(payload) is entry
-    assert entry.key_of(payload) in {"hex8_2p", "hex8-2p-0042", "gpu-1", "gpu-2"}
+    assert entry.key_of(payload) in {"hex8_2p", "fraud_detector", "hex8-2p-0042", "gpu-1", "gpu-2", "oncall"}
 
 
 @every_event
@@ -60,10 +62,14 @@ def test_no_two_events_share_a_spelling_or_a_subject() -> None:
 
 
 def test_every_payload_is_in_the_catalogue() -> None:
-    shared = {"ModelSubmitted", "TransferFact", "RunFact"}
+    shared = {"ModelSubmitted", "TransferFact", "RunFact", "AboutResource", "IncidentFact"}
+    modules = [
+        importlib.import_module(f"fleetcast.events.{each.name}") for each in pkgutil.iter_modules(events.__path__)
+    ]
     classes = {
         each
-        for each in [*vars(payloads).values(), *vars(decisions).values(), *vars(runs).values()]
+        for module in modules
+        for each in vars(module).values()
         if isinstance(each, type) and issubclass(each, Payload) and each is not Payload and each.__name__ not in shared
     }
     assert classes == {entry.payload for entry in CATALOGUE}

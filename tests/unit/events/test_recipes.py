@@ -6,11 +6,13 @@ import pytest
 
 from fleetcast.events.envelope import parse
 from fleetcast.events.names import CATALOGUE, find
+from fleetcast.events.performance import parse_snapshot
 from fleetcast.events.recipes import Publication, Recipe, recipes
 
 DOCS = Path(__file__).parents[3] / "docs"
 PAGE = list(recipes((DOCS / "nats-cli.md").read_text()))
-PUBLISHING = [recipe for recipe in PAGE if recipe.publication is not None]
+PUBLISHING = [recipe for recipe in PAGE if recipe.publication and recipe.publication.subject.startswith("fc.ev.")]
+SNAPSHOTS = [recipe for recipe in PAGE if recipe.publication and recipe.publication.subject.startswith("fc.perf.")]
 
 
 @pytest.mark.parametrize("recipe", PUBLISHING, ids=lambda recipe: recipe.title)
@@ -20,10 +22,19 @@ def test_every_recipe_that_publishes_is_an_event(recipe: Recipe) -> None:
     event = parse(
         publication.body, subject=publication.subject, headers=publication.headers, stream="FC_EVENTS", sequence=7
     )
-    assert event.key == ("hex8-2p-0042" if event.type.key_field == "run_id" else "hex8_2p")
+    assert event.key in ({"hex8-2p-0042"} if event.type.key_field == "run_id" else {"hex8_2p", "gpu-2"})
 
 
-@pytest.mark.parametrize("recipe", PUBLISHING, ids=lambda recipe: recipe.title)
+def test_every_other_recipe_that_publishes_is_a_snapshot() -> None:
+    assert SNAPSHOTS
+    assert {recipe for recipe in PAGE if recipe.publication} == {*PUBLISHING, *SNAPSHOTS}
+    for publication in (recipe.publication for recipe in SNAPSHOTS):
+        assert publication is not None
+        snapshot = parse_snapshot(publication.body, stored_at=0.0, subject=publication.subject)
+        assert (snapshot.model, snapshot.version, snapshot.requests) == ("hex8_2p", "43", 1000)
+
+
+@pytest.mark.parametrize("recipe", [*PUBLISHING, *SNAPSHOTS], ids=lambda recipe: recipe.title)
 def test_every_recipe_waits_for_the_stream(recipe: Recipe) -> None:
     assert "-J" in recipe.command
 

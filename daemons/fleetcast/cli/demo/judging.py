@@ -1,21 +1,15 @@
-"""The steps of the demo in which the registry decides: gates, a canary, a rollback, and what can be read of it all."""
+"""The steps of the demo in which the registry decides: gates, and a canary."""
 
 import asyncio
-import time
 
 from fleetcast.cli.demo import evidence
 from fleetcast.cli.demo.evidence import check
 from fleetcast.cli.demo.material import JUDGED, Material, make_small_model
-from fleetcast.cli.demo.stage import ORIGIN, SOURCE, STEP_SECONDS, Stage, publish
-from fleetcast.cli.units import duration
+from fleetcast.cli.demo.stage import ORIGIN, STEP_SECONDS, Stage, publish
 from fleetcast.cli.waiting import answers_to, until_served
 from fleetcast.events.decisions import PromotionRefused
 from fleetcast.events.payloads import ModelPromoted
 from fleetcast.events.state import SlotState
-from fleetcast.registry import Registry
-from fleetcast.registry.client import RegistryClient
-from fleetcast.registry.commands import Answer, AnyCommand, Promote, Rollback
-from fleetcast.registry.querying import query
 
 WEAK = {
     "evaluations": {"random": {"wins": 168, "losses": 32}, "heuristic": {"wins": 90, "losses": 110}},
@@ -43,7 +37,7 @@ async def gates(stage: Stage) -> str:
 
 
 async def canary(stage: Stage) -> str:
-    """A new version is tried on one node of three, then served by all."""
+    """A new version is tried on one node of three."""
     three = stage.judged["3"]
     event, sequence = await publish(stage, _promotion(three, GOOD | {"stage": "canary"}))
     async with answers_to(stage.bus, stage.fleet, event, sequence) as answers:
@@ -57,32 +51,8 @@ async def canary(stage: Stage) -> str:
     await asyncio.to_thread(evidence.check_pointer, layout, chosen, three, "current")
     for name in others:
         await asyncio.to_thread(evidence.check_pointer, layout, name, stage.judged["2"], "current")
-    await _asked(stage, Promote(model=JUDGED, version="3"))
-    await until_served(stage.fleet, JUDGED, "3", timeout_seconds=STEP_SECONDS)
-    await evidence.check_each(stage.names, layout, three, stage.judged["2"])
-    return f"{chosen} served 3 while {' and '.join(others)} served 2; then all of them 3, read from their disks"
-
-
-async def roll_back(stage: Stage) -> str:
-    """Back on the version before, without moving a byte; and what was served until then can be read."""
-    before = await Registry(stage.bus).slot(JUDGED)
-    assert before is not None
-    began = time.monotonic()
-    answer = await _asked(stage, Rollback(model=JUDGED), reason="errors after the promotion of 3")
-    done = await until_served(stage.fleet, JUDGED, "2", timeout_seconds=STEP_SECONDS)
-    seconds = time.monotonic() - began
-    for name in stage.names:
-        await asyncio.to_thread(evidence.check_pointer, stage.local.layout, name, stage.judged["2"], "current")
-    told = await query(stage.bus, "history", {"model": JUDGED}, min_seq=answer.sequence)
-    then = await query(stage.bus, "registry_at", {"at": before.at, "model": JUDGED}, min_seq=answer.sequence)
-    [slot] = then.result["slots"]
-    check(slot["production"] == "3", f"registry at {before.at} says {slot['production']}, not 3")
-    problems = await Registry(stage.bus).broken_links(JUDGED)
-    check(not problems, f"the audit chain is broken: {problems}")
-    return (
-        f"{len(done.ready)} nodes serve 2 again after {duration(seconds)}, 3 is quarantined; history tells "
-        f"{len(told.result['records'])} decisions in an unbroken chain"
-    )
+    stage.canary_at = slot.at
+    return f"{chosen} serves 3 while {' and '.join(others)} serve 2, read from their disks"
 
 
 async def _refused(stage: Stage, material: Material) -> PromotionRefused:
@@ -104,12 +74,6 @@ def _promotion(material: Material, metadata: dict[str, object]) -> ModelPromoted
     return ModelPromoted(
         model=JUDGED, version=material.version, path=str(material.path), node=ORIGIN, metadata=metadata
     )
-
-
-async def _asked(stage: Stage, command: AnyCommand, reason: str | None = None) -> Answer:
-    answer = await RegistryClient(stage.bus, actor=SOURCE).transition(command, reason=reason)
-    check(answer.accepted, answer.message)
-    return answer
 
 
 def _with_canary(slot: SlotState | None) -> SlotState | None:

@@ -31,6 +31,8 @@ class Stage:
     judged: dict[str, Material] = field(default_factory=dict)
     data_set: Material | None = None
     interrupted: "Interruption | None" = None
+    canary_at: str | None = None
+    """When the canary was ordered, by the registry."""
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from fleetcast.cli import history
-from fleetcast.cli.demo import evidence, judging
+from fleetcast.cli.demo import evidence, judging, remedying
 from fleetcast.cli.demo.evidence import check
 from fleetcast.cli.demo.material import LANE, MODEL, SAMPLES, Material, make_data_set, make_model
 from fleetcast.cli.demo.screen import showing
@@ -126,7 +126,7 @@ async def export(stage: Stage) -> str:
 
 
 STEPS: tuple[tuple[str, Step], ...] = (
-    ("start nats-server, the registry and three nodes", start),
+    ("start nats-server, three nodes and the daemons that serve them", start),
     ("make a model and a data set", make_files),
     ("promote version 1", promote_first),
     ("promote version 2", promote_second),
@@ -135,8 +135,9 @@ STEPS: tuple[tuple[str, Step], ...] = (
     ("damage a stored byte", repair),
     ("export a data set", export),
     ("gates refuse a weak version and pass a good one", judging.gates),
-    ("try the next one as a canary, then serve it", judging.canary),
-    ("roll back, and read what happened", judging.roll_back),
+    ("try the next one as a canary", judging.canary),
+    ("its errors rise, and it is taken back", remedying.take_back),
+    ("read what was decided, and why", remedying.read_back),
 )
 
 

@@ -17,7 +17,7 @@ from fleetcast.cli.demo.stage import SLOW, SLOW_BYTES_PER_SECOND, Stage
 from fleetcast.cli.demo.steps import STEPS, Step
 from fleetcast.cli.live import watched
 from fleetcast.cli.local.fleet import LocalFleet, Plan, local_fleet
-from fleetcast.cli.local.layout import Layout, node_names
+from fleetcast.cli.local.layout import Layout, Policies, node_names
 from fleetcast.cli.local.processes import end_leftovers
 from fleetcast.cli.problems import Exit, Problem
 from fleetcast.cli.running import ENDING, run_async
@@ -29,7 +29,7 @@ NODES = 3
 NEEDED_BYTES = 3 * GIB // 2
 """Three nodes with three versions of 64 MiB, what they came from, and the space that nodes leave free."""
 STREAMS_SECONDS = 30.0
-GATES = Path(__file__).with_name("gates.toml")
+POLICIES = Policies(Path(__file__).with_name("gates.toml"), Path(__file__).with_name("monitor.toml"))
 
 
 def run(call: Call, *, keep: bool) -> Exit:
@@ -88,7 +88,7 @@ def _guarded(call: Call, layout: Layout, report: Report) -> None:
 
 
 async def _steps(call: Call, layout: Layout, report: Report) -> None:
-    plan = Plan(node_names(NODES), download_limits={SLOW: SLOW_BYTES_PER_SECOND}, gates=GATES)
+    plan = Plan(node_names(NODES), download_limits={SLOW: SLOW_BYTES_PER_SECOND}, policies=POLICIES)
     began = time.monotonic()
     async with local_fleet(layout, plan) as local:
         await _story(call, local, report, began)

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fleetcast.bus.server import LocalServer
+from fleetcast.cli.daemon import CONTROLS
 from fleetcast.cli.live import Fleet
-from fleetcast.cli.local.layout import Layout, node_settings, write_settings
+from fleetcast.cli.local.layout import Layout, Policies, node_settings, write_settings
 from fleetcast.cli.local.processes import Child, adopt_orphans, clean_environment, daemon_command
 from fleetcast.cli.problems import Problem
 from fleetcast.events.payloads import DaemonState
@@ -26,14 +27,14 @@ class Plan:
         publish: further folders to publish from.
         port: of NATS; 0: a free one.
         download_limits: bytes per second that single nodes receive at most.
-        gates: file that the registry judges promotions by; None: whoever promotes decides.
+        policies: what its daemons decide by.
     """
 
     nodes: tuple[str, ...]
     publish: tuple[Path, ...] = ()
     port: int = 0
     download_limits: dict[str, int] = field(default_factory=dict)
-    gates: Path | None = None
+    policies: Policies = field(default_factory=Policies)
 
 
 class LocalFleet:
@@ -48,17 +49,15 @@ class LocalFleet:
             for name in plan.nodes
         }
         first = plan.nodes[0]
-        self.registry = Child(
-            "registry",
-            daemon_command(layout.node_config(first), "registry"),
-            layout.log(first, "registry"),
-            environment,
-        )
+        self.controls = {
+            name: Child(name, daemon_command(layout.node_config(first), name), layout.log(first, name), environment)
+            for name in CONTROLS
+        }
 
     @property
     def children(self) -> dict[str, Child]:
         """All daemons, by what people are told."""
-        return {**self.nodes, self.registry.name: self.registry}
+        return {**self.nodes, **self.controls}
 
     @property
     def url(self) -> str:
@@ -66,25 +65,27 @@ class LocalFleet:
         return self.server.url
 
     async def until_ready(self, fleet: Fleet, names: tuple[str, ...] | None = None) -> None:
-        """Wait until the nodes *names* (None: all, and the registry) say that they are ready, in this life of theirs.
+        """Wait until the nodes *names* say that they are ready, in this life of theirs; None: all of them, and the
+        daemons that serve the whole fleet.
 
         Raises:
             Problem: a node ended, or took too long.
         """
         wanted = {name: self.nodes[name] for name in names or self.nodes}
-        decider = () if names else (self.registry,)
+        controls = () if names else tuple(self.controls.values())
 
         def look() -> bool | None:
-            for child in (*wanted.values(), *decider):
+            for child in (*wanted.values(), *controls):
                 if not child.running:
                     raise _ended(child)
             ready = all(_is_ready(fleet, child) for child in wanted.values())
-            return True if ready and all(fleet.is_ready("registry", c.pid) for c in decider) else None
+            return True if ready and all(fleet.is_ready(c.name, c.pid) for c in controls) else None
 
         try:
             await fleet.until(look, READY_SECONDS)
         except TimeoutError:
-            late = [child for child in wanted.values() if not _is_ready(fleet, child)] or [self.registry]
+            late = [child for child in wanted.values() if not _is_ready(fleet, child)]
+            late += [child for child in controls if not fleet.is_ready(child.name, child.pid)]
             raise Problem(
                 "not_ready",
                 f"{', '.join(child.name for child in late)} not ready after {READY_SECONDS:g} s",
@@ -148,10 +149,11 @@ def _write_settings(layout: Layout, plan: Plan, url: str) -> None:
             url,
             publish=plan.publish,
             download_limit=plan.download_limits.get(name, 0),
-            gates=plan.gates,
+            policies=plan.policies,
         )
         write_settings(layout.node_config(name), settings)
-    write_settings(layout.config, node_settings(layout, plan.nodes[0], url, publish=plan.publish, gates=plan.gates))
+    own = node_settings(layout, plan.nodes[0], url, publish=plan.publish, policies=plan.policies)
+    write_settings(layout.config, own)
 
 
 def _link_server_log(layout: Layout, log: Path) -> None:

@@ -69,6 +69,14 @@ def node_names(count: int) -> tuple[str, ...]:
     return tuple(f"node-{number}" for number in range(1, count + 1))
 
 
+@dataclass(frozen=True)
+class Policies:
+    """Files that a local fleet decides by; None: whoever promotes decides, and performance is only observed."""
+
+    gates: Path | None = None
+    monitor: Path | None = None
+
+
 def node_settings(
     layout: Layout,
     name: str,
@@ -76,14 +84,14 @@ def node_settings(
     *,
     publish: tuple[Path, ...] = (),
     download_limit: int = 0,
-    gates: Path | None = None,
+    policies: Policies = Policies(),
 ) -> Settings:
     """Settings of node *name*: its own data folder, free ports on loopback, the shared publish folder.
 
     Args:
         publish: further folders to publish from.
         download_limit: bytes per second that the node receives at most; 0: no limit.
-        gates: file with the gates that the registry daemon judges by; None: whoever promotes decides.
+        policies: what its daemons decide by.
     """
     settings = loopback_settings(
         name,
@@ -93,7 +101,12 @@ def node_settings(
         reserve_bytes=RESERVE_BYTES,
         download_limit=download_limit,
     )
-    return settings.model_copy(update={"registry": settings.registry.model_copy(update={"gates": gates})})
+    return settings.model_copy(
+        update={
+            "registry": settings.registry.model_copy(update={"gates": policies.gates}),
+            "monitor": settings.monitor.model_copy(update={"policy": policies.monitor}),
+        }
+    )
 
 
 def write_settings(path: Path, settings: Settings) -> None:

@@ -9,7 +9,7 @@ from fleetcast.cli.call import Call
 from fleetcast.cli.connection import absolute, quiet_logs
 from fleetcast.cli.live import watched
 from fleetcast.cli.local.fleet import LocalFleet, Plan, local_fleet
-from fleetcast.cli.local.layout import Layout, node_names
+from fleetcast.cli.local.layout import Layout, Policies, node_names
 from fleetcast.cli.local.processes import end_leftovers
 from fleetcast.cli.local.ups import announced, held
 from fleetcast.cli.problems import Exit, Problem
@@ -30,29 +30,26 @@ def run(
     port: int,
     slow: float = 0,
     gates: Path | None = None,
+    policy: Path | None = None,
 ) -> Exit:
     """Run a local fleet in *folder* until SIGINT or SIGTERM.
 
     Args:
         slow: million bytes per second that each node receives at most; 0: no cap.
         gates: file that the registry judges promotions by.
+        policy: file that the monitor judges performance by.
 
     Raises:
-        Problem: the file with gates is not right.
+        Problem: one of these files is not right.
     """
     quiet_logs()
     layout = Layout(absolute(folder))
     limits = dict.fromkeys(node_names(nodes), round(slow * 1e6)) if slow else {}
-    if gates is not None:
-        # Said here, before anything runs, and not only in the log of a daemon that ends at once.
-        load(absolute(gates))
-    plan = Plan(
-        node_names(nodes),
-        tuple(absolute(each) for each in publish),
-        port,
-        limits,
-        absolute(gates) if gates is not None else None,
-    )
+    policies = Policies(absolute(gates) if gates else None, absolute(policy) if policy else None)
+    # Said here, before anything runs, and not only in the log of a daemon that ends at once.
+    if policies.gates is not None:
+        load(policies.gates)
+    plan = Plan(node_names(nodes), tuple(absolute(each) for each in publish), port, limits, policies)
     try:
         with held(layout):
             return run_async(_run(call, layout, plan))
@@ -94,7 +91,9 @@ def _greet(call: Call, running: LocalFleet) -> None:
                 {"node": name, "pid": child.pid, "data": str(layout.data(name)), "log": str(child.log)}
                 for name, child in running.nodes.items()
             ],
-            "registry": {"pid": running.registry.pid, "log": str(running.registry.log)},
+            "daemons": [
+                {"daemon": name, "pid": child.pid, "log": str(child.log)} for name, child in running.controls.items()
+            ],
         }
     )
     for line in _greeting(running):

@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fleetcast.cli.call import Call
-from fleetcast.cli.problems import Exit, usage
+from fleetcast.cli.problems import Exit
 from fleetcast.cli.registry.reading import asked, document
+from fleetcast.cli.registry.trusting import Trusted, trusted
 from fleetcast.cli.table import table
 from fleetcast.cli.units import clock, moment, size
 from fleetcast.cli.waiting import split_target
@@ -88,18 +89,34 @@ def _version_table(rows: Sequence[Row]) -> Any:
 
 
 def info(call: Call, wanted: str, *, min_seq: int | None) -> Exit:
-    """Everything about a version."""
+    """Everything about a version, or how far a model can be trusted."""
     model, version = split_target(wanted)
     if version is None:
-        raise usage(f"{wanted!r} names no version", next_step=f"fleetcast models {model}    (lists them)")
+        return _model(call, model, trusted(call, model))
     answer = asked(call, "info", {"model": model, "version": version}, min_seq=min_seq)
-    call.out.document(document(answer))
-    call.out.show(table(("FACT", "VALUE"), [*_state(answer.result), *_said(answer.result)]))
+    known = trusted(call, model)
+    call.out.document({**document(answer), "trust": known.document()})
+    about = [*_state(answer.result), *_said(answer.result), ("trust in the model", known.sentence)]
+    call.out.show(table(("FACT", "VALUE"), about))
     _parts(call, answer.result)
     rows = [(s["stage"], s["at"], s["actor"] or _MARK, s["reason"] or _MARK) for s in answer.result["stages"]]
     call.out.text("")
     call.out.show(table(("STAGE", "SINCE", "BY", "WHY"), rows))
     return Exit.OK
+
+
+def _model(call: Call, model: str, known: Trusted) -> Exit:
+    """What is served of a model, and how its promotions ended."""
+    slot = known.slot
+    served = {name: getattr(slot, name).version if slot and getattr(slot, name) else None for name in _SLOTS}
+    call.out.document({"model": model, **served, "trust": known.document()})
+    rows = [(name, version or _MARK) for name, version in served.items()]
+    call.out.show(table(("FACT", "VALUE"), [("model", model), *rows, ("trust", known.sentence)]))
+    call.out.say(f"next: fleetcast models {model}    (its versions; fleetcast info {model}@VERSION says more of one)")
+    return Exit.OK
+
+
+_SLOTS = ("production", "canary", "previous")
 
 
 def evidence(call: Call, model: str, version: str, *, min_seq: int | None) -> Exit:

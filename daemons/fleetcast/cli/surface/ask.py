@@ -64,10 +64,10 @@ def _add_lists(app: typer.Typer) -> None:
     @command(app, "info", panel=PANEL)
     def info(
         call: Call,
-        version: Annotated[str, typer.Argument(metavar="MODEL@VERSION")],
+        version: Annotated[str, typer.Argument(metavar="MODEL[@VERSION]")],
         min_seq: MinSeq = None,
     ) -> Exit:
-        """Show everything that is known about a version."""
+        """Show everything that is known about a version, or how far a model can be trusted."""
         from fleetcast.cli.registry.lists import info as run
 
         return run(call, version, min_seq=min_seq)

@@ -41,6 +41,10 @@ def add_running(app: typer.Typer) -> None:
             Path | None,
             typer.Option(metavar="FILE", help="Gates that judge promotions, such as config/gates.toml; else you do."),
         ] = None,
+        policy: Annotated[
+            Path | None,
+            typer.Option(metavar="FILE", help="What performance is judged by, such as config/monitor.toml."),
+        ] = None,
     ) -> Exit:
         """Run NATS, several nodes and the daemons that serve them all on this machine until Ctrl-C.
 
@@ -50,7 +54,16 @@ def add_running(app: typer.Typer) -> None:
         """
         from fleetcast.cli.local.up import run
 
-        return run(call, nodes=nodes, folder=folder, publish=tuple(publish or ()), port=port, slow=slow, gates=gates)
+        return run(
+            call,
+            nodes=nodes,
+            folder=folder,
+            publish=tuple(publish or ()),
+            port=port,
+            slow=slow,
+            gates=gates,
+            policy=policy,
+        )
 
     @command(app, "run", panel=RUN)
     def run_daemon(

@@ -32,7 +32,7 @@ from fleetcast.events.payloads import (
 )
 from fleetcast.events.wants import wants
 from fleetcast.transport import metainfo as torrent
-from fleetcast.transport.errors import FormatRefused, MetainfoRefused
+from fleetcast.transport.errors import BadData, FormatRefused, MetainfoRefused, VerificationFailed
 from fleetcast.transport.ladder import Ladder
 from fleetcast.transport.pieces import PieceVerifier
 from fleetcast.transport.protocol import FetchRequest
@@ -272,7 +272,9 @@ class Acquisition:
         reason = str(fault) or type(fault).__name__
         progress.end("failed", reason)
         log.warning("transfer.failed", version=offer.version, artifact=offer.artifact, reason=reason)
-        fact = _fact(TransferFailed, offer, progress, reason=reason)
+        # Bytes that differ may be right next time; what does not load, or is not what was promised, never will be.
+        final = isinstance(fault, BadData) and not isinstance(fault, VerificationFailed)
+        fact = _fact(TransferFailed, offer, progress, reason=reason).model_copy(update={"final": final})
         self._parts.say_of(offer, fact, discriminator=progress.transfer)
 
     def _confirm_later(self, offer: Offer, transfer: str) -> None:

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 import structlog
 
 from fleetcast.config.limits import Caps, LimitsSettings, cap_at
-from fleetcast.daemons.distributor.shares import Rate, Trim, demand, divide, half, is_worth_telling, less
+from fleetcast.daemons.distributor.shares import Peak, Rate, Trim, demand, divide, half, is_worth_telling, less
 from fleetcast.transport.capped import Capped, Moved
 
 log = structlog.get_logger("fleetcast.distributor.allowance")
@@ -35,11 +35,13 @@ class _Way:
     trim: Trim = field(default_factory=Trim)
     counted: int = 0
     rates: dict[str, Rate] = field(default_factory=dict)
+    peaks: dict[str, Peak] = field(default_factory=dict)
     shares: dict[str, int] = field(default_factory=dict)
 
     def look(self, cap: int | None, counts: Mapping[str, int], elapsed_seconds: float) -> bool:
         """Measure, and divide again where that is worth telling; True when it is."""
         rates = {n: self.rates.setdefault(n, Rate()).sample(count, elapsed_seconds) for n, count in counts.items()}
+        peaks = {n: self.peaks.setdefault(n, Peak()).sample(rate, elapsed_seconds) for n, rate in rates.items()}
         before, changed = self.shares, (cap is None) != (self.cap is None)
         moved, self.counted = sum(counts.values()) - self.counted, sum(counts.values())
         self.cap = cap
@@ -49,7 +51,7 @@ class _Way:
         if changed or before.keys() != rates.keys():
             self.shares = divide(cap, {n: demand(0, rate) if rate > 0 else 0.0 for n, rate in rates.items()})
             return True
-        demands = {n: demand(before[n], rate) for n, rate in rates.items()}
+        demands = {n: demand(before[n], peak) for n, peak in peaks.items()}
         trimmed = self.trim.sample(cap, moved, elapsed_seconds, used_up=math.inf in demands.values())
         after = divide(trimmed, demands)
         if is_worth_telling(before, after):

@@ -16,9 +16,14 @@ class Board:
 
     def __init__(self) -> None:
         self.changed = asyncio.Event()
+        self.urgent = asyncio.Event()
+        """Set beside `changed` when somebody waits for just this change."""
         self.state = DaemonState.STARTING
         self.models: tuple[ModelStatus, ...] = ()
         self.spool_entries = 0
+        self.drained = False
+        """Whether this node is out of service."""
+        self.spool_lost = 0
         self.disk_stall: float | None = None
         """Share of the last seconds in which this machine waited for its disk; None: not measured."""
         self._active: dict[str, TransferStatus] = {}
@@ -49,9 +54,19 @@ class Board:
         self.models = tuple(models)
         self.changed.set()
 
+    def hurry(self) -> None:
+        """Have what is shown reported now, whenever the last report was."""
+        self.urgent.set()
+        self.changed.set()
+
     def set_state(self, state: DaemonState) -> None:
         if state is not self.state:
             self.state = state
+            self.changed.set()
+
+    def set_drained(self, drained: bool) -> None:
+        if drained != self.drained:
+            self.drained = drained
             self.changed.set()
 
     @property

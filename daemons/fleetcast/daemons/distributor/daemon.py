@@ -37,6 +37,7 @@ from fleetcast.daemons.distributor.removal import Remover
 from fleetcast.daemons.distributor.report import GC_SUBJECT, STATUS_SUBJECT, VERIFY_SUBJECT
 from fleetcast.daemons.distributor.room import RoomKeeper
 from fleetcast.daemons.distributor.seeding import Seeding
+from fleetcast.daemons.distributor.serving import Serving
 from fleetcast.daemons.distributor.shelf import Shelf
 from fleetcast.daemons.distributor.swarm import SwarmBook
 from fleetcast.daemons.distributor.transfers import Transfers
@@ -189,8 +190,10 @@ async def _live(daemon: Daemon, parts: Parts) -> None:
     transfers = Transfers(parts, acquisition)
     orders = SlotOrders(parts, shelf)
     parts.ordered, parts.carries = lambda: orders.pins, orders.keeps
-    reconciler = Reconciler(parts, transfers, shelf, orders, Turns(parts, neighbours))
+    serving = Serving.of(parts, shelf)
+    reconciler = Reconciler(parts, transfers, shelf, orders, Turns(parts, neighbours), serving)
     inspector = Inspector(parts, neighbours, shelf, transfers, reconciler)
+    serving.soundness.prove = inspector.is_sound
     seeding = Seeding(parts, neighbours, reconciler, orders)
     archivist = Archivist(parts, shelf, acquisition, remover, reconciler)
     neighbours.on_joiner = seeding.joined
@@ -212,6 +215,10 @@ async def _live(daemon: Daemon, parts: Parts) -> None:
         roots.start("resync", orders.resync())
         roots.start("offers", reconciler.watch_offers())
         roots.start("distributions", reconciler.watch_distributions())
+        roots.start("duty", serving.duty.watch())
+        roots.start("duty again", serving.duty.resync())
+        roots.start("soundness", serving.soundness.run())
+        roots.start("hooks", serving.hooks.run())
         roots.start("disk", watch_disk(parts.board))
         roots.start("reconcile", reconciler.run())
         roots.start("archive news", archivist.watch())

@@ -1,33 +1,47 @@
-"""Forwards what jobs and daemons on this node left in the spool: at least once, in order, with their own ids."""
+"""Forwards what jobs and daemons on this node left in its spools: at least once, in order, with their own ids."""
 
 import asyncio
-import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
 
-from fleetcast.bus.dead import Letter
-from fleetcast.bus.errors import DataRefused, OperationRefused, TransportFailed
-from fleetcast.client.spool import Damaged, SpoolBusy, SpoolReader, SpoolRecord
+from fleetcast.bus.forwarding import Forwarder
+from fleetcast.client.spool import SpoolBusy, SpoolError, SpoolReader
 from fleetcast.daemons.distributor.parts import Parts
-from fleetcast.events.envelope import parse
-from fleetcast.events.errors import EventInvalid
 
 log = structlog.get_logger("fleetcast.distributor.forwarder")
 
 IDLE_SECONDS = 0.5
 """Distance of looks at an empty spool: a promotion written by a job waits this long at most."""
+ABSENT_SECONDS = 5.0
+"""Distance of looks at a spool that is not there yet, or that this daemon may not read."""
 SPOOL_MODE = 0o3770
-SLICE = 256
-"""Records held in memory at once; a full spool has hundreds of MiB."""
+
+
+@dataclass
+class Line:
+    """One spool and what is known of it."""
+
+    folder: Path
+    forwarder: Forwarder
+    waiting: int = 0
 
 
 async def forward(parts: Parts) -> None:
-    """Forward until cancelled."""
-    with await _reader(parts) as reader:
-        while True:
-            if not await _forward_once(parts, reader):
-                await asyncio.sleep(IDLE_SECONDS)
+    """Forward the node's spool, and those that the settings name beside it, until cancelled."""
+    own = parts.settings.store.data / "spool"
+    await asyncio.to_thread(_open_to_jobs, own)
+    lines = [_line(parts, folder) for folder in dict.fromkeys((own, *parts.settings.distributor.spools))]
+    async with asyncio.TaskGroup() as group:
+        for line in lines:
+            group.create_task(_forward(parts, line, lines, own=line.folder == own), name=f"spool:{line.folder}")
+
+
+def _line(parts: Parts, folder: Path) -> Line:
+    deadline = parts.settings.bus.publish_deadline_seconds
+    return Line(folder, Forwarder(parts.bus, str(folder), node=parts.node, deadline_seconds=deadline))
 
 
 def _open_to_jobs(folder: Path) -> None:
@@ -37,63 +51,37 @@ def _open_to_jobs(folder: Path) -> None:
         folder.chmod(SPOOL_MODE)
 
 
-async def _reader(parts: Parts) -> SpoolReader:
-    said = False
-    folder = parts.settings.store.data / "spool"
-    await asyncio.to_thread(_open_to_jobs, folder)
+async def _forward(parts: Parts, line: Line, lines: Sequence[Line], *, own: bool) -> None:
+    with await _reader(line, own=own) as reader:
+        while True:
+            sent = await line.forwarder.forward(reader)
+            line.waiting = sent.waiting
+            parts.board.spool_entries = sum(each.waiting for each in lines)
+            parts.board.spool_lost = sum(each.forwarder.damaged + each.forwarder.dropped for each in lines)
+            if sent.problem:
+                log.warning("spool.waiting", spool=str(line.folder), entries=sent.waiting, reason=sent.problem)
+            elif sent.records:
+                log.info("spool.forwarded", spool=str(line.folder), entries=sent.records)
+            if sent.problem or not sent.records:
+                await asyncio.sleep(IDLE_SECONDS)
+
+
+async def _reader(line: Line, *, own: bool) -> SpoolReader:
+    said = ""
     while True:
+        problem, pause = "it is not there yet", ABSENT_SECONDS
         try:
-            return await asyncio.to_thread(SpoolReader, folder, on_damaged=_say_damaged)
+            # Somebody else's folder is not this daemon's to make.
+            if own or await asyncio.to_thread(line.folder.is_dir):
+                return await line.forwarder.open()
         except SpoolBusy as busy:
-            # The daemon before this one may still be ending.
-            if not said:
-                log.warning("spool.busy", reason=str(busy))
-                said = True
-            await asyncio.sleep(IDLE_SECONDS)
-
-
-def _say_damaged(damaged: Damaged) -> None:
-    log.error("spool.damaged", kept=str(damaged.kept), reason=damaged.reason)
-
-
-async def _forward_once(parts: Parts, reader: SpoolReader) -> bool:
-    """Publish what is there; False when there was nothing, or the bus is away."""
-    records = await asyncio.to_thread(lambda: list(itertools.islice(reader.pending(), SLICE)))
-    parts.board.spool_entries = len(records)
-    for done, record in enumerate(records):
-        try:
-            await _publish(parts, record)
-        except TransportFailed as away:
-            log.warning("spool.waiting", entries=len(records) - done, reason=str(away))
-            return False
-        await asyncio.to_thread(reader.commit, record)
-        parts.board.spool_entries -= 1
-    if records:
-        log.info("spool.forwarded", entries=len(records))
-    return bool(records)
-
-
-async def _publish(parts: Parts, record: SpoolRecord) -> None:
-    try:
-        await parts.bus.publish(parse(record.data))
-    except EventInvalid as invalid:
-        await _bury(parts, record, invalid.reason, field=invalid.field, next_step=invalid.next_step)
-    except (DataRefused, OperationRefused) as refused:
-        await _bury(parts, record, str(refused), field=None, next_step=refused.next_step or "")
-
-
-async def _bury(parts: Parts, record: SpoolRecord, reason: str, *, field: str | None, next_step: str) -> None:
-    log.warning("spool.refused", reason=reason, field=field)
-    letter = Letter(
-        subject="spool",
-        data=record.data,
-        headers={},
-        stream=f"spool/{record.file}",
-        sequence=record.end_offset,
-        consumer=f"spool-{parts.node}",
-        attempts=1,
-        reason=reason,
-        field=field,
-        next_step=next_step,
-    )
-    await parts.bus.dead.put(letter, deadline_seconds=parts.settings.bus.publish_deadline_seconds)
+            # The daemon before this one may still be ending, or a person runs `fleetcast sync`.
+            problem, pause = str(busy), IDLE_SECONDS
+        except SpoolError as unusable:
+            if own:
+                raise
+            problem = str(unusable)
+        if problem != said:
+            log.warning("spool.not_forwarded", spool=str(line.folder), reason=problem)
+            said = problem
+        await asyncio.sleep(pause)

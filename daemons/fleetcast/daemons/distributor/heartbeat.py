@@ -1,6 +1,7 @@
 """The heartbeat: what this node reports of itself, every few seconds and at once when something changed."""
 
 import asyncio
+import contextlib
 import importlib.metadata
 import os
 
@@ -18,7 +19,7 @@ log = structlog.get_logger("fleetcast.distributor.heartbeat")
 
 SETTLE_SECONDS = 0.1
 """Least distance of heartbeats. The first change after a quiet time is reported at once, what follows it shares the
-next one: who counts the nodes that hold a version waits for this."""
+next one: who counts the nodes that hold a version waits for this. What ends a hook is not held back."""
 
 PROOF_SECONDS = 60.0
 """A beat waits at most for the heartbeat's distance and one request; this much silence means that the loop hangs."""
@@ -46,6 +47,8 @@ def status(parts: Parts) -> NodeStatus:
         models=board.models,
         transfers=board.transfers,
         spool_entries=board.spool_entries,
+        drained=board.drained,
+        spool_lost=board.spool_lost,
     )
 
 
@@ -56,6 +59,7 @@ async def beat(parts: Parts, daemon: Daemon) -> None:
     while True:
         earliest = asyncio.get_running_loop().time() + SETTLE_SECONDS
         parts.board.changed.clear()
+        parts.board.urgent.clear()
         await _put(parts, parts.settings.bus.request_timeout_seconds)
         alive.made()
         daemon.status(parts.board.sentence)
@@ -64,7 +68,9 @@ async def beat(parts: Parts, daemon: Daemon) -> None:
                 await parts.board.changed.wait()
         except TimeoutError:
             continue
-        await asyncio.sleep(earliest - asyncio.get_running_loop().time())
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(earliest):
+                await parts.board.urgent.wait()
 
 
 async def _put(parts: Parts, deadline_seconds: float) -> None:

@@ -16,6 +16,7 @@ from fleetcast.daemons.distributor.transfers import Transfers
 from fleetcast.events.content import Kind
 from fleetcast.events.payloads import IntegrityFailed
 from fleetcast.events.state import InstalledVersion
+from fleetcast.registry.slots import Line
 
 log = structlog.get_logger("fleetcast.distributor.inspection")
 
@@ -32,6 +33,7 @@ class Inspector:
         self._transfers = transfers
         self._reconciler = reconciler
         self._one_at_a_time = asyncio.Lock()
+        self._proving: dict[str, asyncio.Lock] = {}
 
     async def answer(self, body: bytes) -> bytes:
         """Handle a request of the service.
@@ -67,12 +69,10 @@ class Inspector:
         for kind, name, installed in self._shelf.versions():
             if request.model not in {None, name} or request.version not in {None, installed.version}:
                 continue
-            verdicts = await self._prove(kind, name, installed)
+            verdicts = await self._examine(kind, name, installed)
             checked += verdicts
-            wrong = [v for v in verdicts if not v.ok]
-            if wrong:
+            if any(not v.ok for v in verdicts):
                 damaged.append(VersionName(model=name, version=installed.version))
-                await self._repair(kind, name, installed, wrong)
         return InspectionReport(
             node=self._parts.node,
             checked=tuple(checked),
@@ -80,12 +80,30 @@ class Inspector:
             seconds=round(time.monotonic() - began, 3),
         )
 
+    async def is_sound(self, line: Line, version: str) -> bool:
+        """Prove a version that is about to be served, whatever else is being inspected; repair it where it differs."""
+        for kind, name, installed in self._shelf.versions():
+            if (kind, name) == line and installed.version == version:
+                verdicts = await self._examine(kind, name, installed)
+                return bool(verdicts) and all(v.ok for v in verdicts)
+        return False
+
+    async def _examine(self, kind: Kind, name: str, installed: InstalledVersion) -> list[FileVerdict]:
+        """Prove one version and repair what differs; nothing, when somebody has just taken it away for that."""
+        async with self._proving.setdefault(installed.artifact, asyncio.Lock()):
+            if not self._shelf.holds((kind, name), installed.version, installed.artifact):
+                return []
+            verdicts = await self._prove(kind, name, installed)
+            if wrong := [v for v in verdicts if not v.ok]:
+                await self._repair(kind, name, installed, wrong)
+            return verdicts
+
     async def _prove(self, kind: Kind, name: str, installed: InstalledVersion) -> list[FileVerdict]:
         store = self._parts.store
         record = await asyncio.to_thread(store.read_record, installed.artifact)
         folder = store.version_folder(kind, name, installed.version)
         loop = asyncio.get_running_loop()
-        found = await loop.run_in_executor(self._parts.hashing, store.verify, record.content, folder)
+        found = await loop.run_in_executor(self._parts.hashing, store.prove, name, installed.version, kind)
         wrong = {m.path: m for m in found}
         return [
             FileVerdict(

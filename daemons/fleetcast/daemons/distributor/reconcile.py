@@ -4,28 +4,35 @@ Runs at start, on every change, and every few seconds, so that a missed message 
 """
 
 import asyncio
+import functools
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Literal, get_args
+from typing import get_args
 
 import structlog
 
 from fleetcast.bus import Entry, InSync
 from fleetcast.bus.errors import BusError
 from fleetcast.daemons.distributor.contents import get_content, offer_of
+from fleetcast.daemons.distributor.hooks.desk import Saying
 from fleetcast.daemons.distributor.orders import SlotOrders
 from fleetcast.daemons.distributor.parts import Follows, Parts
 from fleetcast.daemons.distributor.precedence import LOOK_SECONDS
 from fleetcast.daemons.distributor.rules import (
     Goal,
+    InForce,
     Offer,
     Urgency,
     activated,
+    coming,
     due,
     goals,
+    in_force,
     offer_from_event,
     remembered,
     shows,
 )
+from fleetcast.daemons.distributor.serving import Serving
 from fleetcast.daemons.distributor.shelf import Shelf
 from fleetcast.daemons.distributor.transfers import Transfers, Wanted
 from fleetcast.daemons.distributor.turns import Turns
@@ -34,7 +41,7 @@ from fleetcast.events.content import Content, Kind
 from fleetcast.events.envelope import Event, parse
 from fleetcast.events.errors import EventInvalid
 from fleetcast.events.payloads import ArtifactAvailable, VersionActivated
-from fleetcast.events.state import InstalledVersion, SlotState
+from fleetcast.events.state import InstalledVersion, SlotEntry, SlotState
 from fleetcast.events.wants import wants
 from fleetcast.registry.slots import Line
 from fleetcast.transport.errors import BadData, StoreError
@@ -47,8 +54,17 @@ log = structlog.get_logger("fleetcast.distributor.reconcile")
 class Reconciler:
     """Owner of the offers that this node has heard of."""
 
-    def __init__(self, parts: Parts, transfers: Transfers, shelf: Shelf, orders: SlotOrders, turns: Turns) -> None:
+    def __init__(
+        self,
+        parts: Parts,
+        transfers: Transfers,
+        shelf: Shelf,
+        orders: SlotOrders,
+        turns: Turns,
+        serving: Serving,
+    ) -> None:
         self._parts = parts
+        self._serving = serving
         self._transfers = transfers
         self._shelf = shelf
         self._orders = orders
@@ -60,6 +76,8 @@ class Reconciler:
         self._distributions_known = asyncio.Event()
         self._wake = asyncio.Event()
         orders.on_order = self.wake
+        serving.duty.on_change = self.wake
+        serving.soundness.on_proven = self.wake
 
     def wake(self) -> None:
         """Compare again soon."""
@@ -153,6 +171,7 @@ class Reconciler:
         await self._orders.known.wait()
         await self._offers_known.wait()
         await self._distributions_known.wait()
+        await self._serving.duty.known.wait()
         resync_seconds = self._parts.settings.distributor.resync_seconds
         while True:
             self._wake.clear()
@@ -231,35 +250,45 @@ class Reconciler:
             return None
 
     async def _activate(self, line: Line, slot: SlotState) -> None:
-        """Move the pointers to what *slot* orders, as far as that is installed; production has to be."""
-        on_canary = slot.is_canary_node(self._parts.node)
+        """Move the pointers to what *slot* orders, as far as that is installed and sound; production has to be."""
+        on_canary, drained = slot.is_canary_node(self._parts.node), self._serving.duty.drained
         held = {name for name in SLOT_NAMES if self._shelf.has_entry(line, getattr(slot, name))}
         before = self._shelf.pointers(line)
         if slot.production is not None and "production" not in held:
             return
-        if shows(before, slot, held, on_canary=on_canary):
+        if before is not None and shows(before, slot, held, on_canary=on_canary, drained=drained):
+            self._serving.hooks.serve(line, before, (), self._sayings(before.slot, in_force(before)))
+            return
+        new = [getattr(slot, name) for name in coming(before, slot, held, on_canary=on_canary)]
+        if not all([await self._serving.soundness.of(line, entry) for entry in new]):
             return
         try:
-            done = await asyncio.to_thread(self._parts.store.activate, slot, on_canary=on_canary)
+            done = await asyncio.to_thread(self._parts.store.activate, slot, on_canary=on_canary, drained=drained)
         except StoreError as fault:
             log.warning("slot.activation_failed", model=slot.model, generation=slot.generation, reason=str(fault))
             return
         await self._shelf.refresh(line)
-        for name in activated(before, done.applied):
-            self._say_activated(slot, name)
+        names = activated(before, done.applied)
+        for name in names:
+            self._log_activated(slot, name)
+        self._serving.hooks.serve(line, done.applied, self._sayings(slot, names))
 
-    def _say_activated(self, slot: SlotState, name: Literal["production", "canary"]) -> None:
-        entry = slot.canary if name == "canary" else slot.production
-        assert entry is not None, "what is in force is in a slot"
+    def _log_activated(self, slot: SlotState, name: InForce) -> None:
         log.info(
             "version.activated",
             model=slot.model,
-            version=entry.version,
+            version=_in_slot(slot, name).version,
             generation=slot.generation,
             slot=name,
             previous=slot.previous.version if slot.previous else None,
             correlation_id=slot.cause.correlation,
         )
+
+    def _sayings(self, slot: SlotState, names: Sequence[InForce]) -> list[Saying]:
+        return [functools.partial(self._say_activated, slot, name) for name in names]
+
+    def _say_activated(self, slot: SlotState, name: InForce, hook: str | None) -> None:
+        entry = _in_slot(slot, name)
         payload = VersionActivated(
             model=slot.model,
             version=entry.version,
@@ -267,8 +296,15 @@ class Reconciler:
             node=self._parts.node,
             generation=slot.generation,
             slot=name,
+            hook=hook,
         )
         cause = Follows(slot.cause.event, slot.cause.correlation)
         # Production keeps the key that it had before there were canaries.
         key = f"{slot.kind}/{slot.generation}" if name == "production" else f"{slot.kind}/{slot.generation}/{name}"
         self._parts.say(payload, cause=cause, discriminator=key)
+
+
+def _in_slot(slot: SlotState, name: InForce) -> SlotEntry:
+    entry = slot.canary if name == "canary" else slot.production
+    assert entry is not None, "what is in force is in a slot"
+    return entry

@@ -22,6 +22,9 @@ from fleetcast.registry.fleet import wanting
 from fleetcast.registry.slots import Line
 from fleetcast.transport.store import AppliedSlot, SlotName
 
+InForce = Literal["production", "canary"]
+"""A slot that is served."""
+
 RECENT_OFFERS = 3
 """Offers per model that are fetched although no slot names them: as many as production versions are kept."""
 
@@ -164,19 +167,23 @@ def goals(slot: SlotState | None, offers: Sequence[Offer], node: str = "") -> tu
     return tuple(sorted(found.values(), key=lambda g: g.urgency))
 
 
-def shows(applied: AppliedSlot | None, slot: SlotState, held: Set[SlotName], *, on_canary: bool) -> bool:
+def shows(
+    applied: AppliedSlot | None, slot: SlotState, held: Set[SlotName], *, on_canary: bool, drained: bool = False
+) -> bool:
     """Whether the pointers say all that a slot order can have them say, or obey a later one already.
 
     Args:
         held: slots of the order whose versions are installed here.
         on_canary: whether `current` follows the canary on this node.
+        drained: whether this node is out of service.
     """
     if applied is None or applied.slot.generation < slot.generation:
         return False
-    return applied.slot != slot or (set(applied.shown) == held and applied.on_canary == on_canary)
+    rest = set(applied.shown) == held and applied.on_canary == on_canary and applied.drained == drained
+    return applied.slot != slot or rest
 
 
-def in_force(applied: AppliedSlot | None) -> tuple[Literal["production", "canary"], ...]:
+def in_force(applied: AppliedSlot | None) -> tuple[InForce, ...]:
     """The slots that are served on a node: the one that `current` follows, and a canary that is a share of requests."""
     if applied is None:
         return ()
@@ -186,10 +193,20 @@ def in_force(applied: AppliedSlot | None) -> tuple[Literal["production", "canary
     return (*follows, "canary") if by_request else follows
 
 
-def activated(before: AppliedSlot | None, after: AppliedSlot) -> tuple[Literal["production", "canary"], ...]:
+def activated(before: AppliedSlot | None, after: AppliedSlot) -> tuple[InForce, ...]:
     """The slots that an activation put in force: all of them under a new generation."""
     same = before is not None and before.slot.generation == after.slot.generation
     return tuple(name for name in in_force(after) if not (same and name in in_force(before)))
+
+
+def coming(
+    before: AppliedSlot | None, slot: SlotState, held: Set[SlotName], *, on_canary: bool
+) -> tuple[SlotName, ...]:
+    """The slots of an order whose versions readers would get to see through it, and do not see yet."""
+    after = AppliedSlot(slot=slot, on_canary=on_canary, shown=tuple(held))
+    seen = {e.version for name in in_force(before) if before and (e := getattr(before.slot, name)) is not None}
+    entries = ((name, getattr(slot, name)) for name in in_force(after))
+    return tuple(name for name, entry in entries if entry is not None and entry.version not in seen)
 
 
 def due(missing: Sequence[Goal]) -> tuple[Goal, ...]:

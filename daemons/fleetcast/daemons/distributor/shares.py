@@ -6,6 +6,7 @@ less, and what is not asked for goes to those who want more (max-min fairness, B
 """
 
 import math
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -25,8 +26,15 @@ TRIM_SECONDS = 5.0
 """What passed too much or too little is made good for within this time."""
 TRIM_UP, TRIM_DOWN = 0.05, 0.25
 """Most that is added to the cap, and taken from it, for that."""
+TRIM_RIPPLE_SECONDS = 1.0
+"""What passed is smoothed over this time before anything is made good for. aria2 receives once a second, in bursts of a
+second; that less is given at once for each, than more after it, cost 0.05 of the cap (measured)."""
 SMOOTHING_SECONDS = 0.5
 """The weight of the past falls to 1/e in this time: some ticks of libtorrent's limiter, which works in bursts."""
+
+PEAK_SECONDS = 1.5
+"""What a part used lately is what it could use: aria2 looks at its limit once a second and rests in between, and was
+taken for one that asks for less (0.91 of the cap)."""
 
 
 def divide(cap: int, demands: Mapping[str, float]) -> dict[str, int]:
@@ -86,6 +94,7 @@ class Trim:
     together, within limits that keep every one of them near it."""
 
     _ahead_seconds: float = 0.0
+    _smooth_seconds: float = 0.0
 
     def sample(self, cap: int, moved: int, elapsed_seconds: float, *, used_up: bool) -> int:
         """Take how many bytes have moved since the last look; returns what to divide now.
@@ -95,9 +104,11 @@ class Trim:
         """
         passed = moved / cap
         ahead = self._ahead_seconds + passed - (elapsed_seconds if used_up else max(elapsed_seconds, passed))
-        least = -TRIM_UP * TRIM_SECONDS if used_up else 0.0
-        self._ahead_seconds = max(least, min(TRIM_DOWN * TRIM_SECONDS, ahead))
-        return int(cap * (1 - self._ahead_seconds / TRIM_SECONDS))
+        most = TRIM_DOWN * TRIM_SECONDS
+        self._ahead_seconds = max(-most if used_up else 0.0, min(most, ahead))
+        weight = math.exp(-elapsed_seconds / TRIM_RIPPLE_SECONDS)
+        self._smooth_seconds = weight * self._smooth_seconds + (1 - weight) * self._ahead_seconds
+        return int(cap * (1 - max(-TRIM_UP, self._smooth_seconds / TRIM_SECONDS)))
 
 
 @dataclass(slots=True)
@@ -117,3 +128,19 @@ class Rate:
             self.value = weight * self.value + (1 - weight) * now
         self._count = count
         return self.value
+
+
+@dataclass(slots=True)
+class Peak:
+    """The highest of the rates of the last PEAK_SECONDS."""
+
+    _now: float = 0.0
+    _seen: deque[tuple[float, float]] = field(default_factory=deque, repr=False)
+
+    def sample(self, rate: float, elapsed_seconds: float) -> float:
+        """Take the rate *elapsed_seconds* after the last one; returns the peak."""
+        self._now += elapsed_seconds
+        self._seen.append((self._now, rate))
+        while self._seen[0][0] < self._now - PEAK_SECONDS:
+            self._seen.popleft()
+        return max(rate for _, rate in self._seen)

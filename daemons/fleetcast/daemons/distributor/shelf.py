@@ -1,11 +1,11 @@
 """The shelf: a cached picture of what the store holds, so that decisions need no disk. Renewed after every change."""
 
 import asyncio
-from collections.abc import Set
+from collections.abc import Callable, Set
 
 from fleetcast.daemons.distributor.board import Board
 from fleetcast.events.content import Kind
-from fleetcast.events.state import InstalledVersion, ModelStatus, SlotEntry
+from fleetcast.events.state import HookStatus, InstalledVersion, ModelStatus, SlotEntry
 from fleetcast.registry.slots import Line
 from fleetcast.transport.store import AppliedSlot, Store
 
@@ -21,6 +21,8 @@ class Shelf:
         self._board = board
         self._installed: dict[Line, dict[str, InstalledVersion]] = {}
         self._applied: dict[Line, AppliedSlot] = {}
+        self.hook_of: Callable[[str], HookStatus | None] = lambda _model: None
+        """How far the hook of a model is; said by the owner of hooks."""
         # One at a time: an earlier look that takes longer must not replace a later one.
         self._reading = asyncio.Lock()
 
@@ -28,6 +30,10 @@ class Shelf:
         """Read the store again: all of it, or one line."""
         async with self._reading:
             self._take(await asyncio.to_thread(self._scan, None if line is None else [line]), all_lines=line is None)
+        self.renew()
+
+    def renew(self) -> None:
+        """Report anew: a hook has come further."""
         self._board.set_models(self._statuses())
 
     def _take(self, found: _Found, *, all_lines: bool) -> None:
@@ -86,6 +92,7 @@ class Shelf:
             kind=kind.value,
             path=str(self._store.line_folder(kind, name)),
             installed=tuple(sorted(held.values(), key=lambda v: v.installed_at)),
+            hook=None if kind is Kind.DATASET else self.hook_of(name),
         )
         applied = self._applied.get(line)
         return said if applied is None else said.model_copy(update=_shown(applied, held))

@@ -1,7 +1,6 @@
 """The registry daemon's shell: connects its parts, and stops them in order."""
 
 import asyncio
-import importlib.metadata
 import os
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -10,8 +9,7 @@ from typing import Any
 
 import structlog
 
-from fleetcast.bus import Bus, BusState, Service, connect
-from fleetcast.bus.errors import BusError
+from fleetcast.bus import Bus, Service, connect
 from fleetcast.bus.streams import declare
 from fleetcast.config.settings import Settings
 from fleetcast.daemons.registry.adoption import adopt_all, take_authority
@@ -21,10 +19,9 @@ from fleetcast.daemons.registry.driver import Driver
 from fleetcast.daemons.registry.projector import Projector
 from fleetcast.daemons.registry.queries import QueryDesk
 from fleetcast.daemons.registry.watching import Nodes
-from fleetcast.daemons.runtime import Daemon, Progress, Stage, run_daemon
+from fleetcast.daemons.runtime import Daemon, Stage, run_daemon
+from fleetcast.daemons.runtime.beat import VERSION, Heartbeat, until_closed
 from fleetcast.events.lifecycle import QUERY_SUBJECT, TRANSITION_SUBJECT, AuthorityState
-from fleetcast.events.payloads import DaemonState, Endpoints, Wants
-from fleetcast.events.state import NodeStatus
 from fleetcast.registry.archival.asking import ARCHIVAL_SUBJECT
 from fleetcast.registry.commands import stamp
 from fleetcast.registry.engine import Engine
@@ -34,10 +31,8 @@ from fleetcast.registry.registry import Registry
 
 log = structlog.get_logger("fleetcast.registry")
 
-VERSION = importlib.metadata.version("fleetcast")
 GROUP = "registry"
 """Registry daemons share the requests: each is answered by one of them."""
-PROOF_SECONDS = 60.0
 SILENT_BEATS = 3.0
 """Heartbeats that a node may miss before it is called silent."""
 
@@ -79,13 +74,15 @@ async def _live(daemon: Daemon, bus: Bus, policy: Policy) -> None:
         readiness=nodes.readiness,
         ledger=ledger,
         archive_node=daemon.settings.archival.node,
+        node_facts=nodes.facts,
     )
     driver = Driver(bus, engine, nodes, actor=actor, look_seconds=daemon.settings.registry.look_seconds)
     desk = TransitionDesk(engine)
     archival = ArchivalDesk(bus, engine, daemon.settings.archival, actor=actor)
     projector = Projector(bus, _read_model(daemon.settings))
+    beat = Heartbeat(daemon, bus, lambda: _sentence(driver))
     async with daemon.roots() as roots:
-        roots.start("bus", _until_closed(bus), stage=Stage.SUPPORT)
+        roots.start("bus", until_closed(bus), stage=Stage.SUPPORT)
         roots.start("read-model", projector.run(), stage=Stage.SUPPORT)
         roots.start("nodes", nodes.watch())
         roots.start("rollouts", driver.watch())
@@ -101,13 +98,13 @@ async def _live(daemon: Daemon, bus: Bus, policy: Policy) -> None:
         )
         await adopt_all(bus, Registry(bus), engine, actor)
         roots.start("driver", driver.run())
-        roots.start("heartbeat", _beat(daemon, bus, driver), stage=Stage.SUPPORT)
+        roots.start("heartbeat", beat.run(), stage=Stage.SUPPORT)
         if daemon.settings.archival.mode != "off":
             roots.start("archival", archival.run())
         service = await bus.serve(_service(daemon, desk, QueryDesk(bus, projector), archival, driver))
-        daemon.ready(_sentence(driver))
+        daemon.ready(beat.sentence())
     await service.stop()
-    await _say(daemon, bus, driver, DaemonState.STOPPED)
+    await beat.stopped()
 
 
 def _service(
@@ -134,47 +131,3 @@ def _service(
 def _sentence(driver: Driver) -> str:
     count = driver.under_way
     return f"{count} rollout{'' if count == 1 else 's'} under way" if count else "no rollout under way"
-
-
-async def _beat(daemon: Daemon, bus: Bus, driver: Driver) -> None:
-    """Report until cancelled; every beat, answered or not, proves to the watchdog that the daemon works."""
-    alive = Progress(PROOF_SECONDS)
-    daemon.progress("heartbeat", alive)
-    while True:
-        state = DaemonState.READY if bus.state is BusState.READY else DaemonState.DEGRADED
-        await _say(daemon, bus, driver, state)
-        alive.made()
-        daemon.status(_sentence(driver))
-        await asyncio.sleep(daemon.settings.distributor.heartbeat_seconds)
-
-
-_STARTED = stamp(datetime.now(UTC))
-
-
-async def _say(daemon: Daemon, bus: Bus, driver: Driver, state: DaemonState) -> None:
-    status = NodeStatus(
-        node=daemon.node,
-        daemon="registry",
-        version=VERSION,
-        state=state,
-        status=_sentence(driver),
-        pid=os.getpid(),
-        started_at=_STARTED,
-        at=stamp(datetime.now(UTC)),
-        endpoints=Endpoints(),
-        labels=daemon.settings.node.labels,
-        wants=Wants(models=(), lanes=()),
-        data=str(daemon.settings.store.data),
-    )
-    try:
-        deadline = daemon.settings.bus.request_timeout_seconds
-        document = status.model_dump_json().encode()
-        await bus.kv_put("fc_nodes", f"{daemon.node}.registry", document, deadline_seconds=deadline)
-    except BusError as away:
-        log.debug("heartbeat.missed", reason=str(away))
-
-
-async def _until_closed(bus: Bus) -> None:
-    """A connection that closed for good ends the daemon: the service manager starts a fresh one."""
-    await bus.closed.wait()
-    raise ConnectionError("the connection to NATS closed for good")

@@ -1,8 +1,11 @@
 """The desk: `fc.svc.registry.transition` in, decision out."""
 
+import asyncio
+
 import structlog
 from pydantic import ValidationError
 
+from fleetcast.bus import patience
 from fleetcast.bus.errors import BusError
 from fleetcast.bus.services import ServiceError
 from fleetcast.registry.commands import Advance, Answer, Transition
@@ -11,14 +14,19 @@ from fleetcast.registry.errors import DescriptionInvalid, RecordDamaged
 
 log = structlog.get_logger("fleetcast.registry")
 
-MALFORMED, DAMAGED, AWAY = 400, 500, 503
+MALFORMED, DAMAGED, AWAY = 400, 500, patience.NOT_NOW
+
+DECIDE_SECONDS = 0.8 * patience.ANSWER_SECONDS
+"""How long a request may wait for its decision: less than whoever asks waits for an answer, which is told so, and asks
+another daemon, while this one is cut off from what it decides by."""
 
 
 class TransitionDesk:
     """Answers requests; what it cannot decide now is to be asked again under the same key."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, *, decide_seconds: float = DECIDE_SECONDS) -> None:
         self._engine = engine
+        self._decide_seconds = decide_seconds
 
     async def answer(self, body: bytes) -> bytes:
         """The answer to a request, as JSON.
@@ -38,7 +46,11 @@ class TransitionDesk:
     async def handle(self, transition: Transition) -> Answer:
         """Decide; errors as `answer`."""
         try:
-            answer = await self._engine.handle(transition)
+            async with asyncio.timeout(self._decide_seconds):
+                answer = await self._engine.handle(transition)
+        except TimeoutError as e:
+            # What was written without a confirmation is found by the same request, wherever it is asked again.
+            raise ServiceError(AWAY, f"nothing was decided within {self._decide_seconds:g} s") from e
         except DescriptionInvalid as e:
             raise ServiceError(MALFORMED, str(e)) from e
         except RecordDamaged as e:

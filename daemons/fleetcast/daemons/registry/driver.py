@@ -15,7 +15,7 @@ from fleetcast.client.ulid import new_ulid
 from fleetcast.daemons.registry.watching import Nodes
 from fleetcast.events.lifecycle import ENDED, FLEET, FreezeState, Phase, RolloutState, freeze_subject, rollout_subject
 from fleetcast.events.state import SlotState, slot_subject
-from fleetcast.registry.commands import Transition
+from fleetcast.registry.commands import Drain, Transition
 from fleetcast.registry.engine import Engine
 from fleetcast.registry.errors import RecordDamaged
 from fleetcast.registry.ledger import read
@@ -81,6 +81,7 @@ class Driver:
             self._nodes.changed.clear()
             for rollout in list(self._rollouts.values()):
                 await self._step(rollout)
+            await self._lift_drains()
             try:
                 async with asyncio.timeout(self._look_seconds):
                     await self._nodes.changed.wait()
@@ -102,6 +103,22 @@ class Driver:
             return
         level = log.info if answer.accepted else log.debug
         level("rollout.stepped", model=rollout.model, step=command.step, outcome=answer.outcome, said=answer.message)
+
+    async def _lift_drains(self) -> None:
+        """Take nodes back into service whose time is over; several daemons ask under the same key."""
+        now = datetime.now(UTC)
+        for state in self._nodes.drains:
+            if state.until is None or datetime.fromisoformat(state.until) > now:
+                continue
+            command = Drain(node=state.node, drained=False)
+            key = f"undrain/{state.node}/{state.n}"
+            try:
+                transition = Transition(request=key, actor=self._actor, reason="its time is over", command=command)
+                answer = await self._engine.handle(transition)
+            except (BusError, RecordDamaged) as e:
+                log.warning("drain.waiting", drained=state.node, reason=str(e))
+                return
+            log.info("drain.lifted", drained=state.node, outcome=answer.outcome, said=answer.message)
 
     def _is_frozen(self, model: str, now: datetime) -> bool:
         found = (self._freezes.get(model), self._freezes.get(FLEET))

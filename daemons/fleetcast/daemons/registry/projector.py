@@ -1,4 +1,5 @@
-"""Keeps the read model true: follows FC_REGISTRY and FC_EVENTS into it, and makes it again when it cannot be trusted.
+"""Keeps the read model true: follows FC_REGISTRY, FC_EVENTS and FC_MINUTES into it, and makes it again when it cannot
+be trusted.
 
 One thread writes; others read. Nothing here waits for SQLite on the loop.
 """
@@ -18,7 +19,7 @@ from fleetcast.bus import Bus, Entry
 from fleetcast.bus.errors import BusError, NotFound, TransportFailed
 from fleetcast.bus.retry import Backoff
 from fleetcast.bus.shield import finish
-from fleetcast.bus.streams import EVENTS, REGISTRY
+from fleetcast.bus.streams import EVENTS, MINUTES, REGISTRY
 from fleetcast.events.names import CATALOGUE
 from fleetcast.registry.readmodel import ReadModel, ReadModelDamaged
 from fleetcast.registry.readmodel.happenings import CONSUMED
@@ -42,6 +43,7 @@ FILTERS: Final = {
         if entry.name in CONSUMED or entry.name.startswith("run.")
         for subject in entry.filters()
     ),
+    MINUTES: (),
 }
 """What is read of each stream; nothing: all of it, so that the sequence says how far the tables are true."""
 

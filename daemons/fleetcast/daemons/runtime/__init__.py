@@ -1,5 +1,5 @@
-"""What every daemon shares: logs, notifications to systemd, signals and the order of shutdown. No rules of any
-daemon.
+"""What every daemon shares: logs, notifications to systemd, heartbeats, signals and the order of shutdown. No rules of
+any daemon.
 """
 
 from fleetcast.daemons.runtime.lifecycle import Daemon, run_daemon

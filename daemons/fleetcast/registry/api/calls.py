@@ -15,9 +15,11 @@ from fleetcast.events.lifecycle import AUTHORITY_SUBJECT, AuthorityState, EntryS
 from fleetcast.events.names import find
 from fleetcast.events.payloads import ArtifactAvailable, EventRejected, ModelRegistered
 from fleetcast.events.state import SlotState, VersionState
+from fleetcast.registry import monitoring
 from fleetcast.registry.api import entries as rules
 from fleetcast.registry.api.values import (
     Change,
+    Check,
     DeploymentStage,
     Entries,
     GateRefused,
@@ -34,6 +36,8 @@ from fleetcast.registry.client import RegistryClient
 from fleetcast.registry.commands import Answer, AnyCommand, Describe
 from fleetcast.registry.errors import NoKeeper
 from fleetcast.registry.ledger import Ledger
+from fleetcast.registry.monitoring import rollback_request
+from fleetcast.registry.readmodel.errors import NothingFound
 from fleetcast.registry.registry import Registry
 
 START_IT: Final = "start one: fleetcast run registry"
@@ -272,6 +276,32 @@ class Calls:
         body = said.model_dump_json(exclude_none=True).encode()
         receipt = await self._bus.publish_raw(f"fc.perf.{taken.model_id}", body, headers)
         return Table(subject=f"fc.perf.{taken.model_id}", sequence=receipt.sequence)
+
+    async def triggers(self, model_id: str, window_minutes: int, *, remediate: bool) -> Check:
+        """Whether a model should be rolled back; with *remediate* that is asked for, once per slot order.
+
+        Raises:
+            NoMonitor: no monitor daemon answers.
+            ModelNotFound: nothing of that name is served.
+        """
+        model, _ = rules.split(model_id, None)
+        answer = await self._monitored({"ask": "triggers", "model": model, "window_minutes": window_minutes})
+        if answer["should_rollback"] and remediate:
+            await self._bus.publish(rollback_request(answer, source=self._actor))
+        return Check((answer["should_rollback"], answer["reasons"]))
+
+    async def health(self, model_id: str | None, window_minutes: int | None) -> Table:
+        """How a model performs, or all of them; errors as `triggers`."""
+        model = rules.split(model_id, None)[0] if model_id is not None else None
+        return Table(await self._monitored({"ask": "health", "model": model, "window_minutes": window_minutes}))
+
+    async def _monitored(self, question: Mapping[str, Any]) -> dict[str, Any]:
+        if question["model"] is not None:
+            _check_name(question["model"])
+        try:
+            return await monitoring.ask(self._bus, question)
+        except NothingFound as nothing:
+            raise ModelNotFound(str(nothing)) from nothing
 
 
 def _check_name(model: str) -> None:

@@ -19,6 +19,7 @@ from fleetcast.registry.api.entries import percent_of
 from fleetcast.registry.api.values import (
     Card,
     Change,
+    Check,
     DeploymentStage,
     Entries,
     ModelPerformanceSnapshot,
@@ -192,6 +193,37 @@ class ModelRegistry:
             BusUnavailable: NATS does not answer.
         """
         return self._call(lambda calls: calls.snapshot(snapshot, self._node))
+
+    # -- how they perform
+
+    def check_rollback_triggers(self, model_id: str, window_minutes: int = 10, auto_remediate: bool = False) -> Check:
+        """Whether what is served of a model should be rolled back: `(should_rollback, reasons)`, by the verdicts of
+        the monitor daemon, which need no asking.
+
+        Args:
+            model_id: the model.
+            window_minutes: that the numbers are told over, at most the policy's window; verdicts do not depend on it.
+            auto_remediate: ask for the rollback (`model.rollback.requested`), once per slot order; whether it is done
+                is decided by the playbook and its breaker. False: asking changes nothing.
+
+        Raises:
+            NoMonitor: no monitor daemon answers.
+            ModelNotFound: nothing of that name is served.
+            BusUnavailable: NATS does not answer.
+        """
+        return self._call(lambda calls: calls.triggers(model_id, window_minutes, remediate=auto_remediate))
+
+    def monitor_production_models(self, window_minutes: int = 10) -> Table:
+        """How all models perform: `total_models`, `healthy`, `degraded`, `failing`, `unknown` (nobody sends snapshots,
+        or too few), `issues` (`{model_id, version, reasons}`), `models`. Errors as `check_rollback_triggers`."""
+        return self._call(lambda calls: calls.health(None, window_minutes))
+
+    def get_model_health_summary(self, model_id: str) -> Table:
+        """How a model performs: `model_id`, `version`, `status`, `deployed_at`, `health_status` (`healthy`,
+        `degraded`, `critical`, `unknown`), `metrics` (`avg_error_rate`, `avg_latency_p95_ms`, `avg_ood_rate`,
+        `snapshot_count`), and what they rest on: `versions` with their triggers. Errors as
+        `check_rollback_triggers`."""
+        return self._call(lambda calls: calls.health(model_id, None))
 
     def close(self) -> None:
         """End the connection; a later call makes a new one. Not needed: the end of the process does the same."""

@@ -129,7 +129,12 @@ class ModelPerformanceSnapshot(Value):
         timestamp: end of the interval; without a zone, of this machine's clock.
         ood_rate: share of the requests that are unlike the training data.
         input_drift_score: Kullback-Leibler divergence of the inputs from those of the training.
-        num_requests: that the rates are taken over; rates of an unknown number of requests prove nothing.
+        num_requests: that the rates are taken over; rates of an unknown number of requests prove little.
+        interval_seconds: how long the interval was.
+        errors, ood: counts beside `num_requests`, where they are known: better than shares.
+        latency: of the requests, as `{"scheme": "log", "buckets": {"<index>": count}}` (docs/monitoring.md): what
+            nodes report adds up then, which percentiles do not.
+        drift: `{feature: {"counts": [...], "reference": [...]}}`: the inputs in bins, beside the training data's.
         node: None: this one.
     """
 
@@ -144,6 +149,11 @@ class ModelPerformanceSnapshot(Value):
     ood_rate: Ratio | None = None
     input_drift_score: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     num_requests: Count | None = None
+    interval_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    errors: Count | None = None
+    ood: Count | None = None
+    latency: dict[str, Any] | None = None
+    drift: dict[str, dict[str, list[int]]] | None = None
     accuracy: Ratio | None = None
     gpu_memory_mb: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     device: Text | None = None
@@ -193,6 +203,12 @@ class Records(list[dict[str, Any]], _Awaitable):
 
 class Table(dict[str, Any], _Awaitable):
     """Named values."""
+
+
+class Check(tuple[bool, list[str]], _Awaitable):
+    """Whether a version should be rolled back, and why, in sentences with numbers."""
+
+    __slots__ = ()
 
 
 class Card(str, _Awaitable):

@@ -18,6 +18,7 @@ from fleetcast.events.lifecycle import (
     FreezeState,
     Rating,
     StageName,
+    TrustState,
 )
 from fleetcast.events.payloads import Moment
 
@@ -51,6 +52,7 @@ class GateInputs(Value):
         readiness: None: not asked for yet, because the rollout waits for it.
         asked_by: whoever wants the version to move.
         production: None: no version of the model is production.
+        trust: in the model; None: nothing was counted yet, or no gate asks.
     """
 
     model: Name
@@ -69,6 +71,7 @@ class GateInputs(Value):
     readiness: Readiness | None = None
     asked_by: str = Field(default="", max_length=500)
     production: Baseline | None = None
+    trust: TrustState | None = None
 
     @property
     def games(self) -> int:
@@ -86,6 +89,7 @@ def inputs_of(
     production_entry: EntryState | None = None,
     asked_by: str = "",
     format_check: str | None = None,
+    trust: TrustState | None = None,
 ) -> GateInputs:
     """What gates look at for a version.
 
@@ -95,6 +99,7 @@ def inputs_of(
         readiness: None: the rollout will wait for it.
         production_entry: of the version that is production now; None: there is none.
         format_check: what the nodes say of the format test; None: as its format allows it.
+        trust: in the model, where a gate asks for it.
     """
     freezes = {key: state for key, state in freeze.items() if state is not None and holds(state, now)}
     baseline = production_entry if production_entry and production_entry.version != entry.version else None
@@ -115,6 +120,7 @@ def inputs_of(
         readiness=readiness,
         asked_by=asked_by,
         production=Baseline(version=baseline.version, rating=baseline.facts.rating) if baseline else None,
+        trust=trust,
     )
 
 

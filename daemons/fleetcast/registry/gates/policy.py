@@ -6,16 +6,14 @@ not asked for.
 
 import hashlib
 from collections.abc import Iterable
-from datetime import UTC, datetime, tzinfo
 from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import Annotated, Final, Literal
-from zoneinfo import ZoneInfo
 
 from pydantic import Field, field_validator, model_validator
 
 from fleetcast.config.group import Group
-from fleetcast.config.hours import Hours
+from fleetcast.config.hours import ZonedHours
 from fleetcast.events.ids import canonical_json
 from fleetcast.events.lifecycle import Count, FlagName, Number, Ratio, StageName, Text
 
@@ -84,6 +82,11 @@ class StageGates(Group):
     metrics: dict[Text, Range] = Field(
         default={}, description="Limits {min, max} of evaluation metrics, by name, as stated by the producer."
     )
+    min_trust: Ratio = Field(
+        default=0.0,
+        description="Least share of the model's earlier promotions that were kept, as the lower end of its 95 % "
+        "interval, 0 to 1 (docs/playbooks.md). 0: not asked.",
+    )
     tested_format: bool = Field(
         default=False, description="Whether the files must have passed a format test, which a pickle never does."
     )
@@ -118,39 +121,10 @@ class RejectRule(Group):
     min_games: Count = Field(default=100, description="Games that the rating must rest on.")
 
 
-class FreezeWindow(Hours):
+class FreezeWindow(ZonedHours):
     """Hours of the week in which no version moves up; rollbacks do."""
 
-    zone: str = Field(
-        default="UTC",
-        description='Time zone of from and to, as the zone database names it ("Europe/Berlin"), or "UTC".',
-    )
     reason: Text = Field(default="freeze window", description="What people are told.")
-
-    @field_validator("zone")
-    @classmethod
-    def _is_known(cls, zone: str) -> str:
-        zone_of(zone)
-        return zone
-
-    def hold_in_zone(self, now: datetime) -> bool:
-        """Whether it holds at a moment, by the clock of its zone."""
-        return self.hold_at(now.astimezone(zone_of(self.zone)))
-
-
-def zone_of(name: str) -> tzinfo:
-    """A time zone by its name.
-
-    Raises:
-        ValueError: this machine's zone database does not know it.
-    """
-    if name == "UTC":
-        # Known also where no zone database is installed.
-        return UTC
-    try:
-        return ZoneInfo(name)
-    except (KeyError, ValueError, OSError) as error:
-        raise ValueError(f'{name!r} is no time zone that this machine knows; write "UTC" or "Europe/Berlin"') from error
 
 
 class ModelPolicy(Group):
@@ -216,6 +190,11 @@ class ModelPolicy(Group):
         if self.canary_steps and StageName.CANARY not in self.pipeline:
             raise ValueError("has canary_steps, but its pipeline leaves canary out")
         return self
+
+    @property
+    def asks_for_trust(self) -> bool:
+        """Whether a gate looks at how the model's promotions ended."""
+        return any(self.gates.to(stage).min_trust > 0 for stage in UPWARD)
 
     @property
     def digest(self) -> str:

@@ -5,9 +5,10 @@ A statement that nobody made is `insufficient`; one that says no is `fail`."""
 from collections.abc import Iterator
 
 from fleetcast.registry.gates import steps
-from fleetcast.registry.gates.inputs import GateInputs
+from fleetcast.registry.gates.inputs import GateInputs, moment
 from fleetcast.registry.gates.policy import ModelPolicy, Range, StageGates
 from fleetcast.registry.gates.results import GateResult, Verdict
+from fleetcast.registry.gates.trust import interval, sentence
 
 CHECKSUMS = "checksums"
 """Metadata that every version has: its artifact names the SHA-256 of each file."""
@@ -28,6 +29,8 @@ def statement_gates(policy: ModelPolicy, asked: StageGates, inputs: GateInputs) 
     for name, limits in sorted(asked.metrics.items()):
         value = (inputs.facts.evaluation_metrics or {}).get(name)
         yield value_gate(f"metrics.{name}", value, limits, inputs)
+    if asked.min_trust > 0:
+        yield trust_gate(asked.min_trust, inputs)
     if asked.tested_format:
         yield format_gate(inputs)
 
@@ -43,6 +46,20 @@ def flag_gate(sort: str, name: str, inputs: GateInputs) -> GateResult:
         required=f"{name} is true",
         actual=said + (f": {flag.reason}" if flag and flag.reason else ""),
         next_step="" if verdict == "pass" else steps.set_flag(inputs, name),
+    )
+
+
+def trust_gate(least: float, inputs: GateInputs) -> GateResult:
+    """Earlier promotions of the model ended well."""
+    low = 0.0 if inputs.trust is None else interval(inputs.trust)[0]
+    unknown = inputs.trust is None or inputs.trust.promotions == 0
+    verdict: Verdict = "insufficient" if unknown else "pass" if low >= least else "fail"
+    return GateResult(
+        name="trust",
+        verdict=verdict,
+        required=f"at least {least:g} of the promotions are kept, at 95 % confidence",
+        actual="no promotion was counted yet" if inputs.trust is None else sentence(inputs.trust, moment(inputs.now)),
+        next_step="" if verdict == "pass" else f"fleetcast why {inputs.model}",
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any, Final, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
-from fleetcast.registry.readmodel import consumed, listing, models, past, training, versions
+from fleetcast.registry.readmodel import comparing, consumed, listing, models, past, performance, training, versions
 from fleetcast.registry.readmodel.asked import Result
 from fleetcast.registry.readmodel.errors import BadQuery
 
@@ -69,7 +69,10 @@ _FUNCTIONS: Final[Mapping[str, Callable[..., Result]]] = {
     "freezes": models.freezes,
     "runs": training.runs,
     "run": training.run,
+    "compare_runs": comparing.compare_runs,
     "stats": models.stats,
+    "performance": performance.performance,
+    "rollback_reasons": performance.rollback_reasons,
 }
 QUERIES: Final[Mapping[str, Query]] = {name: Query(name, ask) for name, ask in _FUNCTIONS.items()}
 

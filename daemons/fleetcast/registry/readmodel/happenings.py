@@ -105,6 +105,8 @@ def _run(db: sqlite3.Connection, happening: Happening, said: Mapping[str, Any]) 
     found = db.execute("SELECT document FROM runs WHERE run_id = ?", (run_id,)).fetchone()
     # A run whose beginning is older than the stream keeps is still a run.
     run: dict[str, Any] = json.loads(found[0]) if found else {"run_id": run_id, "state": "running", "degraded": None}
+    if _is_older(said.get("latest"), run.get("latest")):
+        said = {name: value for name, value in said.items() if name != "latest"}
     run = {"started_at": happening.at, "finished_at": None, **run, **said, "changed_at": happening.at}
     db.execute(
         "INSERT OR REPLACE INTO runs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -123,12 +125,21 @@ def _run(db: sqlite3.Connection, happening: Happening, said: Mapping[str, Any]) 
     )
 
 
+def _is_older(said: Mapping[str, Any] | None, known: Mapping[str, Any] | None) -> bool:
+    """What a job says often waits in another file of its spool than what it says seldom, and may come late."""
+    return bool(said and known and said["at"] < known["at"])
+
+
 def _started(db: sqlite3.Connection, happening: Happening) -> None:
     found = db.execute("SELECT started_at FROM runs WHERE run_id = ?", (happening.payload["run_id"],)).fetchone()
     began = found[0] if found else happening.at
     ended = {"finished_at": None, "outcome": None, "reason": None}
     # Said again, it goes on elsewhere: it began when it was first said.
-    _run(db, happening, {**happening.payload, **ended, "state": "running", "started_at": began})
+    said = happening.payload
+    if found:
+        # Said again, in fewer words perhaps: what is left out stays as it was.
+        said = {name: value for name, value in said.items() if value not in (None, [], {})}
+    _run(db, happening, {**said, **ended, "state": "running", "started_at": began})
 
 
 def _epoch_logged(db: sqlite3.Connection, happening: Happening) -> None:
@@ -141,7 +152,18 @@ def _epoch_logged(db: sqlite3.Connection, happening: Happening) -> None:
         "INSERT INTO run_metrics VALUES (?, ?, ?, ?, ?)",
         [(run_id, metric, epoch, value, happening.at) for metric, value in (p.get("metrics") or {}).items()],
     )
-    _run(db, happening, {"node": p.get("node"), "epoch": epoch})
+    _run(db, happening, {"node": p.get("node"), "epoch": epoch, "latest": _latest(happening)})
+
+
+def _metrics_logged(db: sqlite3.Connection, happening: Happening) -> None:
+    _run(db, happening, {"node": happening.payload.get("node"), "latest": _latest(happening)})
+
+
+def _latest(happening: Happening) -> dict[str, Any]:
+    """How a run goes, as of one event."""
+    p = happening.payload
+    kept = {name: p.get(name) for name in ("step", "epoch", "metrics", "nonfinite")}
+    return {**kept, "at": happening.at}
 
 
 def _checkpoint_saved(db: sqlite3.Connection, happening: Happening) -> None:
@@ -174,6 +196,7 @@ def _finished(db: sqlite3.Connection, happening: Happening) -> None:
 _RUN_EVENTS: Final[Mapping[str, Callable[[sqlite3.Connection, Happening], None]]] = {
     "run.started": _started,
     "run.epoch_logged": _epoch_logged,
+    "run.metrics_logged": _metrics_logged,
     "run.checkpoint_saved": _checkpoint_saved,
     "run.degraded": _degraded,
     "run.fault_recorded": _fault_recorded,

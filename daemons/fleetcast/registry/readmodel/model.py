@@ -13,11 +13,12 @@ from typing import Final
 
 import structlog
 
-from fleetcast.bus.streams import EVENTS, REGISTRY
+from fleetcast.bus.streams import EVENTS, MINUTES, REGISTRY
 from fleetcast.registry.readmodel import files
 from fleetcast.registry.readmodel.errors import ReadModelDamaged
 from fleetcast.registry.readmodel.flatten import stamp
 from fleetcast.registry.readmodel.happenings import project_events
+from fleetcast.registry.readmodel.minutes import project_minutes
 from fleetcast.registry.readmodel.projection import Record, project_registry
 from fleetcast.registry.readmodel.schema import APPLICATION_ID, INDEXES, SCHEMA_VERSION, TABLES
 
@@ -50,6 +51,7 @@ _UNFIT: Final = (
 _PROJECTIONS: Final[dict[str, Callable[[sqlite3.Connection, Iterable[Record]], None]]] = {
     REGISTRY: project_registry,
     EVENTS: project_events,
+    MINUTES: project_minutes,
 }
 
 

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 APPLICATION_ID: Final = 0x66634D31
 """Marks the file as ours ("fcM1"): `file` and a person who opens it can tell."""
 
@@ -97,6 +97,17 @@ CREATE TABLE consumption (
   version TEXT NOT NULL, node TEXT NOT NULL, at TEXT NOT NULL, artifact TEXT NOT NULL,
   generation INTEGER, slot TEXT, bytes INTEGER, transport TEXT, seconds REAL, reason TEXT
 );
+CREATE TABLE memory_model_performance (
+  id INTEGER PRIMARY KEY, model_id TEXT NOT NULL, version TEXT NOT NULL, timestamp TIMESTAMP NOT NULL,
+  latency_p95_ms REAL, error_rate REAL, ood_rate REAL, input_drift_score REAL, num_requests INTEGER,
+  gpu_memory_mb REAL, device TEXT,
+  node TEXT NOT NULL, minute INTEGER NOT NULL, slot TEXT NOT NULL, generation INTEGER NOT NULL,
+  snapshots INTEGER NOT NULL, errors REAL NOT NULL, error_requests REAL NOT NULL, ood REAL NOT NULL,
+  ood_requests REAL NOT NULL, latency_p50_ms REAL, latency_p99_ms REAL, requests_per_second REAL, accuracy REAL,
+  drift_requests REAL NOT NULL, latency TEXT, reported_p95 TEXT, weights TEXT,
+  UNIQUE (model_id, version, node, minute)
+);
+CREATE INDEX idx_model_perf_time ON memory_model_performance (timestamp);
 """
 
 # Made once the streams have been read to their end for the first time: each is then sorted once, instead of being
@@ -118,4 +129,6 @@ CREATE INDEX IF NOT EXISTS runs_lane ON runs (lane, started_at);
 CREATE INDEX IF NOT EXISTS runs_started ON runs (started_at);
 CREATE INDEX IF NOT EXISTS consumption_version ON consumption (model, version, what, node);
 CREATE INDEX IF NOT EXISTS consumption_node ON consumption (model, node, what);
+CREATE INDEX IF NOT EXISTS idx_model_perf_id ON memory_model_performance (model_id);
+CREATE INDEX IF NOT EXISTS model_perf_minute ON memory_model_performance (model_id, minute);
 """

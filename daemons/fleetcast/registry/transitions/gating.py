@@ -38,6 +38,7 @@ def judged(view: View, entry: EntryState, steps: Sequence[StageName], *, asked_b
         production_entry=production,
         asked_by=asked_by,
         format_check=entry.format_check or None,
+        trust=view.trust,
     )
     verdicts: list[tuple[StageName, GateVerdict]] = []
     documents: list[dict[str, Any]] = []

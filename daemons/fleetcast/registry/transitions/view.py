@@ -1,6 +1,6 @@
 """What a decision is made from, and what it is."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NoReturn
@@ -9,12 +9,14 @@ from fleetcast.events.content import Value
 from fleetcast.events.decisions import StageChanged
 from fleetcast.events.lifecycle import (
     ENDED,
+    DrainState,
     EntryState,
     FreezeState,
     Phase,
     RolloutState,
     StageChange,
     StageName,
+    TrustState,
     entry_subject,
 )
 from fleetcast.events.payloads import Payload
@@ -44,6 +46,14 @@ class Readiness:
         return self.wanting == 0 or self.ratio >= quorum_ratio
 
 
+@dataclass(frozen=True, slots=True)
+class NodeFacts:
+    """What is known of a node: whether it was heard from, and the models that nobody else serves."""
+
+    known: bool
+    alone_with: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class View:
     """The state that a decision is made from, read after the end of the chain: whatever is written meanwhile makes the
@@ -54,6 +64,9 @@ class View:
         head: sequence of the newest event in FC_EVENTS: a decision of a person comes after all of them.
         readiness: of an artifact.
         archive_node: that keeps what is archived; empty: the origin of each version.
+        trust: in the model, where a decision looks at it.
+        drains: nodes that were ever taken out of service, for a decision about one.
+        node_facts: of a node, beside others of which some are drained.
     """
 
     model: str
@@ -69,6 +82,9 @@ class View:
     policy: ModelPolicy
     readiness: Callable[[str], Readiness]
     archive_node: str = ""
+    trust: TrustState | None = None
+    drains: Mapping[str, DrainState] = field(default_factory=dict)
+    node_facts: Callable[[str, Iterable[str]], NodeFacts] = lambda _node, _drained: NodeFacts(known=True)
 
     @property
     def at(self) -> str:
@@ -169,7 +185,8 @@ def entry_of(view: View, version: str) -> EntryState:
 
 def person_cause(view: View, transition: Transition) -> Cause:
     """The cause of what no event asks for: it comes after every event that there is."""
-    return Cause(event=transition.request, sequence=view.head, by=transition.actor, correlation=transition.request)
+    correlation = transition.correlation or transition.request
+    return Cause(event=transition.request, sequence=view.head, by=transition.actor, correlation=correlation)
 
 
 def at_stage(entry: EntryState, stage: StageName, view: View, **update: Any) -> EntryState:

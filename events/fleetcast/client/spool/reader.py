@@ -55,12 +55,14 @@ class Damaged:
         offset: where they begin, in bytes.
         reason: what is wrong with them, for a person.
         kept: path of the copy; empty when there is none, and the bytes stay where they are.
+        bytes: how many they are; 0 when nobody can read them.
     """
 
     file: str
     offset: int
     reason: str
     kept: str
+    bytes: int = 0
 
 
 class SpoolReader:
@@ -182,8 +184,8 @@ class SpoolReader:
                 os.unlink(os.path.join(folder, old))
         except OSError as error:
             # Damage never stops the sound records behind it, not even on a full disk.
-            return Damaged(name, offset, f"{reason}; it could not be set aside: {error.strerror}", "")
-        return Damaged(name, offset, reason, stem + ".bytes")
+            return Damaged(name, offset, f"{reason}; it could not be set aside: {error.strerror}", "", len(data))
+        return Damaged(name, offset, reason, stem + ".bytes", len(data))
 
     def _advance(self, name: str, offset: int) -> None:
         self._offsets[name] = offset

@@ -1,16 +1,15 @@
 """One record of the spool: `<length> <crc32, 8 hex digits> <CloudEvent JSON>\\n`; the length is that of the JSON in
 bytes."""
 
-import re
 from binascii import crc32
 
 MAX_RECORD_BYTES = 1_000_000
 """Largest record: the largest event that the bus takes."""
 MAX_LINE_BYTES = MAX_RECORD_BYTES + 32
 
-_HEAD = re.compile(rb"([1-9]\d{0,6}) ([0-9a-f]{8}) ")
-# Looks ahead without consuming: a torn head may run into the digits of the whole one behind it.
-_ANY_HEAD = re.compile(rb"(?=[1-9]\d{0,6} [0-9a-f]{8} )")
+TYPE_CHECKING = False  # as in typing, whose import a training job need not pay
+if TYPE_CHECKING:
+    import re
 
 
 def encode_line(record: bytes) -> bytes:
@@ -33,7 +32,7 @@ def decode_line(line: bytes) -> bytes | None:
 
 def salvage(line: bytes) -> tuple[int, bytes] | None:
     """Start and record of what is whole at the end of a damaged *line*: a record written after a torn one."""
-    for head in _ANY_HEAD.finditer(line):
+    for head in _heads()[1].finditer(line):
         record = _decoded_at(line, head.start())
         if record is not None:
             return head.start(), record
@@ -41,8 +40,22 @@ def salvage(line: bytes) -> tuple[int, bytes] | None:
 
 
 def _decoded_at(line: bytes, start: int) -> bytes | None:
-    head = _HEAD.match(line, start)
+    head = _heads()[0].match(line, start)
     if head is None or head.end() + int(head[1]) != len(line) - 1:
         return None
     record = line[head.end() : -1]
     return record if crc32(record) == int(head[2], 16) else None
+
+
+_compiled: "list[tuple[re.Pattern[bytes], re.Pattern[bytes]]]" = []
+
+
+def _heads() -> "tuple[re.Pattern[bytes], re.Pattern[bytes]]":
+    """A head, and a place where one begins."""
+    if not _compiled:
+        import re  # 10 ms that whoever only writes does not pay
+
+        # Looks ahead without consuming: a torn head may run into the digits of the whole one behind it.
+        anywhere = re.compile(rb"(?=[1-9]\d{0,6} [0-9a-f]{8} )")
+        _compiled.append((re.compile(rb"([1-9]\d{0,6}) ([0-9a-f]{8}) "), anywhere))
+    return _compiled[0]

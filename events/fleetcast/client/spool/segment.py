@@ -6,10 +6,9 @@ will never grow again, and may be deleted once everything in it was forwarded.
 
 import fcntl
 import os
-import re
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from fleetcast.client.spool.errors import SpoolError, SpoolFull
 from fleetcast.client.spool.record import decode_line, encode_line
@@ -19,8 +18,8 @@ SUFFIX = ".jsonl"
 CHEAP_SUFFIX = ".cheap.jsonl"
 OFFSET_SUFFIX = ".offset"
 
-
-_NAME = re.compile(r"[0-9A-Z]{26}-[0-9]{1,10}(\.cheap)?\.jsonl")
+Sync = Callable[[int], None]
+"""Makes the file of a descriptor durable; raises OSError."""
 
 
 def segment_names(folder: str) -> list[str]:
@@ -29,7 +28,14 @@ def segment_names(folder: str) -> list[str]:
         names = os.listdir(folder)
     except FileNotFoundError:
         return []
-    return sorted(filter(_NAME.fullmatch, names))
+    return sorted(filter(_is_segment, names))
+
+
+def _is_segment(name: str) -> bool:
+    """Whether it is called `<ULID>-<process>.jsonl`, or `.cheap.jsonl`."""
+    made, _, process = name.removesuffix(SUFFIX).removesuffix(".cheap").partition("-")
+    of_ulid = len(made) == 26 and made.isascii() and made.isalnum() and made == made.upper()
+    return name.endswith(SUFFIX) and of_ulid and process.isascii() and process.isdigit() and len(process) <= 10
 
 
 def is_cheap(name: str) -> bool:
@@ -123,19 +129,25 @@ class Segment:
             raise SpoolFull(f"{self.path}: no space left on the device")
         self.size += written
 
-    def sync(self) -> None:
-        """Wait until the disk has it.
+    def sync(self, wait: Sync | None = None) -> None:
+        """Wait until the disk has it; *wait* may be less patient than the disk.
 
         Raises:
             SpoolError: the disk failed; what it holds is unknown, and the segment must not be used further.
         """
         try:
-            os.fdatasync(self._descriptor)
+            (wait or os.fdatasync)(self._descriptor)
         except OSError as error:
             raise SpoolError(f"{self.path}: {error.strerror}") from error
 
     def close(self) -> None:
-        """Give the segment up, and with the descriptor its lock."""
+        """Give the segment up, and with the descriptor its lock; without a record it leaves nothing behind."""
+        if not os.fstat(self._descriptor).st_size:
+            remove(self.path)
+        self.forget()
+
+    def forget(self) -> None:
+        """Close what a child inherited; the segment stays its parent's."""
         # The number is forgotten first: an append that this interrupts must not write to whoever gets it next.
         descriptor, self._descriptor = self._descriptor, -1
         os.close(descriptor)
@@ -174,11 +186,11 @@ def remove(path: str) -> bool:
     return True
 
 
-def sync_folder(folder: str) -> None:
+def sync_folder(folder: str, wait: Sync | None = None) -> None:
     """Make the names in *folder* durable."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        os.fsync(descriptor)
+        (wait or os.fsync)(descriptor)
     finally:
         os.close(descriptor)
 

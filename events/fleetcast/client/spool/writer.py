@@ -10,6 +10,7 @@ from fleetcast.client.spool.record import encode_line
 from fleetcast.client.spool.segment import (
     OFFSET_SUFFIX,
     Segment,
+    Sync,
     open_segment,
     read_offset,
     remove,
@@ -45,11 +46,14 @@ class SpoolWriter:
         segment_bytes: int = SEGMENT_BYTES,
         durable_bytes: int = DURABLE_BYTES,
         cheap_bytes: int = CHEAP_BYTES,
+        sync: Sync | None = None,
     ) -> None:
+        """*sync*: how to wait for the disk after a durable record; default: as long as it takes."""
         self.folder = os.fspath(folder)
         self.dropped = 0
         self._segment_bytes = segment_bytes
         self._bounds = {True: durable_bytes, False: cheap_bytes}
+        self._sync = sync
         self._segments: dict[bool, Segment] = {}
         # Re-entrant: a signal handler of the job may emit while its main thread is inside append.
         self._lock = threading.RLock()
@@ -69,7 +73,7 @@ class SpoolWriter:
             try:
                 segment.append(line)
                 if durable:
-                    segment.sync()
+                    segment.sync(self._sync)
             except BaseException:
                 self._abandon(durable)
                 raise
@@ -97,7 +101,7 @@ class SpoolWriter:
         self._make_room(durable)
         segment = Segment(self.folder, cheap=not durable)
         if durable:
-            sync_folder(self.folder)
+            sync_folder(self.folder, self._sync)
         return segment
 
     def _make_room(self, durable: bool) -> None:
@@ -148,7 +152,9 @@ class SpoolWriter:
     def _after_fork(self) -> None:
         """In the child: the parent's segments stay the parent's. Its lock may be held by a thread that is not here."""
         self._lock = threading.RLock()
-        self.close()
+        self._segments, inherited = {}, self._segments
+        for segment in inherited.values():
+            segment.forget()
 
 
 _WRITERS: "weakref.WeakSet[SpoolWriter]" = weakref.WeakSet()

@@ -125,9 +125,11 @@ def prepare_canary(site: Site) -> None:
 
 
 def run_canary(site: Site) -> None:
-    """A canary elsewhere, then here, then in production; then one that is ordered before it comes, and is given up."""
+    """A canary elsewhere, a hook, a canary here, then in production; then one that is ordered before it comes, and is
+    given up."""
     site.hold("2")
     site.order(2, "1", "2")
+    site.store.hooks.write("c", b"{}")
     site.order(3, "1", "2", here=True)
     site.order(4, "2")
     site.order(5, "2", "3", here=True)

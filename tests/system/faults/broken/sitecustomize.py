@@ -45,6 +45,13 @@ def _holds_on() -> None:
     Transfers.pursue = holding_on  # type: ignore[method-assign]
 
 
+def _keeps_what_a_liar_sent() -> None:
+    """Whoever sent wrong bytes is banned; what else it sent stays, and so does everybody who gets the blame for it."""
+    from fleetcast.transport.bittorrent import purging
+
+    vars(purging)["worth_it"] = lambda _: False
+
+
 def _rests_on() -> None:
     """A transport that rests does so to the end, whoever comes back meanwhile."""
     import asyncio
@@ -61,6 +68,7 @@ _VARIANTS: dict[str, Callable[[], None]] = {
     "climbs in vain": _climbs_in_vain,
     "forgets": _forgets,
     "holds on": _holds_on,
+    "keeps what a liar sent": _keeps_what_a_liar_sent,
     "rests on": _rests_on,
 }
 if variant := os.environ.get("FAULT_VARIANT"):

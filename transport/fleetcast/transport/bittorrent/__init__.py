@@ -1,14 +1,15 @@
 """BitTorrent (ADR 0009): `BittorrentTransport` in the daemon, libtorrent in a long-lived child process.
 
-`child`, `session`, `notes`, `tracker`, `ledger` and `wire` run in the child: standard library and libtorrent only, so
-that it stays small; only `session` imports libtorrent. `transport`, `fetching` and `supervisor` run in the daemon. What
-is imported here, the child imports: so the transport is loaded when it is first asked for.
+`child` and what it imports run in the child: standard library and libtorrent only, so that it stays small; only
+`session` imports libtorrent. `transport`, `fetching` and `supervisor` run in the daemon. What is imported here, the
+child imports: so the transport is loaded when it is first asked for.
 """
 
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from fleetcast.transport.bittorrent.transport import BittorrentStats, BittorrentTransport, TorrentStats
+    from fleetcast.transport.bittorrent.stats import BittorrentStats, TorrentStats
+    from fleetcast.transport.bittorrent.transport import BittorrentTransport
 
 __all__ = ["BittorrentStats", "BittorrentTransport", "TorrentStats"]
 

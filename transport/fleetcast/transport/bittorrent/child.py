@@ -13,21 +13,23 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
+from typing import Any
 
-from fleetcast.transport.bittorrent import notes, wire
+from fleetcast.transport.bittorrent import notes, purging, wire
 from fleetcast.transport.bittorrent.borrowing import Borrowing, Ended
 from fleetcast.transport.bittorrent.brake import Brake
+from fleetcast.transport.bittorrent.flushing import Flushing
+from fleetcast.transport.bittorrent.listening import free_port
 from fleetcast.transport.bittorrent.rhythm import (
     EAGER_FOR_SECONDS,
     EAGER_SECONDS,
-    FLUSH_SECONDS,
     PEERS_SECONDS,
     STATUS_SECONDS,
     notes_pause,
 )
-from fleetcast.transport.bittorrent.session import Session, free_port
+from fleetcast.transport.bittorrent.session import Session
 from fleetcast.transport.bittorrent.torrent import Torrent
 from fleetcast.transport.bittorrent.tracker import LoopbackTracker
 from fleetcast.transport.capped import Pacer
@@ -56,7 +58,9 @@ class Child:
         self._torrents: dict[str, Torrent] = {}
         self._busy, self._added = asyncio.Event(), asyncio.Event()
         self._brake = Brake(session, lambda: self._torrents)
+        self._flushing = Flushing(session, report, self._report_if_finished)
         self._capped = asyncio.Event()
+        self._blocked: frozenset[str] = frozenset()
         self._moved, self._moved_at = wire.Moved(), 0.0
         self._listening: asyncio.TimerHandle | None = None
         self._pacer, self._borrowed = Pacer(), 0
@@ -80,7 +84,7 @@ class Child:
             notes.TorrentFinished: self._on_finished,
             notes.CacheFlushed: self._on_flushed,
             notes.TorrentStates: self._on_states,
-            notes.PeerBanned: lambda n: self._report(wire.Banned(n.key, n.address, n.tag)),
+            notes.PeerBanned: self._on_banned,
             notes.TorrentFaulted: lambda n: self._report(wire.Faulted(n.key, n.reason, n.full)),
             notes.Load: self._on_load,
             notes.AlertsDropped: self._on_dropped,
@@ -166,7 +170,10 @@ class Child:
 
     def _ask_peers(self, torrent: Torrent) -> None:
         torrent.peers_asked += 1
-        task = asyncio.create_task(self._note_peers(torrent), name="peer totals")
+        self._begin(self._note_peers(torrent), "peer totals")
+
+    def _begin(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        task = asyncio.create_task(work, name=name)
         self._asking.add(task)
         task.add_done_callback(self._asking.discard)
 
@@ -189,7 +196,7 @@ class Child:
             self._capped.clear()
 
     def _add(self, order: wire.Add) -> None:
-        torrent = Torrent(order.key, order.verified, asyncio.get_running_loop().time())
+        torrent = Torrent(order.key, order.verified, asyncio.get_running_loop().time(), order)
         self._torrents[order.key] = torrent
         self._learn(torrent, order)
         try:
@@ -214,6 +221,7 @@ class Child:
         if torrent.lend_url != order.lend_url:
             self._stop_borrowing(torrent)
             torrent.lend_url, torrent.lend_peer = order.lend_url, order.lend_peer
+        self._block()
         self._dial(torrent)
 
     def _dial(self, torrent: Torrent) -> None:
@@ -239,6 +247,7 @@ class Child:
         torrent.borrowing.start()
 
     async def _give(self, torrent: Torrent, piece: int, data: bytes) -> bool:
+        await torrent.steady.wait()
         taken = await asyncio.to_thread(self._session.give, torrent.key, piece, data)
         if not taken:
             # Whoever came back with everything is news: seconds of borrowing what it sends as well would be in vain.
@@ -274,13 +283,14 @@ class Child:
             self._stop_borrowing(torrent)
             if not torrent.verified:
                 self._session.writing(order.key, allowed=True)
+            torrent.recheck_due = not torrent.added
             self._session.recheck(order.key)
             self._busy.set()
 
     def _flush_for(self, order: wire.Flush) -> None:
         if torrent := self._torrents.get(order.key):
             torrent.tokens_waiting.append(order.token)
-            self._plan_flush(torrent)
+            self._flushing.plan(torrent)
 
     def _remove(self, order: wire.Remove) -> None:
         torrent = self._torrents.get(order.key)
@@ -293,45 +303,6 @@ class Child:
         if torrent.added:
             self._session.remove(order.key)
 
-    # Flushing: a finished piece is claimed only when a reader can see it.
-
-    def _plan_flush(self, torrent: Torrent) -> None:
-        if torrent.flush_pending:
-            return
-        urgent = torrent.finished or torrent.tokens_waiting
-        if torrent.flush_timer is not None:
-            if not urgent:
-                return
-            torrent.flush_timer.cancel()
-        if urgent:
-            self._flush(torrent)
-        else:
-            due = torrent.flushed_at + FLUSH_SECONDS
-            torrent.flush_timer = asyncio.get_running_loop().call_at(due, self._flush, torrent)
-
-    def _flush(self, torrent: Torrent) -> None:
-        torrent.flush_timer = None
-        torrent.flushed_at = asyncio.get_running_loop().time()
-        torrent.flushing, torrent.waiting = torrent.waiting, []
-        torrent.tokens_flushing, torrent.tokens_waiting = torrent.tokens_waiting, []
-        torrent.flush_pending = True
-        self._session.flush(torrent.key)
-
-    def _on_flushed(self, note: notes.CacheFlushed) -> None:
-        torrent = self._torrents.get(note.key)
-        if torrent is None or not torrent.flush_pending:
-            return
-        torrent.flush_pending = False
-        if torrent.flushing:
-            self._report(wire.Pieces(torrent.key, tuple(torrent.flushing)))
-            torrent.flushing = []
-        for token in torrent.tokens_flushing:
-            self._report(wire.Flushed(torrent.key, token))
-        torrent.tokens_flushing = []
-        if torrent.waiting or torrent.tokens_waiting:
-            self._plan_flush(torrent)
-        self._report_if_finished(torrent)
-
     def _report_if_finished(self, torrent: Torrent) -> None:
         unsettled = torrent.flush_pending or torrent.waiting or torrent.peers_asked
         if torrent.reported or not torrent.finished or unsettled:
@@ -339,9 +310,7 @@ class Child:
         torrent.reported = True
         self._stop_borrowing(torrent)
         self._report(wire.Finished(torrent.key))
-        task = asyncio.create_task(self._seal(torrent), name="seal")
-        self._asking.add(task)
-        task.add_done_callback(self._asking.discard)
+        self._begin(self._seal(torrent), "seal")
 
     async def _seal(self, torrent: Torrent) -> None:
         """From here on the files belong to the store: whatever happens, they are not written to.
@@ -367,12 +336,40 @@ class Child:
         self._report(wire.Added(note.key))
         if torrent.removing:
             self._session.remove(note.key)
+        elif torrent.recheck_due:
+            torrent.recheck_due = False
+            self._session.recheck(note.key)
+
+    def _on_banned(self, note: notes.PeerBanned) -> None:
+        torrent = self._torrents.get(note.key)
+        # Until the blocks of a liar are gone, whoever completes their pieces is banned too, and rightly for all that
+        # libtorrent knows. Those are dialled again; a second liar among them shows itself again.
+        if torrent is not None and not torrent.steady.is_set():
+            return
+        self._report(wire.Banned(note.key, note.address, note.tag))
+        if torrent is not None and purging.worth_it(torrent):
+            torrent.banned.add(note.address)
+            torrent.steady.clear()
+            self._dial(torrent)
+            self._begin(purging.take_out(self._session, torrent, note.address, self._block()), "purge")
+
+    def _block(self) -> frozenset[str]:
+        hosts = purging.blocked(self._torrents.values())
+        if hosts != self._blocked:
+            self._blocked = hosts
+            self._session.block(hosts)
+        return hosts
 
     def _on_removed(self, note: notes.TorrentRemoved) -> None:
-        torrent = self._torrents.pop(note.key, None)
+        torrent = self._torrents.get(note.key)
+        if torrent is not None and not torrent.steady.is_set() and not torrent.removing:
+            purging.put_back(self._session, self._tracker, torrent)
+            return
+        self._torrents.pop(note.key, None)
         if torrent is not None and torrent.flush_timer is not None:
             torrent.flush_timer.cancel()
         self._tracker.forget(note.key)
+        self._block()
         self._report(wire.Removed(note.key))
 
     def _on_piece(self, note: notes.PieceFinished) -> None:
@@ -382,7 +379,7 @@ class Child:
             torrent.claim((note.piece,))
             if torrent.borrowing is not None:
                 torrent.borrowing.finished(note.piece)
-            self._plan_flush(torrent)
+            self._flushing.plan(torrent)
 
     def _on_checked(self, note: notes.TorrentChecked) -> None:
         self._session.ask_pieces(note.key)
@@ -393,6 +390,10 @@ class Child:
             torrent.ending = True
             self._ask_peers(torrent)
             self._session.ask_pieces(note.key)
+
+    def _on_flushed(self, note: notes.CacheFlushed) -> None:
+        if torrent := self._torrents.get(note.key):
+            self._flushing.done(torrent)
 
     def _on_states(self, note: notes.TorrentStates) -> None:
         if not note.states:
@@ -411,6 +412,8 @@ class Child:
     def _on_pieces(self, torrent: Torrent, state: notes.TorrentState) -> None:
         if torrent.checking:
             torrent.checking = False
+            self._flushing.again(torrent)
+            torrent.steady.set()
             self._report(wire.Checked(torrent.key, state.whole))
         if torrent.verified:
             return
@@ -418,15 +421,12 @@ class Child:
         self._borrow(torrent)
         torrent.finished = torrent.finished or state.whole
         if torrent.waiting or torrent.finished:
-            self._plan_flush(torrent)
+            self._flushing.plan(torrent)
 
     def _on_dropped(self, _note: notes.AlertsDropped) -> None:
         """Any alert may have been among them: ask everything again, and flush again what a flush was to answer for."""
         for torrent in self._torrents.values():
-            if torrent.flush_pending:
-                torrent.flush_pending = False
-                torrent.waiting = torrent.flushing + torrent.waiting
-                torrent.tokens_waiting = torrent.tokens_flushing + torrent.tokens_waiting
+            self._flushing.again(torrent)
             self._session.ask_pieces(torrent.key)
 
 

@@ -16,7 +16,14 @@ class Ledger:
                 self._closed[address, tag] = self._closed.get((address, tag), 0) + before
             self._open[address, tag] = total
 
+    def close(self) -> None:
+        """All connections have ended."""
+        for who, total in self._open.items():
+            self._closed[who] = self._closed.get(who, 0) + total
+        self._open.clear()
+
     def totals(self) -> tuple[tuple[str, str, int], ...]:
         """Bytes by address and peer tag, of senders that sent any."""
-        sums = ((who, total + self._closed.get(who, 0)) for who, total in self._open.items())
+        known = dict.fromkeys((*self._closed, *self._open))
+        sums = ((who, self._open.get(who, 0) + self._closed.get(who, 0)) for who in known)
         return tuple((address, tag, total) for (address, tag), total in sums if total)

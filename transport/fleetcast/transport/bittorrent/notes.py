@@ -105,6 +105,25 @@ class PeerTotals:
 
 
 @dataclass(frozen=True, slots=True)
+class Remainder:
+    """What is left of a torrent when what some peers sent is taken away: the answer of `Session.remainder`.
+
+    Attributes:
+        status: how it stood.
+        peers: as in `PeerTotals`.
+        blocks: of pieces that are not whole, by piece: which blocks are here.
+        dropped_bytes: what is taken away.
+        have: the pieces that are here; bit *i* is piece *i*.
+    """
+
+    status: Status
+    peers: tuple[tuple[str, str, int], ...]
+    blocks: dict[int, tuple[bool, ...]]
+    dropped_bytes: int
+    have: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class PeerBanned:
     """A peer sent wrong bytes and is disconnected for good."""
 

@@ -7,11 +7,9 @@ installed: both were seen to block or deadlock. Settings and their reasons: ADR 
 
 import contextlib
 import errno
-import ipaddress
 import os
-import socket
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, cast
 
 import libtorrent as lt
@@ -27,6 +25,7 @@ from fleetcast.transport.bittorrent.notes import (
     PeerTotals,
     PieceFailed,
     PieceFinished,
+    Remainder,
     TorrentAdded,
     TorrentChecked,
     TorrentFaulted,
@@ -35,24 +34,26 @@ from fleetcast.transport.bittorrent.notes import (
     TorrentState,
     TorrentStates,
 )
+from fleetcast.transport.bittorrent.profile import (
+    BLOCK,
+    BUFFERS,
+    NETWORK,
+    SWARM,
+    caps,
+    listen_interfaces,
+    outgoing_interfaces,
+)
 from fleetcast.transport.bittorrent.wire import Start, Status, peer_tag
 
-MIB = 2**20
-BLOCK = 16 * 1024
-"""Bytes of one disk buffer."""
 ALERT_QUEUE = 10_000
 """Alerts kept for us; 4,096 pieces finish in one check, and a dropped alert costs a full comparison."""
-MAX_RATE = 2**31 - 1
-"""Rates are 32-bit integers in libtorrent; larger caps would wrap around."""
-
-MAX_QUEUE = 64
-"""Blocks that a peer may be asked for at once."""
-LEAST_QUEUE = 4
-QUEUE_SECONDS = 0.06
-"""The same under a cap, in seconds of it: several peers are asked at the same time."""
-
 _TO_THE_BLOCK = lt.status_flags_t.query_accurate_download_counters
 """What is here is counted with the blocks of pieces that are not whole."""
+
+_BLOCKED = 1
+"""What a rule of an `ip_filter` says of an address (`ip_filter::blocked`)."""
+_HERE = {2, 3}
+"""States of a block that has come: it is being written, or was (`block_info.state`)."""
 
 Handle = lt.torrent_handle
 
@@ -184,8 +185,13 @@ class Session:
         """Whether it is about the socket on loopback, which only the tracker is asked through."""
         return isinstance(note, ListenSucceeded | ListenFailed) and note.port != self._port
 
-    def add(self, metainfo: bytes, folder: str, tracker: str, *, verified: bool) -> None:
+    def add(
+        self, metainfo: bytes, folder: str, tracker: str, *, verified: bool, remainder: Remainder | None = None
+    ) -> None:
         """Take a torrent; `TorrentAdded` follows.
+
+        Args:
+            remainder: what is taken for there without a look; None: the folder is checked.
 
         Raises:
             RuntimeError: libtorrent does not take the metainfo.
@@ -194,6 +200,10 @@ class Session:
         params.save_path = folder
         params.trackers = [tracker]
         params.flags = lt.torrent_flags.update_subscribe
+        if remainder is not None and params.ti is not None:
+            params.flags |= lt.torrent_flags.apply_ip_filter
+            params.have_pieces = [bool(remainder.have >> piece & 1) for piece in range(params.ti.num_pieces())]
+            params.unfinished_pieces = {piece: list(blocks) for piece, blocks in remainder.blocks.items()}
         if verified and params.ti is not None:
             # Not seed_mode: it hashes every piece again before its first upload and looks through all waiting requests
             # for each new one: 15 CPU seconds per GiB against 1.8 (measured). Sizes are checked in either case.
@@ -211,7 +221,8 @@ class Session:
 
     def remove(self, key: str) -> None:
         """Let go of a torrent; `TorrentRemoved` follows."""
-        self._session.remove_torrent(self._handles[key])
+        if handle := self._handles.pop(key, None):
+            self._session.remove_torrent(handle)
 
     def announce(self, key: str) -> None:
         """Ask the tracker for peers now."""
@@ -247,7 +258,9 @@ class Session:
             ValueError: the torrent has no such piece of this size.
         """
         handle, sizes = self._handles.get(key), self._sizes.get(key)
-        if handle is None or sizes is None or not 0 <= piece < len(sizes) or len(data) != sizes[piece]:
+        if handle is None or sizes is None:
+            return False  # it is not in the session just now
+        if not 0 <= piece < len(sizes) or len(data) != sizes[piece]:
             raise ValueError(f"no piece {piece} of {len(data)} bytes")
         try:
             if any(handle.piece_availability()[piece : piece + 1]):
@@ -277,7 +290,7 @@ class Session:
 
     def limit(self, download: int, upload: int) -> None:
         """Let all torrents together receive and send so many bytes per second; 0: no cap."""
-        self._session.apply_settings(cast("lt.settings_pack", _caps(download, upload)))
+        self._session.apply_settings(cast("lt.settings_pack", caps(download, upload)))
 
     def brake(self, key: str, bytes_per_second: int) -> None:
         """Let one torrent receive so much at most; 0: as much as the session may."""
@@ -307,8 +320,30 @@ class Session:
             peers, near = self._handles[key].get_peer_info(), self._handles[key].piece_availability()
         except (KeyError, RuntimeError):
             return PeerTotals(key, ())
-        totals = tuple((_address(p.ip), _peer_id(p.pid.to_bytes()), int(p.total_download)) for p in peers)
-        return PeerTotals(key, totals, sum(1 << piece for piece, count in enumerate(near) if count))
+        return PeerTotals(key, self._totals(peers), sum(1 << piece for piece, count in enumerate(near) if count))
+
+    def block(self, hosts: Iterable[str]) -> None:
+        """Let nobody from *hosts* in or be dialled, in torrents that were added with a remainder."""
+        rules = lt.ip_filter()
+        for host in hosts:
+            rules.add_rule(host, host, _BLOCKED)
+        self._session.set_ip_filter(rules)
+
+    def remainder(self, key: str, banned: str, hosts: frozenset[str]) -> Remainder | None:
+        """What is left of a torrent without the blocks of a peer that is banned. Waits, as `peer_totals`.
+
+        Args:
+            banned: its address.
+            hosts: what came from there is not left either.
+        """
+        try:
+            handle = self._handles[key]
+            peers = handle.get_peer_info()
+            blocks, dropped = _sorted(handle.get_download_queue(), lambda p: _address(p) == banned or p[0] in hosts)
+            row = _state(handle.status(_TO_THE_BLOCK)).status
+        except (KeyError, RuntimeError):
+            return None
+        return Remainder(row, self._totals(peers), blocks, dropped)
 
     def is_asking(self, key: str) -> bool:
         """Whether any peer still owes a block of a torrent. Blocks, as `peer_totals`: call it in a thread."""
@@ -316,6 +351,9 @@ class Session:
             return any(peer.download_queue_length for peer in self._handles[key].get_peer_info())
         except (KeyError, RuntimeError):
             return False
+
+    def _totals(self, peers: Iterable[Any]) -> tuple[tuple[str, str, int], ...]:
+        return tuple((_address(p.ip), _peer_id(p.pid.to_bytes()), int(p.total_download)) for p in peers)
 
     def _translated(self, alert: Any) -> Note | None:
         """One alert that cannot be read must not lose the others of its batch; each kind is reported once."""
@@ -345,21 +383,16 @@ def _piece_sizes(info: Any) -> Iterator[int]:
             yield from [length] * whole + [rest] * bool(rest)
 
 
-def free_port(bind: str, port: int) -> int:
-    """Return a port that can be listened on now: *port*, or a free one for 0.
-
-    libtorrent would take another free port on every interface, and would not say plainly that one is taken.
-
-    Raises:
-        OSError: it is taken, or not allowed, or *bind* is no address of this machine.
-    """
-    family = socket.AF_INET6 if ":" in bind else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        probe.bind((bind, port))
-        # Two sockets may be bound to one port with SO_REUSEADDR; only listening tells.
-        probe.listen(1)
-        return int(probe.getsockname()[1])
+def _sorted(
+    queue: Iterable[Any], is_wrong: Callable[[tuple[str, int]], bool]
+) -> tuple[dict[int, tuple[bool, ...]], int]:
+    """Which blocks of unfinished pieces are here and not wrong, by piece, and the bytes of those that are wrong."""
+    kept, dropped = {}, 0
+    for part in queue:
+        here = [block if block["state"] in _HERE else None for block in part["blocks"]]
+        kept[part["piece_index"]] = tuple(b is not None and not is_wrong(b["peer"]) for b in here)
+        dropped += sum(b["block_size"] for b in here if b is not None and is_wrong(b["peer"]))
+    return {piece: blocks for piece, blocks in kept.items() if any(blocks)}, dropped
 
 
 def _everybody_in(classes: int) -> lt.ip_filter:
@@ -369,25 +402,19 @@ def _everybody_in(classes: int) -> lt.ip_filter:
     return everybody
 
 
-def _listen_interfaces(bind: str, port: int) -> str:
-    """Where libtorrent listens: *bind*, and loopback beside it.
-
-    libtorrent ties a listen socket to its network device and announces from each of them; from the device of another
-    address, the tracker on loopback cannot be reached (tried with 2.1.1: not one peer was found).
-    """
-    listen = f"[{bind}]:{port}" if ":" in bind else f"{bind}:{port}"
-    address = ipaddress.ip_address(bind)
-    return listen if address.is_loopback or address.is_unspecified else f"{listen},127.0.0.1:0"
-
-
 def _settings(start: Start, port: int) -> dict[str, Any]:
     return {
-        **_NETWORK,
-        **_SWARM,
-        **_BUFFERS,
-        "listen_interfaces": _listen_interfaces(start.bind, port),
+        **NETWORK,
+        **SWARM,
+        **BUFFERS,
+        "mixed_mode_algorithm": lt.bandwidth_mixed_algo_t.prefer_tcp,
+        # RC4 hides nothing and costs twice the CPU time.
+        "in_enc_policy": lt.enc_policy.pe_disabled,
+        "out_enc_policy": lt.enc_policy.pe_disabled,
+        "listen_interfaces": listen_interfaces(start.bind, port),
+        "outgoing_interfaces": outgoing_interfaces(start.bind),
         "peer_fingerprint": peer_tag(f"{start.advertise}:{port}"),
-        **_caps(*start.limits[:2]),
+        **caps(*start.limits[:2]),
         "hashing_threads": max(1, min(4, (os.cpu_count() or 2) // 2)),
         "alert_queue_size": ALERT_QUEUE,
         # Not blocks and connections: they would cost the one network thread its time. `peer` brings bans.
@@ -399,87 +426,3 @@ def _settings(start: Start, port: int) -> dict[str, Any]:
             | lt.alert_category.peer
         ),
     }
-
-
-def _caps(download: int, upload: int) -> dict[str, int]:
-    return {
-        "download_rate_limit": min(download, MAX_RATE),
-        "upload_rate_limit": min(upload, MAX_RATE),
-        "max_out_request_queue": _queue(download),
-    }
-
-
-def _queue(download: int) -> int:
-    """Blocks that a peer may be asked for at once; 0 bytes per second: no cap.
-
-    libtorrent lets what was asked for pass, at whatever rate it then comes: by 3 peers with 64 blocks each, twice a cap
-    of 4 MB/s for seconds (seen).
-    """
-    return max(LEAST_QUEUE, min(MAX_QUEUE, int(download * QUEUE_SECONDS / BLOCK))) if download else MAX_QUEUE
-
-
-_NETWORK: dict[str, Any] = {
-    "enable_dht": False,
-    "enable_lsd": False,
-    "enable_upnp": False,
-    "enable_natpmp": False,
-    # uTP made loopback and LAN transfers 10 to 25 times slower at twice the CPU time.
-    "enable_incoming_utp": False,
-    "enable_outgoing_utp": False,
-    "mixed_mode_algorithm": lt.bandwidth_mixed_algo_t.prefer_tcp,
-    # RC4 hides nothing and costs twice the CPU time.
-    "in_enc_policy": lt.enc_policy.pe_disabled,
-    "out_enc_policy": lt.enc_policy.pe_disabled,
-    "allow_multiple_connections_per_ip": True,
-    # A port that is taken is an error that a person must see, not a reason to take the next one.
-    "max_retry_port_bind": 0,
-    "listen_system_port_fallback": False,
-    "listen_queue_size": 512,
-    "connections_limit": 1000,
-    "connection_speed": 500,
-    "torrent_connect_boost": 255,
-    "smooth_connects": False,
-    # A node that was restarted must be back in the swarm at once, and a silent one out of it.
-    "min_reconnect_time": 1,
-    "max_failcount": 100,
-    "peer_connect_timeout": 5,
-    "handshake_timeout": 5,
-    "request_timeout": 10,
-    "piece_timeout": 5,
-    "peer_timeout": 30,
-    "inactivity_timeout": 30,
-    "stop_tracker_timeout": 0,
-    "min_announce_interval": 1,
-    "tracker_backoff": 1,
-    "user_agent": "fleetcast",
-}
-_SWARM: dict[str, Any] = {
-    # A friendly network: everybody gets from everybody.
-    "unchoke_slots_limit": -1,
-    # A peer that has everything is kept, so that the count of what it sent is not lost with its connection.
-    "close_redundant_connections": False,
-    "strict_end_game_mode": False,
-    "piece_extent_affinity": True,
-    # Short queues: what a peer was asked for long ago cannot be asked from one that has it by now (ADR 0012).
-    "max_out_request_queue": MAX_QUEUE,
-    "max_allowed_in_request_queue": 4000,
-    "request_queue_time": 1,
-    "active_downloads": -1,
-    "active_seeds": -1,
-    "active_limit": -1,
-    "active_checking": 2,
-    "tick_interval": 100,
-    # A cap counts what is in the streams (ADR 0017); the estimate of the headers below made it 5 to 15 % less.
-    "rate_limit_ip_overhead": False,
-}
-_BUFFERS: dict[str, Any] = {
-    # With 256 MiB the resident size reached 1 GiB; with 32 MiB speed is the same.
-    "max_queued_disk_bytes": 32 * MIB,
-    "aio_threads": 4,
-    # Shallow: news of pieces and requests wait behind what is in the buffer; a fifth of a second's worth is enough.
-    "send_buffer_watermark": 1 * MIB,
-    "send_buffer_low_watermark": 64 * 1024,
-    "send_buffer_watermark_factor": 20,
-    "send_not_sent_low_watermark": 16 * 1024,
-    "max_peer_recv_buffer_size": 2 * MIB,
-}

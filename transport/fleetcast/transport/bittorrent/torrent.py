@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from fleetcast.transport.bittorrent import wire
 from fleetcast.transport.bittorrent.borrowing import Borrowing, Ended
 from fleetcast.transport.bittorrent.ledger import Ledger
+from fleetcast.transport.bittorrent.notes import Remainder
 
 RATE_OVER_SECONDS = 1.0
 """What the rate of borrowed bytes is an average over."""
@@ -28,8 +29,27 @@ class Meter:
 
 
 @dataclass(slots=True)
+class Before:
+    """Payload received and sent, and what of it was wrong, by bytes."""
+
+    payload: int = 0
+    uploaded: int = 0
+    failed: int = 0
+
+
+def _set() -> asyncio.Event:
+    event = asyncio.Event()
+    event.set()
+    return event
+
+
+@dataclass(slots=True)
 class Torrent:
     """What the child knows about one torrent.
+
+    `steady` is set unless it is taken out of the session and put back (`purging`): with `remainder` when something is
+    there that need not be checked, and without those `banned`. `order` is what it was added by, `before` how it stood
+    in its earlier lives, in bytes.
 
     `have` are the pieces that are here, `near` those that connected peers had lately, as bits.
 
@@ -40,7 +60,13 @@ class Torrent:
     key: str
     verified: bool
     born: float
+    order: wire.Add | None = None
+    steady: asyncio.Event = field(default_factory=_set)
+    remainder: Remainder | None = None
+    banned: set[str] = field(default_factory=set)
+    before: Before = field(default_factory=Before)
     added: bool = False
+    recheck_due: bool = False
     begun: bool = False
     removing: bool = False
     checking: bool = True
@@ -80,10 +106,16 @@ class Torrent:
         return tuple((peer, "", count) for peer, count in counts.items() if count)
 
     @property
+    def known(self) -> tuple[str, ...]:
+        """Everybody that the daemon has told of."""
+        return (*self.peers, self.lend_peer) if self.lend_peer else self.peers
+
+    @property
     def dialled(self) -> tuple[str, ...]:
         """Whom libtorrent is told of: the lender only when it does not lend."""
         alone = self.borrowing is None or self.borrowing.why_ended in {None, Ended.WRONG}
-        return self.peers if alone or not self.lend_peer else (*self.peers, self.lend_peer)
+        all_of_them = self.peers if alone or not self.lend_peer else (*self.peers, self.lend_peer)
+        return tuple(peer for peer in all_of_them if peer not in self.banned)
 
     @property
     def waited_for(self) -> bool:
@@ -104,10 +136,11 @@ class Torrent:
         wrong = self.wrong_before + (self.borrowing.wrong_bytes if self.borrowing else 0)
         return replace(
             status,
-            payload=status.payload + self.lent,
+            payload=status.payload + self.lent + self.before.payload,
+            uploaded=status.uploaded + self.before.uploaded,
             rate=status.rate + rate,
             peers=status.peers + connected,
-            failed=status.failed + wrong,
+            failed=status.failed + wrong + self.before.failed,
             lending=self.borrowing.unfinished_bytes if self.borrowing else 0,
         )
 
@@ -119,10 +152,19 @@ class Torrent:
         for piece in new:
             self.have |= 1 << piece
 
+    def leave(self, left: Remainder) -> None:
+        """Note what it is put back with, and how it stood: it is taken out of the session."""
+        self.remainder, self.added, self.checking = left, False, True
+        self.near = 0
+        self.before.payload += left.status.payload
+        self.before.uploaded += left.status.uploaded
+        self.before.failed += left.status.failed + left.dropped_bytes
+
     def forget(self) -> None:
         """Believe nothing any more: a check begins."""
         self.checking, self.ending, self.finished, self.reported = True, False, False, False
         self.claimed.clear()
+        self.remainder = None
         self.have = 0
         self.waiting.clear()
         self.flushing.clear()

@@ -4,9 +4,10 @@ import asyncio
 import base64
 import importlib.util
 import itertools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import structlog
 
@@ -18,6 +19,7 @@ from fleetcast.transport.bittorrent.addresses import host_of, literal
 from fleetcast.transport.bittorrent.bans import BanBook
 from fleetcast.transport.bittorrent.dialling import Dialling, dialling
 from fleetcast.transport.bittorrent.fetching import Fetch
+from fleetcast.transport.bittorrent.stats import BittorrentStats, TorrentStats
 from fleetcast.transport.bittorrent.supervisor import Supervisor
 from fleetcast.transport.capped import Capped, Moved, Receiving
 from fleetcast.transport.errors import TransferFailed
@@ -72,30 +74,6 @@ class _Torrent:
         return f"{self.lender.http}/l/{self.artifact}" if self.lender else ""
 
 
-@dataclass(frozen=True, slots=True)
-class TorrentStats:
-    """One torrent: `state` is `fetching` or `seeding`; bytes since it was added or the child was started.
-
-    `failed_bytes` hashed wrong and were thrown away; `banned` are the addresses of those who sent them.
-    """
-
-    artifact: str
-    state: str
-    peers: int
-    uploaded_bytes: int
-    failed_bytes: int
-    banned: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class BittorrentStats:
-    """The transport: process id of the child (None while it restarts), how often it was restarted, its torrents."""
-
-    child_pid: int | None
-    restarts: int
-    torrents: tuple[TorrentStats, ...]
-
-
 class BittorrentTransport:
     """Fetches artifacts from a swarm and seeds them (BEP 3, BEP 52); implements `protocol.Transport`.
 
@@ -129,6 +107,7 @@ class BittorrentTransport:
         self._torrents: dict[str, _Torrent] = {}
         self._waiting: dict[tuple[str, str, int], asyncio.Future[bool | None]] = {}
         self._tokens = itertools.count(1)
+        self._tasks: set[asyncio.Task[None]] = set()
         self._running = False
         self._limits = wire.Limits()
         self._moved = self._moved_before = wire.Moved()
@@ -417,10 +396,17 @@ class BittorrentTransport:
                 # libtorrent says it again for every piece that was still on its way.
                 if torrent.bans.note(address, _node_of(torrent, address, tag, self._nodes)):
                     log.warning("bittorrent.peer_banned", artifact=torrent.artifact, address=address)
+                    # Whoever has everything besides may now be the only one, and lend.
+                    self._soon(self.add_sources(torrent.artifact, ()))
             case wire.Faulted(reason=reason) if torrent.fetch is None:
                 self._lose_seed(torrent, reason)
             case wire.Checked(whole=False) if torrent.verified:
                 self._lose_seed(torrent, DAMAGED)
+
+    def _soon(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work, name="dial anew")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def _tell_bans(self, torrent: _Torrent, failed_bytes: int) -> None:
         for ban in torrent.bans.settle(failed_bytes):

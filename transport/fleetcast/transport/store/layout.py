@@ -13,6 +13,8 @@ SLOTS = "slots.json"
 """What servers that split requests themselves read."""
 INSTALLS = ".installs"
 SLOT, SLOT_NEXT = ".slot.json", ".slot.json.next"
+HOOK = ".hook.json"
+"""What the process that serves a model was told of."""
 STAGING: Names = ("staging",)
 """What is half made lies here and nowhere else; whatever a crash leaves here is removed at the next start."""
 BLOBS: Names = ("store", "sha256")

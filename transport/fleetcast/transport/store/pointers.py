@@ -86,11 +86,12 @@ class Pointers:
         except FileNotFoundError:
             return None
 
-    def activate(self, slot: SlotState, *, on_canary: bool = False) -> Activation:
+    def activate(self, slot: SlotState, *, on_canary: bool = False, drained: bool = False) -> Activation:
         """Obey a slot order; repeated, it shows what has come here meanwhile.
 
         Args:
             on_canary: whether this is a node of the canary.
+            drained: whether this node is out of service.
 
         Raises:
             StaleGeneration: the order in force is newer, or has the same generation and says something else.
@@ -101,7 +102,7 @@ class Pointers:
         applied = self.applied(line)
         for known in (applied, self._intended(line)):
             _check_generation(slot, known)
-        aim = self._aim(line, slot, applied, on_canary=on_canary)
+        aim = self._aim(line, slot, applied, on_canary=on_canary, drained=drained)
         with Folder.open(self._data, line.names, create=True) as folder:
             if changed := applied != aim.applied:
                 document = aim.applied.model_dump_json(by_alias=True).encode()
@@ -123,7 +124,7 @@ class Pointers:
         if intended is None:
             return
         try:
-            self.activate(intended.slot, on_canary=intended.on_canary)
+            self.activate(intended.slot, on_canary=intended.on_canary, drained=intended.drained)
         except (NotInstalled, StaleGeneration):
             with Folder.open(self._data, line.names) as folder:
                 folder.remove(layout.SLOT_NEXT, point="slot.forget")
@@ -136,7 +137,7 @@ class Pointers:
         except FileNotFoundError:
             return None
 
-    def _aim(self, line: Line, slot: SlotState, before: AppliedSlot | None, *, on_canary: bool) -> _Aim:
+    def _aim(self, line: Line, slot: SlotState, before: AppliedSlot | None, *, on_canary: bool, drained: bool) -> _Aim:
         entries: dict[SlotName, SlotEntry | None] = {
             "production": slot.production,
             "canary": slot.canary,
@@ -146,7 +147,9 @@ class Pointers:
         held = {name: record for name, record in found.items() if record is not None}
         if slot.production is not None and "production" not in held:
             raise NotInstalled(f"{slot.model}@{slot.production.version} is not installed on this node")
-        applied = AppliedSlot(slot=slot, served=_served(slot, before), on_canary=on_canary, shown=tuple(held))
+        applied = AppliedSlot(
+            slot=slot, served=_served(slot, before), on_canary=on_canary, shown=tuple(held), drained=drained
+        )
         shown = held[applied.follows] if applied.follows else None
         return _Aim(line, applied, held, self._essential(line, shown))
 
@@ -171,7 +174,7 @@ class Pointers:
             _point(folder, layout.CANARY, None)
 
     def _write_slots(self, folder: Folder, aim: _Aim) -> None:
-        paths = {name: _loadable(record) for name, record in aim.held.items()}
+        paths = {name: loadable(record) for name, record in aim.held.items()}
         document = slots_file(aim.applied, paths).model_dump_json(by_alias=True, indent=1).encode() + b"\n"
         with contextlib.suppress(FileNotFoundError):
             if folder.read(layout.SLOTS) == document:
@@ -183,7 +186,7 @@ class Pointers:
         essential = aim.essential
         with Folder.open(self._data, layout.ESSENTIAL, create=True) as view:
             if essential is not None and aim.current is not None:
-                target = f"../{'/'.join(aim.line.names)}/{_loadable(aim.current)}"
+                target = f"../{'/'.join(aim.line.names)}/{loadable(aim.current)}"
                 if view.target(essential) != target:
                     view.flip(essential, target, point="essential.flip")
             for name in self._shown(view, aim.line):
@@ -228,7 +231,7 @@ def _single_file(record: InstallRecord) -> ContentFile | None:
     return files[0] if len(files) == 1 and record.content.kind is not Kind.BUNDLE else None
 
 
-def _loadable(record: InstallRecord) -> str:
+def loadable(record: InstallRecord) -> str:
     """What loads of a version, below the folder of its line: its file, or its folder."""
     below = f"/{single.path}" if (single := _single_file(record)) else ""
     return f"{record.installed.version}{below}"

@@ -2,6 +2,7 @@
 
 import base64
 import contextlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -33,11 +34,28 @@ class _StoredArtifact(Value):
     envelope: ManifestEnvelope
 
 
+class Fingerprint(Value):
+    """What a file looked like when its bytes were proven last: while this is so, nobody has written to it since."""
+
+    size: int
+    mtime_ns: int
+    inode: int
+
+    @classmethod
+    def of(cls, found: os.stat_result) -> "Fingerprint":
+        return cls(size=found.st_size, mtime_ns=found.st_mtime_ns, inode=found.st_ino)
+
+
 class InstallRecord(Value):
-    """An installed version, and what it is made of: enough to prove it again without any other record."""
+    """An installed version, and what it is made of: enough to prove it again without any other record.
+
+    Attributes:
+        proven: fingerprints by path; none: of a record from before they were kept.
+    """
 
     installed: InstalledVersion
     content: Content
+    proven: dict[str, Fingerprint] = {}
 
 
 class AppliedSlot(Value):
@@ -47,12 +65,14 @@ class AppliedSlot(Value):
         served: versions that were in production here, the newest first.
         on_canary: whether this is a node of the canary, whose `current` follows it once it is here.
         shown: slots of the order whose versions are here, and which the pointers therefore show.
+        drained: whether this node is out of service, which `slots.json` says.
     """
 
     slot: SlotState
     served: tuple[str, ...] = ()
     on_canary: bool = False
     shown: tuple[SlotName, ...] = ()
+    drained: bool = False
 
     @property
     def follows(self) -> Literal["production", "canary"] | None:

@@ -36,6 +36,7 @@ class SlotsFile(Value):
     Attributes:
         generation: of the slot order that this follows.
         current: the slot that `current` follows on this node; None: there is no `current`.
+        drained: whether the node is out of service: send its requests elsewhere.
         canary_form: `nodes`: the canary's nodes serve nothing else, and nobody splits requests; `requests`: every
             server sends `percent` of its requests to the canary. None: there is no canary.
     """
@@ -44,6 +45,7 @@ class SlotsFile(Value):
     model: Name
     generation: int
     current: Literal["production", "canary"] | None
+    drained: bool
     canary_form: CanaryForm | None
     slots: tuple[ServedSlot, ...]
 
@@ -55,6 +57,7 @@ def slots_file(applied: AppliedSlot, paths: Mapping[SlotName, str]) -> SlotsFile
         model=slot.model,
         generation=slot.generation,
         current=applied.follows,
+        drained=applied.drained,
         canary_form=slot.canary.form if slot.canary else None,
         slots=tuple(
             ServedSlot(slot=name, version=entry.version, artifact=entry.artifact, path=paths.get(name), percent=percent)

@@ -10,7 +10,7 @@ from fleetcast.events.content import Content, ContentFile, Format, Kind, safe_re
 from fleetcast.events.payloads import Checks, ManifestEnvelope
 from fleetcast.events.state import InstalledVersion, SlotState
 from fleetcast.transport.checks import detect_format
-from fleetcast.transport.errors import ContentRefused, NotKept, PathRefused, VersionHeld
+from fleetcast.transport.errors import ContentRefused, NotInstalled, NotKept, PathRefused, VersionHeld
 from fleetcast.transport.hashing import sha256_stream
 from fleetcast.transport.metainfo import piece_length
 from fleetcast.transport.store import layout
@@ -19,9 +19,10 @@ from fleetcast.transport.store.blobs import Blobs, Mismatch
 from fleetcast.transport.store.bundle import PublishedFolder, published_folder
 from fleetcast.transport.store.collection import Collected, Sweep
 from fleetcast.transport.store.folder import Folder, store_errors
+from fleetcast.transport.store.hooknotes import HookNotes
 from fleetcast.transport.store.intake import PublishedFile, published
 from fleetcast.transport.store.layout import Line
-from fleetcast.transport.store.pointers import Activation, Pointers
+from fleetcast.transport.store.pointers import Activation, Pointers, loadable
 from fleetcast.transport.store.quarantine import Quarantine
 from fleetcast.transport.store.records import AppliedSlot, ArtifactRecord, ArtifactRecords
 from fleetcast.transport.store.repair import Repair
@@ -67,6 +68,7 @@ class Store:
         self._repair = Repair(self._blobs, self._versions, self._quarantine, self._records)
         # Held while names change; hashing and copying run outside of it.
         self._changing = threading.RLock()
+        self.hooks = HookNotes(self._data)
         self.archive = Archive(self._data, self._blobs, self._changing)
         """Versions that left the nodes for the archive, where this node keeps it."""
 
@@ -274,19 +276,47 @@ class Store:
         with store_errors(f"cannot list the versions of {name}"):
             return self._versions.installed(_line(kind, name))
 
-    def activate(self, slot: SlotState, *, on_canary: bool = False) -> Activation:
+    def is_untouched(self, name: str, version: str, kind: Kind = Kind.MODEL) -> bool:
+        """Whether the files of an installed version look as they did when their bytes were proven last."""
+        with store_errors(f"cannot look at {name}@{version}"):
+            return self._versions.is_untouched(_line(kind, name), version)
+
+    def prove(self, name: str, version: str, kind: Kind = Kind.MODEL) -> list[Mismatch]:
+        """Read an installed version and compare every SHA-256; what is right is noted as proven now.
+
+        Raises:
+            NotInstalled: there is no such version.
+        """
+        with store_errors(f"cannot prove {name}@{version}"):
+            return self._versions.prove(_line(kind, name), version)
+
+    def loadable(self, model: str, version: str) -> Path:
+        """What loads of an installed version of a model: its file, or its folder.
+
+        Raises:
+            NotInstalled: there is no such version.
+        """
+        line = _line(Kind.MODEL, model)
+        with store_errors(f"cannot look at {model}@{version}"):
+            record = self._versions.record(line, version)
+        if record is None:
+            raise NotInstalled(f"{model}@{version} is not installed on this node")
+        return layout.absolute(self._data, line.names) / loadable(record)
+
+    def activate(self, slot: SlotState, *, on_canary: bool = False, drained: bool = False) -> Activation:
         """Move the pointers of a model or lane to what a slot order says; may be repeated, and then shows what has come
         here meanwhile.
 
         Args:
             on_canary: whether `current` follows the canary here, once it is installed.
+            drained: whether this node is out of service.
 
         Raises:
             StaleGeneration: the order in force is newer, or contradicts this one.
             NotInstalled: what it puts into production is not installed here.
         """
         with self._changing, store_errors(f"cannot activate {slot.model}, generation {slot.generation}"):
-            return self._pointers.activate(slot, on_canary=on_canary)
+            return self._pointers.activate(slot, on_canary=on_canary, drained=drained)
 
     def applied(self, name: str, kind: Kind = Kind.MODEL) -> SlotState | None:
         """The slot order in force; None before the first one."""

@@ -18,7 +18,7 @@ from fleetcast.transport.store import layout
 from fleetcast.transport.store.blobs import Blobs, Mismatch, mismatch
 from fleetcast.transport.store.folder import Folder, same_file, spare_name
 from fleetcast.transport.store.layout import Line
-from fleetcast.transport.store.records import InstallRecord, read_install
+from fleetcast.transport.store.records import Fingerprint, InstallRecord, read_install
 
 
 class Versions:
@@ -153,8 +153,39 @@ class Versions:
             seconds=seconds,
             installed_at=datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         )
-        self._write(line, InstallRecord(installed=installed, content=content))
+        self._write(
+            line, InstallRecord(installed=installed, content=content, proven=self._look(line, version, content))
+        )
         return installed
+
+    def _look(self, line: Line, version: str, content: Content) -> dict[str, Fingerprint]:
+        """What the files of a version look like now; missing ones are left out."""
+        found = {f.path: self._stat(line, version, f) for f in content.files}
+        return {path: Fingerprint.of(state) for path, state in found.items() if state is not None}
+
+    def is_untouched(self, line: Line, version: str) -> bool:
+        """Whether the files of an installed version look as they did when they were proven last: a few calls, where
+        reading them again would take as long as the disk needs for all their bytes."""
+        record = self.record(line, version)
+        if record is None or not record.proven:
+            return False
+        return self._look(line, version, record.content) == record.proven
+
+    def prove(self, line: Line, version: str) -> list[Mismatch]:
+        """Read the files of an installed version and compare their SHA-256; when they are right, keep what they look
+        like. Files that were written to meanwhile look otherwise afterwards, and are read again next time.
+
+        Raises:
+            NotInstalled: there is no such version.
+        """
+        record = self.record(line, version)
+        if record is None:
+            raise NotInstalled(f"{line.name}@{version} is not installed on this node")
+        before = self._look(line, version, record.content)
+        wrong = self.verify(line, version, record.content)
+        if not wrong and before != record.proven:
+            self._write(line, record.model_copy(update={"proven": before}))
+        return wrong
 
     def confirm(self, line: Line, version: str) -> InstalledVersion:
         """Note that the flat SHA-256 of an installed version was proven as well.
@@ -167,7 +198,7 @@ class Versions:
             raise NotInstalled(f"{line.name}@{version} is not installed on this node")
         checks = record.installed.checks.model_copy(update={"sha256": "confirmed"})
         installed = record.installed.model_copy(update={"checks": checks})
-        self._write(line, InstallRecord(installed=installed, content=record.content))
+        self._write(line, record.model_copy(update={"installed": installed}))
         return installed
 
     def _write(self, line: Line, record: InstallRecord) -> None:

@@ -1,0 +1,149 @@
+"""Incidents in words and in JSON. Pure."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from fleetcast.cli.units import ago, clock, counted, duration, moment
+from fleetcast.daemons.remedy.incidents.rules import times
+from fleetcast.events.incidents import IncidentPhase, IncidentState, ResourceType, Severity, SilenceState
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+STEPS = 12
+"""Lines of the timeline that are told; --json has all of them."""
+
+
+def document(state: IncidentState) -> dict[str, Any]:
+    """An incident in JSON, with its times."""
+    measured = times(state)
+    return state.model_dump(mode="json", by_alias=True, exclude={"seen", "flips", "sequence"}) | {
+        "time_to_detect_seconds": measured.detect_seconds,
+        "time_to_mitigate_seconds": measured.mitigate_seconds,
+        "time_to_resolve_seconds": measured.resolve_seconds,
+        "next": next_step(state),
+    }
+
+
+def listing(states: Sequence[IncidentState], now: datetime | None = None) -> "RenderableType":
+    """A line for each incident."""
+    from fleetcast.cli.table import table
+
+    at = now or datetime.now(UTC)
+    columns = ("INCIDENT", "SEVERITY", "PHASE", "SINCE", "SAID", "ABOUT", "TRIGGER", "WHAT")
+    return table(columns, [_row(each, at) for each in states], right=(4,))
+
+
+def _row(state: IncidentState, now: datetime) -> tuple[object, ...]:
+    phase = f"{state.phase}{', silenced' if state.silenced and not state.ended else ''}"
+    since = ago((now - moment(state.began_at)).total_seconds())
+    return (
+        state.incident,
+        state.severity.value,
+        phase,
+        since,
+        state.occurrences,
+        state.what,
+        state.trigger,
+        state.title,
+    )
+
+
+def open_line(states: Sequence[IncidentState]) -> str:
+    """All open incidents in one line: `2 open incidents (1 critical): inc-… hex8_2p@43 error_rate, …`; empty: none."""
+    if not states:
+        return ""
+    worst = max((each.severity for each in states), key=lambda each: each.rank)
+    bad = sum(each.severity is worst for each in states)
+    shown = ", ".join(f"{each.incident} {each.what} {each.trigger}" for each in states[:3])
+    rest = f" and {len(states) - 3} more" if len(states) > 3 else ""
+    return f"{counted(len(states), 'open incident')} ({bad} {worst}): {shown}{rest}; fleetcast incidents"
+
+
+def told(state: IncidentState) -> list[str]:
+    """Everything about an incident, a sentence or two per line."""
+    noticed = f"trigger {state.trigger}, noticed by {state.source}"
+    began, opened = clock(moment(state.began_at)), clock(moment(state.opened_at))
+    lines = [
+        f"{state.incident}  {state.title}",
+        f"{state.severity}, {state.phase}, about {_kind(state)} {state.what}, {noticed}",
+        f"since {began}, opened {opened}, said {counted(state.occurrences, 'time')}{_again(state)}",
+    ]
+    if state.description:
+        lines.append(state.description)
+    lines += ["", "the numbers:", *(f"  {each}" for each in numbers(state))]
+    if state.affected:
+        lines.append(f"  affected: {', '.join(state.affected)}")
+    lines += ["", "how long it took:", *(f"  {each}" for each in took(state))]
+    lines += ["", "what happened:", *(f"  {each}" for each in timeline(state))]
+    if state.runs:
+        lines += ["", *(f"playbook run: fleetcast playbook show {run}" for run in state.runs)]
+    if state.silenced and not state.ended:
+        lines += ["", f"nobody is told: {state.silenced_by}"]
+    lines += ["", f"runbook: {state.runbook}"] if state.runbook else []
+    return [*lines, f"next: {next_step(state)}"]
+
+
+def _kind(state: IncidentState) -> str:
+    return "model" if state.resource_type is ResourceType.MODEL else state.resource_type.value
+
+
+def _again(state: IncidentState) -> str:
+    flapping = "; it comes and goes" if state.flapping else ""
+    return f", opened again {counted(state.reopened, 'time')}{flapping}" if state.reopened else flapping
+
+
+def numbers(state: IncidentState) -> list[str]:
+    """What it was decided by."""
+    reasons = state.context.get("reasons")
+    said = [str(each) for each in reasons] if isinstance(reasons, list | tuple) else []
+    plain = {k: v for k, v in state.context.items() if isinstance(v, str | int | float | bool) and k != "reasons"}
+    values = ", ".join(f"{name} {_number(value)}" for name, value in sorted(plain.items()))
+    return [*said, *([values] if values else [])] or ["none were given"]
+
+
+def _number(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def took(state: IncidentState) -> list[str]:
+    """Times to detect, mitigate and resolve."""
+    measured = times(state)
+    known = (
+        ("to detect", measured.detect_seconds),
+        ("to mitigate", measured.mitigate_seconds),
+        ("to resolve", measured.resolve_seconds),
+    )
+    return [f"{name}: {'not yet' if value is None else duration(value)}" for name, value in known]
+
+
+def timeline(state: IncidentState) -> list[str]:
+    """The newest entries of the timeline, and the first one."""
+    entries = state.timeline
+    shown = [f"{clock(moment(e.at))}  {e.what:<12} {e.by}{f': {e.detail}' if e.detail else ''}" for e in entries]
+    if len(shown) <= STEPS:
+        return shown
+    return [shown[0], f"… {len(shown) - STEPS} more (--json has them)", *shown[-(STEPS - 1) :]]
+
+
+def next_step(state: IncidentState) -> str:
+    """The one command that helps now."""
+    if state.ended:
+        return f"fleetcast events --since 7d --model {state.resource_id}"
+    if state.runs and state.phase is IncidentPhase.MITIGATING:
+        return f"fleetcast playbook show {state.runs[-1]}"
+    if state.phase is IncidentPhase.OPEN and state.severity is not Severity.LOW:
+        return f"fleetcast ack {state.incident} --reason 'I look after it'"
+    if state.resource_type in {ResourceType.MODEL, ResourceType.NODE}:
+        return f"fleetcast why {state.resource_id}"
+    return f"fleetcast events --since 1d --model {state.resource_id}"
+
+
+def silence_row(silence: SilenceState) -> tuple[object, ...]:
+    """What a silence holds for, until when, and who said so."""
+    rules = {"resource": silence.resource, "node": silence.node, "trigger": silence.trigger}
+    about = " ".join(f"{name} {value}" for name, value in rules.items() if value)
+    below = f"below {silence.below}" if silence.below else "all"
+    end = f"ended by {silence.ended_by}" if silence.ended_at else f"until {clock(moment(silence.until))}"
+    return (silence.silence, about, below, end, silence.by, silence.reason)

@@ -1,0 +1,67 @@
+"""Commands about training runs."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from fleetcast.cli.call import Call, command, group
+from fleetcast.cli.problems import Exit
+from fleetcast.cli.surface.act import DryRun
+from fleetcast.cli.surface.ask import After, Limit
+
+PANEL = "Training"
+
+State = Literal["running", "succeeded", "failed", "preempted", "cancelled"]
+RunName = Annotated[str, typer.Argument(metavar="RUN")]
+
+
+def add(app: typer.Typer) -> None:
+    """Register the commands of this module."""
+    runs = typer.Typer(help="List training runs; show one, or two beside each other.")
+
+    @group(app, runs, "runs", panel=PANEL)
+    def listed(
+        call: Call,
+        lane: Annotated[str | None, typer.Option(metavar="LANE", help="Only of this lane.")] = None,
+        state: Annotated[State | None, typer.Option(help="Only in this state.")] = None,
+        watch: Annotated[bool, typer.Option("--watch", "-w", help="Redraw until Ctrl-C.")] = False,
+        after: After = None,
+        limit: Limit = 50,
+    ) -> Exit:
+        """List training runs, the one that began last first."""
+        from fleetcast.cli.training.runs import run
+
+        return run(call, lane=lane, state=state, watch=watch, after=after, limit=limit)
+
+    @command(runs, "show")
+    def show(
+        call: Call,
+        run_id: RunName,
+        epochs: Annotated[int, typer.Option(min=1, max=500, help="Newest epochs at most.")] = 100,
+    ) -> Exit:
+        """Show everything that was said about a run: epochs, costs, checkpoints, faults, what it made."""
+        from fleetcast.cli.training.runs import show as run
+
+        return run(call, run_id, epochs=epochs)
+
+    @command(runs, "compare")
+    def compare(call: Call, a: RunName, b: RunName) -> Exit:
+        """Show where two runs differ, and every number of both."""
+        from fleetcast.cli.training.runs import compare as run
+
+        return run(call, a, b)
+
+    @command(app, "sync", panel=PANEL)
+    def sync(
+        call: Call,
+        spool: Annotated[
+            list[Path] | None,
+            typer.Option("--spool", metavar="DIR", help="This spool; repeatable. Default: those of this user."),
+        ] = None,
+        dry_run: DryRun = False,
+    ) -> Exit:
+        """Send what jobs left in spools that no distributor forwards; exit 1 when something of it was lost."""
+        from fleetcast.cli.training.sync import run
+
+        return run(call, tuple(spool or ()), dry_run=dry_run)

@@ -1,0 +1,1 @@
+"""Commands about training runs, and about what their jobs left in spools."""
