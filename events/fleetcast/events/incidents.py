@@ -308,7 +308,6 @@ class IncidentState(Stored):
     timeline: tuple[TimelineEntry, ...] = ()
     correlation: str = ""
 
-
     @property
     def ended(self) -> bool:
         return self.phase is IncidentPhase.RESOLVED

@@ -30,9 +30,9 @@ from fleetcast.daemons.remedy.playbooks.loading import load_all
 from fleetcast.daemons.remedy.playbooks.steps import Step, Surroundings, params_of, registered
 from fleetcast.daemons.remedy.stream_time import StreamClock
 from fleetcast.events.content import Content, ContentFile, Format, Kind
-from fleetcast.events.lifecycle import TRANSITION_SUBJECT, EntryState, entry_subject
+from fleetcast.events.lifecycle import TRANSITION_SUBJECT, EntryState, StageName, entry_subject
 from fleetcast.events.payloads import Checks, DaemonState, Endpoints, Origin, Wants
-from fleetcast.events.remedies import RUN_ENDED, PlaybookRunState
+from fleetcast.events.remedies import PLAYBOOKS_SUBJECT, RUN_ENDED, PlaybookRunState
 from fleetcast.events.state import (
     Cause,
     InstalledVersion,
@@ -80,6 +80,11 @@ class Rig:
         await until(f"{model}@{last} reported", lambda: self._reported(model, last))
         slot = await self.slot(model)
         return slot.generation
+
+    async def try_out(self, model: str, version: str) -> None:
+        """Make a version the canary of half of the nodes."""
+        await self.ask(Reserve(state=_version(model, version)))
+        await self.ask(Promote(model=model, version=version, stage=StageName.CANARY, percent=50, skip_rollout=True))
 
     async def ask(self, command: AnyCommand) -> None:
         answer = await self.client.transition(command, reason="test")
@@ -311,9 +316,12 @@ async def life(
             for each in (fleet.watch(), keeper.run(), intake.consume(), intake.tell(), _beat(bus, node))
         ]
         await asyncio.gather(fleet.known.wait(), keeper.known.wait())
+        endpoints = {"playbooks": (PLAYBOOKS_SUBJECT, alive.desk.answer)}
+        service = await bus.serve(Service(name="remedy", version="0.0.1", description="test", endpoints=endpoints))
         try:
             yield alive
         finally:
+            await service.stop()
             for task in work:
                 task.cancel()
             await asyncio.gather(*work, return_exceptions=True)

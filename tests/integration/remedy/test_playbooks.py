@@ -130,6 +130,19 @@ async def test_a_model_without_another_good_version_is_frozen_and_calls_somebody
     assert (await made.slot("alone")).generation == generation
 
 
+async def test_a_bad_canary_is_withdrawn_and_production_stays(made: Rig, alive: Life) -> None:
+    await made.serve("canary", "1")
+    await made.try_out("canary", "2")
+    await asked(made, "canary")
+    (run,) = await alive.ended("canary")
+
+    slot = await made.slot("canary")
+    assert (run.phase, run.version, run.to) == (RunPhase.SUCCEEDED, "2", "1")
+    assert slot.production is not None
+    assert (slot.production.version, slot.canary) == ("1", None)
+    assert await made.stage("canary", "2") == "quarantined"
+
+
 async def test_a_run_that_needs_approval_waits_for_it_and_goes_on(made: Rig, alive: Life) -> None:
     generation = await made.serve("approve", "1", "2")
     await asked(made, "approve", version="2", requested_by="monitor", evidence={"approval": "required"})

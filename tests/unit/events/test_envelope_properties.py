@@ -30,7 +30,7 @@ VARIED: dict[str, st.SearchStrategy[Any]] = {
     "metrics": st.none() | JSON,
     "metadata": st.none() | JSON,
     "seconds": SECONDS,
-    "reason": TEXT,
+    "reason": st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20),
     "field": st.none() | TEXT,
     "next_step": TEXT,
     "transport": TEXT,

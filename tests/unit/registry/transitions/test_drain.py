@@ -24,9 +24,7 @@ def decided(
     return holds.drain(view, Transition(request="r", actor="/fleet/n1/ann", reason=reason, command=command), command)
 
 
-def refused(
-    command: Drain, *drains: DrainState, facts: NodeFacts = KNOWN, reason: str | None = "why not"
-) -> Answer:
+def refused(command: Drain, *drains: DrainState, facts: NodeFacts = KNOWN, reason: str | None = "why not") -> Answer:
     with pytest.raises(Refusal) as refusal:
         decided(command, *drains, facts=facts, reason=reason)
     return refusal.value.answer

@@ -29,7 +29,8 @@ CONSUMER = "playbooks"
 TELLING = "playbooks-told"
 ROLLBACK = "model_rollback"
 CONCURRENCY = 8
-HANDED_ON_SECONDS = 10.0
+HANDED_ON_SECONDS = 3.0
+"""A daemon that died with a request in hand holds it up for this time; one at work says so meanwhile."""
 
 PHASES = {
     RunPhase.RUNNING: IncidentPhase.MITIGATING,
