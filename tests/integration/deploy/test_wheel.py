@@ -65,7 +65,7 @@ def test_wheel_names_its_command_its_licence_and_its_extras(wheel: Path, names: 
     assert "fleetcast = fleetcast.cli:main" in metadata(wheel, "entry_points.txt")
     assert about["License-Expression"] == "Apache-2.0"
     assert any(name.endswith("licenses/LICENSE") for name in names)
-    assert set(about.get_all("Provides-Extra") or []) == {"demo", "torch", "onnx"}
+    assert set(about.get_all("Provides-Extra") or []) == {"apprise", "demo", "torch", "onnx"}
 
 
 def test_packages_of_the_users_card_are_all_required(wheel: Path) -> None:

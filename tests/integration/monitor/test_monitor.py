@@ -163,10 +163,13 @@ async def test_a_monitor_that_starts_again_knows_the_same_and_says_nothing_twice
 
     await fleet.all_seen("hex9")
 
-    async def requested() -> bool:
-        return bool(await fleet.events("model.rollback.requested"))
+    async def all_said() -> bool:
+        said = {(e.key, e.payload.model_dump().get("signal")) for e in await fleet.events("verdict.changed")}
+        return {("hex9", "error_rate"), ("hex9", "ood_rate")} <= said and bool(
+            await fleet.events("model.rollback.requested")
+        )
 
-    await until(requested)
+    await until(all_said)
     before = {model: await fleet.asked("health", model) for model in ("hex8", "hex9")}
     said = await fleet.events("verdict.changed", "incident.raised", "model.rollback.requested")
     await first.kill()

@@ -16,14 +16,15 @@ from fleetcast.registry import Registry
 
 pytestmark = pytest.mark.asyncio
 
+LEAST_KILLS = 2
 APART_SECONDS = 2.0
 """How long all three servers are there between two kills."""
 
 
 async def kill_one_after_the_other(cluster: Cluster, seconds: float, told: Told) -> int:
-    """Kill and start servers for so long, one at a time; returns how many kills there were."""
+    """Kill and start servers for so long, one at a time and two at least; returns how many kills there were."""
     kills, until = 0, time.monotonic() + seconds
-    while time.monotonic() < until:
+    while time.monotonic() < until or kills < LEAST_KILLS:
         member = cluster.members[kills % len(cluster.members)]
         await member.kill_async()
         kills += 1
@@ -38,7 +39,7 @@ async def kill_one_after_the_other(cluster: Cluster, seconds: float, told: Told)
 @pytest.mark.parametrize(
     "seconds",
     [
-        pytest.param(9.0, marks=pytest.mark.timeout(300)),
+        pytest.param(6.0, marks=pytest.mark.timeout(300)),
         pytest.param(60.0, marks=[pytest.mark.soak, pytest.mark.timeout(600)]),
     ],
 )
@@ -68,7 +69,6 @@ async def test_servers_that_die_during_a_promotion_storm_lose_and_double_nothing
                         assert await Registry(alone).broken_links(model) == []
             for each in daemons:
                 assert not each.ended, f"{each.name} did not outlive the servers\n{each.tail()}"
-        assert kills >= 2
         # Whoever had no answer was told so; whoever had one can rely on it, which `problems` has looked at.
         assert all("no registry daemon answered" in why for why in told.unanswered.values())
         assert len(told.accepted) > 5 * kills, Counter(a.outcome for a in told.answers.values())

@@ -12,13 +12,20 @@ from tests.system.registry.checker import problems, read_streams
 from tests.system.registry.daemons import registries, start_again
 from tests.system.registry.storm import Told, reserve, storm
 
-from fleetcast.bus import connect
+from fleetcast.bus import connect, patience
 from fleetcast.bus.testing import fast_settings, nats_server
 from fleetcast.config.settings import BusSettings
 from fleetcast.daemons.testing import RegistryProcess
 from fleetcast.registry import Registry
 
 pytestmark = pytest.mark.asyncio
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clients that ask again soon after a daemon died under their question."""
+    monkeypatch.setattr(patience, "ANSWER_SECONDS", 2.0)
+
 
 BROKEN = str(Path(__file__).parent / "broken")
 

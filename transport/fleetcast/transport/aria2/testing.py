@@ -66,6 +66,10 @@ class MirrorServer:
         await asyncio.gather(*self._talks, return_exceptions=True)
         self._server = None
 
+    async def silence(self) -> None:
+        """Wait until nobody is talked to."""
+        await asyncio.gather(*self._talks, return_exceptions=True)
+
     @property
     def source(self) -> Source:
         """Where it is."""
