@@ -3,7 +3,7 @@ compare-and-swap, together with the facts that tell of it (ADR 0006). Knows noth
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Generic, TypeVar
@@ -18,6 +18,7 @@ from fleetcast.events.envelope import Event, new_event
 from fleetcast.events.payloads import Payload
 from fleetcast.events.state import Cause
 from fleetcast.registry.errors import RecordDamaged
+from fleetcast.registry.rules import dump
 
 V = TypeVar("V", bound=Value)
 R = TypeVar("R")
@@ -89,6 +90,15 @@ class Book:
         data, headers = fact.encode()
         return BatchMessage(f"{fact.type.fact_subject(fact.key, self.fact_prefix)}.{fact.id}", data, 0, headers)
 
+    async def write(self, states: Sequence[BatchMessage], facts: Sequence[Event] = ()) -> int:
+        """Store *states* (`stored`) and *facts*, all of it or nothing; the sequence of the last message.
+
+        Raises:
+            Conflict: somebody else wrote first, or a fact was told before: read again, decide again.
+            OutcomeUnknown: no answer; `until_settled` reads what is there and decides again.
+        """
+        return await self.bus.batch([*states, *(self.fact_message(fact) for fact in facts)])
+
     async def until_settled(self, about: str, attempt: Callable[[], Awaitable[R]]) -> R:
         """Repeat *attempt*, which reads before it writes, until nobody else was quicker; one at a time *about* a
         thing.
@@ -124,3 +134,8 @@ def read(kind: type[V], entry: Entry) -> V:
         return kind.model_validate_json(entry.data)
     except ValidationError as e:
         raise RecordDamaged(f"{entry.subject} cannot be read: {e.errors()[0]['msg']}") from e
+
+
+def stored(subject: str, value: Value, expected_sequence: int) -> BatchMessage:
+    """A state as part of a batch; *expected_sequence* is that of the value it was decided from, 0: there was none."""
+    return BatchMessage(subject, dump(value), expected_sequence)

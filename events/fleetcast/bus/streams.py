@@ -17,7 +17,7 @@ from fleetcast.bus.retry import RESTART
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("fleetcast.bus")
 
-DECLARATION = 2
+DECLARATION = 3
 """Grows with every change of a declaration: an older daemon never takes a newer one's settings back."""
 
 DECLARATION_KEY = "fleetcast.declaration"
@@ -29,12 +29,13 @@ GIB = 2**30
 DUPLICATE_WINDOW_SECONDS = 30 * MINUTE
 DECLARE_TRIES = 40
 
-EVENTS, PERF, MINUTES, REGISTRY, REMEDY, AUDIT, WORK, DEAD, CANARY = (
+EVENTS, PERF, MINUTES, REGISTRY, REMEDY, TRAINING, AUDIT, WORK, DEAD, CANARY = (
     "FC_EVENTS",
     "FC_PERF",
     "FC_MINUTES",
     "FC_REGISTRY",
     "FC_REMEDY",
+    "FC_TRAINING",
     "FC_AUDIT",
     "FC_WORK",
     "FC_DEAD",
@@ -155,6 +156,7 @@ def object_bucket(name: str, description: str, *, max_bytes: int) -> StreamSpec:
 # first would leave only the second: every fact has a last token of its own there, which the copy drops again.
 FACTS = Source(REGISTRY, "fc.reg.fact.*.*.*.*", "fc.ev.{{wildcard(1)}}.{{wildcard(2)}}.{{wildcard(3)}}")
 REMEDY_FACTS = Source(REMEDY, "fc.rem.fact.*.*.*.*", FACTS.becomes)
+TRAINING_FACTS = Source(TRAINING, "fc.trn.fact.*.*.*.*", FACTS.becomes)
 
 CANARY_STREAM = StreamSpec(
     CANARY,
@@ -186,10 +188,20 @@ STREAMS: tuple[StreamSpec, ...] = (
         allow_atomic=True,
     ),
     StreamSpec(
+        TRAINING,
+        "Lanes and the runs that they start: state and fact of every change, in one atomic batch",
+        subjects=("fc.trn.state.>", "fc.trn.fact.>"),
+        max_age_seconds=400 * DAY,
+        max_bytes=256 * MIB,
+        max_messages_per_subject=1,
+        deny_delete=True,
+        allow_atomic=True,
+    ),
+    StreamSpec(
         EVENTS,
         "Facts: fc.ev.<domain>.<event>.<key>",
         subjects=("fc.ev.>",),
-        sources=(FACTS, REMEDY_FACTS),
+        sources=(FACTS, REMEDY_FACTS, TRAINING_FACTS),
         max_age_seconds=90 * DAY,
         max_bytes=4 * GIB,
         deny_delete=True,

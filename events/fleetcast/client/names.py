@@ -49,6 +49,13 @@ NAMES = (
     "run.degraded",
     "run.fault.recorded",
     "run.finished",
+    "run.moved",
+    "run.fallback",
+    "run.returned",
+    "lane.triggered",
+    "lane.changed",
+    "node.quarantined",
+    "node.reclaim_notice",
 )
 """Names of all events; a test holds them equal to the catalogue."""
 

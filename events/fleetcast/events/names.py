@@ -13,6 +13,7 @@ from fleetcast.events import notices as n
 from fleetcast.events import payloads as p
 from fleetcast.events import remedies as m
 from fleetcast.events import runs as r
+from fleetcast.events import training as t
 from fleetcast.events.errors import UnknownEventType, close_matches
 from fleetcast.events.ids import is_name
 
@@ -21,6 +22,7 @@ __all__ = [
     "EVENT_PREFIX",
     "FACT_PREFIX",
     "REMEDY_PREFIX",
+    "TRAINING_PREFIX",
     "UNKNOWN_KEY",
     "EventType",
     "UnknownEventType",
@@ -34,6 +36,8 @@ FACT_PREFIX: Final = "fc.reg.fact."
 """Facts are published here inside a registry batch, and sourced into FC_EVENTS below `fc.ev.`."""
 REMEDY_PREFIX: Final = "fc.rem.fact."
 """The same for the batches of a remedy daemon."""
+TRAINING_PREFIX: Final = "fc.trn.fact."
+"""The same for the batches of a trainer."""
 UNKNOWN_KEY: Final = "unknown"
 """Key of an event about something that has no usable name."""
 
@@ -78,7 +82,7 @@ class EventType:
         return f"{EVENT_PREFIX}{self.stem}.{key}"
 
     def fact_subject(self, key: str, prefix: str = FACT_PREFIX) -> str:
-        """Where a registry, or with the prefix REMEDY_PREFIX a remedy daemon, publishes the event within a batch; it
+        """Where a registry, or with another prefix a remedy daemon or a trainer, publishes the event within a batch; it
         reaches FC_EVENTS as `subject(key)`."""
         return f"{prefix}{self.stem}.{key}"
 
@@ -145,6 +149,13 @@ CATALOGUE: Final[tuple[EventType, ...]] = (
     _entry("run.degraded", r.RunDegraded, "run_id", manual=True),
     _entry("run.fault.recorded", r.RunFaultRecorded, "run_id", manual=True),
     _entry("run.finished", r.RunFinished, "run_id", manual=True),
+    _entry("run.moved", t.RunMoved, "run_id"),
+    _entry("run.fallback", t.RunFellBack, "run_id"),
+    _entry("run.returned", t.RunReturned, "run_id"),
+    _entry("lane.triggered", t.LaneTriggered, "lane", manual=True),
+    _entry("lane.changed", t.LaneChanged, "lane"),
+    _entry("node.quarantined", t.NodeQuarantined, "node"),
+    _entry("node.reclaim_notice", t.ReclaimNotice, "node", manual=True),
 )
 
 _BY_PAYLOAD: Final = {entry.payload: entry for entry in CATALOGUE}
@@ -187,7 +198,9 @@ def from_subject(subject: str) -> tuple[EventType, str]:
     Raises:
         UnknownEventType: the subject is not one of an event; carries close matches.
     """
-    prefix = next((each for each in (EVENT_PREFIX, FACT_PREFIX, REMEDY_PREFIX) if subject.startswith(each)), None)
+    prefix = next(
+        (each for each in (EVENT_PREFIX, FACT_PREFIX, REMEDY_PREFIX, TRAINING_PREFIX) if subject.startswith(each)), None
+    )
     if prefix is None:
         raise UnknownEventType(subject, reason=f"{subject[:80]!r} is not below {EVENT_PREFIX}")
     spelling, _, key = subject.removeprefix(prefix).rpartition(".")

@@ -92,6 +92,7 @@ class ModelSubmitted(Payload):
     path: FilePath
     node: Name
     run_id: str | None = Field(default=None, max_length=128)
+    claim: int | None = Field(default=None, ge=1, le=2**53)
     metrics: dict[str, Any] | None = None
     metadata: dict[str, Any] | None = None
 
@@ -128,6 +129,7 @@ class ExportCompleted(Payload):
     samples_total: int = Field(ge=0)
     dataset_id: Version | None = None
     run_id: str | None = Field(default=None, max_length=128)
+    claim: int | None = Field(default=None, ge=1, le=2**53)
     epoch: int | None = Field(default=None, ge=0)
     detected: bool | None = None
 

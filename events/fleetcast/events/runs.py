@@ -31,6 +31,8 @@ NonFinite = Annotated[dict[MetricName, Literal["nan", "inf", "-inf"]], Field(max
 diverged is worth knowing, and no gate meets a NaN."""
 Seconds = Annotated[float, BeforeValidator(_no_truth_value), Field(ge=0, allow_inf_nan=False)]
 Identifier = Annotated[str, StringConstraints(min_length=1, max_length=128)]
+Claim = Annotated[int, BeforeValidator(_no_truth_value), Field(ge=1, le=2**53)]
+"""Number of the claim under which a node acts for a run that a lane started; counts from 1 for each run."""
 
 
 class FaultClass(StrEnum):
@@ -76,10 +78,12 @@ class RunFact(Payload):
     Attributes:
         run_id: the run.
         node: where it runs.
+        claim: under which claim this is said; None: no lane started the run.
     """
 
     run_id: Name
     node: Name
+    claim: Claim | None = None
 
 
 class RunStarted(RunFact):
