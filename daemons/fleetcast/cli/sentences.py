@@ -19,6 +19,7 @@ from fleetcast.events import notices as n
 from fleetcast.events import payloads as p
 from fleetcast.events import remedies as m
 from fleetcast.events import runs as r
+from fleetcast.events import training as t
 
 _PART = re.compile(r"\[([^\]]*)\]")
 
@@ -90,6 +91,13 @@ SENTENCES: Final[Mapping[type[p.Payload], str]] = {
     "{reason}",
     r.RunCheckpointSaved: "run {run_id} saved a checkpoint of epoch {epoch}, {size:size}, at {node}:{path}",
     r.RunDegraded: "run {run_id} is degraded[ on {device}] since epoch {since_epoch}: {reason}",
+    t.LaneTriggered: "{requested_by} asked lane {lane} for a run: {reason}",
+    t.LaneChanged: "lane {lane}: {what}[ of {run}], {tokens} of {required} samples[: {detail}]",
+    t.RunMoved: "run {run_id} of lane {lane} is {phase}[ on {node} ({device})][, claim {claim}][: {detail}]",
+    t.RunFellBack: "run {run_id} left {from_device} of {node} for {to_device}: {reason}; {remedial_action}[; {guidance}]",
+    t.RunReturned: "run {run_id} is back on {to_device} of {node}[, after {degraded_seconds:duration} on {from_device}]",
+    t.NodeQuarantined: "{node} gets[{quarantined:if} no] training runs[ until {until}]: {reason}",
+    t.ReclaimNotice: "{node}'s machine is to be taken away at {deadline} ({source})",
     r.RunFaultRecorded: "run {run_id} had a {fault_class} fault on {node} ({signature}): {reason}[; {action}]",
     i.IncidentRaised: f"{{source}} raised {{trigger}} of {_ABOUT}, {{severity}}: {{title}}[ ({{context:reasons}})]",
     i.IncidentCleared: f"{{source}} cleared {{trigger}} of {_ABOUT}: {{reason}}",

@@ -55,7 +55,7 @@ NAMES = (
     "lane.triggered",
     "lane.changed",
     "node.quarantined",
-    "node.reclaim_notice",
+    "node.reclaim.notice",
 )
 """Names of all events; a test holds them equal to the catalogue."""
 

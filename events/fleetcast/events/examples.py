@@ -427,7 +427,7 @@ EXAMPLES: Final[dict[str, dict[str, Any]]] = {
         "run": "hex8_2p-4f6zq1m8c2xk",
         "by": "/fleet/gpu-2/trainer",
     },
-    "node.reclaim_notice": {
+    "node.reclaim.notice": {
         "node": "gpu-2",
         "deadline": "2026-11-21T09:32:00Z",
         "source": "aws.spot",

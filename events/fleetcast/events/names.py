@@ -155,7 +155,7 @@ CATALOGUE: Final[tuple[EventType, ...]] = (
     _entry("lane.triggered", t.LaneTriggered, "lane", manual=True),
     _entry("lane.changed", t.LaneChanged, "lane"),
     _entry("node.quarantined", t.NodeQuarantined, "node"),
-    _entry("node.reclaim_notice", t.ReclaimNotice, "node", manual=True),
+    _entry("node.reclaim.notice", t.ReclaimNotice, "node", manual=True),
 )
 
 _BY_PAYLOAD: Final = {entry.payload: entry for entry in CATALOGUE}

@@ -29,9 +29,8 @@ def refused(name: str, **fields: object) -> EventInvalid:
 
 def test_a_run_is_the_key_of_everything_that_is_said_about_it() -> None:
     entries = [entry for entry in CATALOGUE if entry.name.startswith("run.")]
-    assert len(entries) == 7
+    assert sum(entry.manual for entry in entries) == 7
     for entry in entries:
-        assert entry.manual
         event = new_event(entry.payload.model_validate(EXAMPLES[entry.name]), source="/fleet/gpu-1/train")
         assert event.subject == f"fc.ev.{entry.stem}.{RUN}"
         assert find(entry.stem) is entry
