@@ -94,8 +94,10 @@ SENTENCES: Final[Mapping[type[p.Payload], str]] = {
     t.LaneTriggered: "{requested_by} asked lane {lane} for a run: {reason}",
     t.LaneChanged: "lane {lane}: {what}[ of {run}], {tokens} of {required} samples[: {detail}]",
     t.RunMoved: "run {run_id} of lane {lane} is {phase}[ on {node} ({device})][, claim {claim}][: {detail}]",
-    t.RunFellBack: "run {run_id} left {from_device} of {node} for {to_device}: {reason}; {remedial_action}[; {guidance}]",
-    t.RunReturned: "run {run_id} is back on {to_device} of {node}[, after {degraded_seconds:duration} on {from_device}]",
+    t.RunFellBack: "run {run_id} left {from_device} of {node} for {to_device}: {reason}; {remedial_action}"
+    "[; {guidance}]",
+    t.RunReturned: "run {run_id} is back on {to_device} of {node}[, after {degraded_seconds:duration} on "
+    "{from_device}]",
     t.NodeQuarantined: "{node} gets[{quarantined:if} no] training runs[ until {until}]: {reason}",
     t.ReclaimNotice: "{node}'s machine is to be taken away at {deadline} ({source})",
     r.RunFaultRecorded: "run {run_id} had a {fault_class} fault on {node} ({signature}): {reason}[; {action}]",
