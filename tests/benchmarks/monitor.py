@@ -258,8 +258,8 @@ async def measure_verdicts(rig: Rig, models: tuple[str, ...]) -> Verdicts:
     told: dict[str, float] = {}
     published: dict[str, float] = {}
     listening = [
-        asyncio.create_task(_listen(rig.bus, "FC_REMEDY", "fc.rem.fact.verdict.changed.*.*", stored, len(models))),
-        asyncio.create_task(_listen(rig.bus, "FC_EVENTS", "fc.ev.verdict.changed.*", told, len(models))),
+        asyncio.create_task(_listen(rig.bus, "FC_REMEDY", "fc.rem.fact.verdict.changed.*.*", stored, models)),
+        asyncio.create_task(_listen(rig.bus, "FC_EVENTS", "fc.ev.verdict.changed.*", told, models)),
     ]
     began, number, waiting = time.perf_counter(), 0, list(models)
     while waiting or number < RATE:
@@ -276,14 +276,14 @@ async def measure_verdicts(rig: Rig, models: tuple[str, ...]) -> Verdicts:
     return Verdicts(*([seconds[model] - at for model, at in published.items()] for seconds in (stored, told)))
 
 
-async def _listen(bus: Bus, stream: str, subject: str, stored: dict[str, float], count: int) -> None:
+async def _listen(bus: Bus, stream: str, subject: str, stored: dict[str, float], models: tuple[str, ...]) -> None:
     """When the server stored the breach of each model: on one machine there is one clock."""
     start = await bus.last_sequence(stream) + 1
     async for entry in bus.tail(stream, (subject,), start_sequence=start, follow=True):
         data = json.loads(entry.data)["data"]
-        if data["verdict"] == "breach":
+        if data["verdict"] == "breach" and data["model"] in models:
             stored.setdefault(data["model"], entry.time.timestamp())
-            if len(stored) == count:
+            if len(stored) == len(models):
                 return
 
 
