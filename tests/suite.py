@@ -1,6 +1,6 @@
 """Runs the test suite; what failed while other tests ran beside it is tried a second time, alone.
 
-A machine with two cores that runs two tests at once is sometimes too busy for a third thing. A test that fails only
+A machine with two cores that runs three tests at once is sometimes too busy for a fourth thing. A test that fails only
 then is named at the end, so that it can be mended; one that fails twice fails the run. `--strict`: no second try.
 """
 

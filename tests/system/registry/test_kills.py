@@ -91,6 +91,7 @@ async def test_a_transition_written_piece_by_piece_would_be_seen(tmp_path: Path)
     assert any("belongs to no decision" in f or "without" in f for f in found)
 
 
+@pytest.mark.soak
 async def test_a_request_that_is_carried_out_again_after_a_kill_would_be_seen(tmp_path: Path) -> None:
     """The broken variant: no request is remembered; the daemon dies between a decision and its answer."""
     found, _ = await killed_in_a_storm(tmp_path, 2, environment=broken("remembers nothing"))
