@@ -5,6 +5,7 @@ import json
 import os
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from tests.benchmarks._report import percentile, quiet_logs
@@ -60,10 +61,20 @@ def emit_all(events: int) -> None:
     spool = Path(os.environ["FLEETCAST_SPOOL"])
     for step in range(events):
         if step % 5000 == 0:
-            while sum(path.stat().st_size for path in spool.glob("*.jsonl")) > BACKLOG_BYTES:
+            while waiting_bytes(spool) > BACKLOG_BYTES:
                 time.sleep(0.2)
         emit("run.metrics.logged", **fields(step))
     print(json.dumps({"lost": lost()}))
+
+
+def waiting_bytes(spool: Path) -> int:
+    """Bytes in the spool that no forwarder has taken yet."""
+    total = 0
+    for path in spool.glob("*.jsonl"):
+        # The forwarder removes what it has taken at any moment.
+        with suppress(FileNotFoundError):
+            total += path.stat().st_size
+    return total
 
 
 async def forward(url: str, spool: str) -> None:

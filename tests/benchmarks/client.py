@@ -67,6 +67,8 @@ async def killed_forwarder(folder: Path, events: int) -> dict[str, float]:
         kills = await _forward_and_kill(bus, server.url, spool, events)
         seconds = time.monotonic() - began
         out, _ = await emitting.communicate()
+        if emitting.returncode:
+            raise RuntimeError(f"the job that emits ended with {emitting.returncode}")
         seen = await _counts(bus, events)
         return {
             "lost": sum(1 for each in seen if not each),

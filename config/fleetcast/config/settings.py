@@ -14,6 +14,7 @@ from fleetcast.config.limits import LimitsSettings
 from fleetcast.config.monitor import MonitorSettings
 from fleetcast.config.notifier import NotifierSettings
 from fleetcast.config.remedy import RemedySettings
+from fleetcast.config.trainer import TrainerSettings
 from fleetcast.config.transports import (
     Aria2Settings,
     BittorrentSettings,
@@ -47,6 +48,7 @@ __all__ = [
     "RsyncSettings",
     "Settings",
     "StoreSettings",
+    "TrainerSettings",
     "VerifySettings",
 ]
 
@@ -345,4 +347,5 @@ class Settings(Group):
     incidents: IncidentSettings = IncidentSettings()
     remedy: RemedySettings = RemedySettings()
     notifier: NotifierSettings = NotifierSettings()
+    trainer: TrainerSettings = TrainerSettings()
     log: LogSettings = LogSettings()

@@ -10,9 +10,11 @@ from fleetcast.cli.surface import (
     act,
     archive,
     ask,
+    checkpoints,
     decide,
     gates,
     incidents,
+    lanes,
     monitor,
     nodes,
     notify,
@@ -71,6 +73,8 @@ def build() -> typer.Typer:
     playbooks.add(app)
     notify.add(app)
     runs.add(app)
+    checkpoints.add(app)
+    lanes.add(app)
     start.add_setting_up(app)
     return app
 

@@ -15,9 +15,10 @@ DAEMONS = {
     "monitor": "fleetcast.daemons.monitor",
     "remedy": "fleetcast.daemons.remedy",
     "notifier": "fleetcast.daemons.notifier",
+    "trainer": "fleetcast.daemons.trainer",
 }
 """Packages by daemon; each has `main(settings) -> int`."""
-CONTROLS = tuple(name for name in DAEMONS if name != "distributor")
+CONTROLS = tuple(name for name in DAEMONS if name not in {"distributor", "trainer"})
 """Daemons that serve the whole fleet: one or two nodes run them."""
 
 

@@ -1,7 +1,7 @@
 """The fleet as it changes: heartbeats and progress messages, gathered in one place that others wait on."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from typing import TypeVar
@@ -53,6 +53,16 @@ class Fleet:
         """All registry daemons that were heard from within a day, by node."""
         known = self._statuses.values()
         return views(known, now=datetime.now(UTC), heartbeat_seconds=self._heartbeat_seconds, daemon="registry")
+
+    def attendants(self, kinds: Iterable[str]) -> dict[str, tuple[NodeView, ...]]:
+        """The daemons of other *kinds* that were heard from within a day, by node."""
+        known, now = tuple(self._statuses.values()), datetime.now(UTC)
+        return {kind: views(known, now=now, heartbeat_seconds=self._heartbeat_seconds, daemon=kind) for kind in kinds}
+
+    @property
+    def statuses(self) -> tuple[NodeStatus, ...]:
+        """The newest heartbeat of every daemon of every node."""
+        return tuple(self._statuses.values())
 
     def _as_of_now(self, status: NodeStatus) -> NodeStatus:
         # Heartbeats tell changes of state; how far a transfer is comes by progress messages.

@@ -118,22 +118,23 @@ def _incident_changed(payload: i.IncidentChanged, _source: str) -> str:
     took = ", ".join(f"{name} after {duration(value)}" for name, value in known if value is not None)
     by = "" if payload.what in {"resolved", "mitigated", "severity"} else f" by {payload.by}"
     detail = f": {payload.detail}" if payload.detail else ""
-    of = f"{payload.trigger} of {payload.resource_id}{f'@{payload.version}' if payload.version else ''}"
+    of = f"{payload.trigger} of {i.named(payload.resource_type, payload.resource_id, payload.version)}"
     grade = f" ({payload.severity})" if payload.what in {"severity", "reopened"} else ""
-    return f"incident {payload.incident} ({of}) {_CHANGES.get(payload.what, payload.what)}{grade}{by}{detail} ({took})"
+    change = _CHANGES.get(payload.what, f" {payload.what}")
+    return f"incident {payload.incident} ({of}){change}{grade}{by}{detail} ({took})"
 
 
 _CHANGES = {
-    "acknowledged": "is looked after",
-    "mitigating": "is being remedied",
-    "mitigated": "is mitigated",
-    "resolved": "is resolved",
-    "reopened": "is open again",
-    "severity": "has another severity",
-    "note": "was noted on",
-    "silenced": "is silenced",
-    "unsilenced": "is told again",
-    "flapping": "comes and goes",
+    "acknowledged": " is looked after",
+    "mitigating": " is being remedied",
+    "mitigated": " is mitigated",
+    "resolved": " is resolved",
+    "reopened": " is open again",
+    "severity": " has another severity",
+    "note": ", note",
+    "silenced": " is silenced",
+    "unsilenced": " is told again",
+    "flapping": " comes and goes",
 }
 
 
@@ -148,14 +149,19 @@ def _rollback_requested(payload: i.RollbackRequested, _source: str) -> str:
 
 @_tell.register
 def _run_of_playbook(payload: m.PlaybookRunChanged, _source: str) -> str:
-    version = f"@{payload.version}" if payload.version else ""
+    about = i.named(payload.resource_type, payload.resource_id, payload.version)
     drill = "drill of " if payload.drill else ""
-    step = f", step {payload.position} of {payload.steps} {payload.step}" if payload.step else ""
-    outcome = f" {payload.outcome}" if payload.step and payload.outcome else ""
-    took = f" in {duration(payload.step_seconds)}" if payload.step_seconds else ""
-    detail = f": {payload.detail}" if payload.detail else ""
-    what = f"{drill}playbook {payload.playbook} ({payload.run}) on {payload.resource_id}{version}"
-    return f"{what} is {payload.phase}{step}{outcome}{took}{detail} ({duration(payload.seconds)} after the request)"
+    settled = payload.step_seconds and payload.phase is m.RunPhase.RUNNING
+    took = f" in {duration(payload.step_seconds)}" if settled and payload.outcome in _SETTLED else ""
+    # What an earlier attempt said is no news of this one.
+    new = payload.outcome is not m.StepOutcome.RUNNING or payload.phase is not m.RunPhase.RUNNING
+    detail = f": {payload.detail}" if payload.detail and new else ""
+    what = f"{drill}playbook {payload.playbook} ({payload.run}) on {about}"
+    colon = ":" if payload.progress.startswith("step ") else ""
+    return f"{what}{colon} {payload.progress}{took}{detail} ({duration(payload.seconds)} after the request)"
+
+
+_SETTLED = frozenset({m.StepOutcome.SUCCEEDED, m.StepOutcome.FAILED})
 
 
 @_tell.register

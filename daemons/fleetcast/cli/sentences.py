@@ -1,17 +1,18 @@
 """One sentence for each kind of event, as a table: what a person reads in `events`, `why`, and the demo.
 
-A sentence names fields of the payload, and `{source}`, who emitted it: `{bytes:size}` is written as `_FORMS` says. What
-stands in brackets is said only where all of its fields have a value; after a bar stands what is said otherwise:
-`[, because: {reason}]`, `[keeps {bytes_kept:size}|had nothing yet]`. Events whose sentence takes more than that are
-told in `narrate`.
+A sentence names fields of the payload, `{about}`, the resource of an incident, and `{source}`, who emitted it:
+`{bytes:size}` is written as `_FORMS` says. What stands in brackets is said only where all of its fields have a value;
+after a bar stands what is said otherwise: `[, because: {reason}]`, `[keeps {bytes_kept:size}|had nothing yet]`. Events
+whose sentence takes more than that are told in `narrate`.
 """
 
 import re
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from string import Formatter
 from typing import Any, Final
 
-from fleetcast.cli.units import duration, size
+from fleetcast.cli.units import counted, duration, size
 from fleetcast.events import decisions as d
 from fleetcast.events import hooks as h
 from fleetcast.events import incidents as i
@@ -50,12 +51,18 @@ _FORMS: Final[Mapping[str, Callable[[Any], str]]] = {
     "ratio": lambda share: f"{share:.2f}",
     "listed": listed,
     "reasons": _reasons,
+    "promotions": partial(counted, noun="promotion"),
+    "rollbacks": partial(counted, noun="rollback"),
+    "false alarms": partial(counted, noun="false alarm"),
+    "verdict": lambda verdict: "in breach" if verdict is i.Verdict.BREACH else str(verdict),
+    "words": lambda name: str(name).replace("_", " "),
+    "amount": lambda number: f"{number:,g}",
     "if": lambda _: "",
 }
 """How a value is written; `if` writes nothing, and only has to have a value."""
 
 _VERSION: Final = "{model}@{version}"
-_ABOUT: Final = "{resource_id}[@{version}]"
+_ABOUT: Final = "{about}"
 
 SENTENCES: Final[Mapping[type[p.Payload], str]] = {
     p.DistributionOrdered: f"{_VERSION} of {{origin}} is kept on {{to:names}}[ until {{until}}]",
@@ -85,14 +92,15 @@ SENTENCES: Final[Mapping[type[p.Payload], str]] = {
     d.EvidenceRecorded: f"{{by}} said of {_VERSION}: {{fields:names}}",
     d.ApprovalRecorded: f"{{by}} agrees that {_VERSION} goes to {{stage}}, until {{expires_at}}",
     d.ArchiveChanged: f"archive: {_VERSION} is {{phase}} on {{node}} by rule {{rule}}, by {{by}}[: {{reason}}]",
-    d.TrustChanged: "{model} is trusted with {score:ratio} ({score_low:ratio} to {score_high:ratio}): {promotions} "
-    "promotions, {rollbacks} rollbacks, {false_alarms} false alarms (decision {n})",
+    d.TrustChanged: "{model} is trusted with {score:ratio} ({score_low:ratio} to {score_high:ratio}): "
+    "{promotions:promotions}, {rollbacks:rollbacks}, {false_alarms:false alarms} (decision {n})",
     d.DrainChanged: "{by} took {node} [out of service{drained:if}|back into service][{drained:if} until {until}]: "
     "{reason}",
     r.RunCheckpointSaved: "run {run_id} saved a checkpoint of epoch {epoch}, {size:size}, at {node}:{path}",
     r.RunDegraded: "run {run_id} is degraded[ on {device}] since epoch {since_epoch}: {reason}",
     t.LaneTriggered: "{requested_by} asked lane {lane} for a run: {reason}",
-    t.LaneChanged: "lane {lane}: {what}[ of {run}], {tokens} of {required} samples[: {detail}]",
+    t.LaneChanged: "lane {lane}: {what:words}[, run {run}][: {detail}]; {tokens:amount} of {required:amount} samples "
+    "in its bucket",
     t.RunMoved: "run {run_id} of lane {lane} is {phase}[ on {node} ({device})][, claim {claim}][: {detail}]",
     t.RunFellBack: "run {run_id} left {from_device} of {node} for {to_device}: {reason}; {remedial_action}"
     "[; {guidance}]",
@@ -106,9 +114,9 @@ SENTENCES: Final[Mapping[type[p.Payload], str]] = {
     i.IncidentOpened: "incident {incident} opened, {severity}: {title}[: {reason}][{silenced:if}; silenced]"
     "[; see {runbook}]",
     i.RetrainRequested: "a new training of {model}[@{version}][ by lane {lane}] is asked for[: {reasons:listed}]",
-    i.VerdictChanged: f"{{signal}} of {_VERSION}[ on {{node}}] as {{slot}} is {{verdict}}[, was {{before}}][, "
-    "{severity}]: {actual}, required {required} ({samples} requests); the model is {health}, action {action} in mode "
-    "{mode}",
+    i.VerdictChanged: f"{{signal}} of {_VERSION}[ on {{node}}] as {{slot}} is {{verdict:verdict}}[, was "
+    "{before:verdict}][, {severity}]: {actual}, required {required} ({samples} requests); the model is {health}, "
+    "action {action} in mode {mode}",
     m.PlaybookRequested: f"{{requested_by}} asked for playbook {{playbook}} on {_ABOUT}[ because of {{incident}}]"
     "[: {reasons:listed}]",
     n.NotificationFailed: "{kind} channel {channel} could not tell {title}, {attempts} attempts since {since}: "
@@ -146,5 +154,7 @@ def told(payload: p.Payload, source: str) -> str | None:
     if template is None:
         return None
     own = {name: getattr(payload, name) for name in type(payload).model_fields}
+    if isinstance(payload, i.AboutResource | m.PlaybookRequested):
+        own["about"] = i.named(payload.resource_type, payload.resource_id, payload.version)
     # What an incident's source says of itself is in the payload; everybody else is named by the envelope.
     return _Teller({"source": source} | own).tell(template)

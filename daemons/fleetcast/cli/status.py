@@ -1,7 +1,8 @@
 """`fleetcast status`: the fleet on one screen, and whether anything is wrong with it."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import NoReturn
 
@@ -9,6 +10,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from fleetcast.bus import Bus
+from fleetcast.cli.attendants import MISSED, Attendants
 from fleetcast.cli.call import Call
 from fleetcast.cli.connection import Target, connected, target
 from fleetcast.cli.fleet import NodeView, Rollout, problems, rollout_document
@@ -23,14 +25,17 @@ from fleetcast.cli.remedy.telling import document as incident_document
 from fleetcast.cli.remedy.telling import open_line
 from fleetcast.cli.running import run_async
 from fleetcast.cli.table import table
+from fleetcast.cli.training.nodes import TrainingNodes, records
 from fleetcast.cli.transfers import attention, in_one_line, transfer_document
+from fleetcast.cli.truth import Truth, look, rooms, short_of_room
 from fleetcast.cli.units import ago
 from fleetcast.events.incidents import IncidentState
 from fleetcast.events.lifecycle import AuthorityState
+from fleetcast.events.training import NodeQuarantine
 from fleetcast.events.wants import wants
 
 BESIDE_SECONDS = 5.0
-"""Distance of looks at the dead letters and the registry's authority while the picture is watched."""
+"""Distance of looks at what no heartbeat tells while the picture is watched."""
 TRANSFERS_SHOWN = 12
 """Running transfers that have a line; `fleetcast transfers` shows the others."""
 MATRIX_NODES = 8
@@ -49,34 +54,44 @@ async def _look(call: Call, aim: Target, *, watch: bool) -> Picture:
     async with connected(aim) as bus, watched(bus, aim.settings.distributor.heartbeat_seconds) as fleet:
         if watch:
             await _watch(call, bus, fleet)
-        return picture(fleet, await dead_letters(bus), await authority(bus), await open_incidents(bus))
+        return picture(fleet, await look_beside(bus, fleet))
 
 
 async def _watch(call: Call, bus: Bus, fleet: Fleet) -> NoReturn:
-    beside = Beside()
+    seen = Beside()
+
+    async def follow() -> None:
+        nonlocal seen
+        while True:
+            seen = await look_beside(bus, fleet)
+            fleet.wake()
+            await asyncio.sleep(BESIDE_SECONDS)
+
     async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(beside.follow(bus, fleet), name="dead letters and authority")
-        await redraw(call.out, fleet, lambda: picture(fleet, beside.dead, beside.authority, beside.incidents))
+        tasks.create_task(follow(), name="beside the heartbeats")
+        await redraw(call.out, fleet, lambda: picture(fleet, seen))
     raise AssertionError("redrawing ends by cancellation only")
 
 
+@dataclass(frozen=True)
 class Beside:
-    """What no heartbeat tells, looked at again every few seconds: how many dead letters there are, who keeps the
-    registry, and what is wrong."""
+    """What no heartbeat tells: how many dead letters there are, who keeps the registry, what is wrong, how the streams
+    are, and what is kept of nodes that had a fault."""
 
-    def __init__(self) -> None:
-        self.dead = 0
-        self.incidents: list[IncidentState] = []
-        self.authority: AuthorityState | None = None
+    dead: int = 0
+    authority: AuthorityState | None = None
+    incidents: Sequence[IncidentState] = ()
+    truth: Truth = field(default_factory=Truth)
+    faults: Mapping[str, NodeQuarantine] = field(default_factory=dict)
 
-    async def follow(self, bus: Bus, fleet: Fleet) -> None:
-        """Keep looking until cancelled."""
-        while True:
-            self.dead = await dead_letters(bus)
-            self.authority = await authority(bus)
-            self.incidents = await open_incidents(bus)
-            fleet.wake()
-            await asyncio.sleep(BESIDE_SECONDS)
+
+async def look_beside(bus: Bus, fleet: Fleet) -> Beside:
+    """Look once; the questions do not wait for each other."""
+    keeps = any(keeper.alive for keeper in fleet.keepers)
+    dead, writes, incidents, truth, faults = await asyncio.gather(
+        dead_letters(bus), authority(bus), open_incidents(bus), look(bus, read_model=keeps), records(bus)
+    )
+    return Beside(dead, writes, incidents, truth, faults)
 
 
 async def dead_letters(bus: Bus) -> int:
@@ -84,11 +99,22 @@ async def dead_letters(bus: Bus) -> int:
     return len(await bus.dead.list())
 
 
-def picture(fleet: Fleet, dead: int, writes: AuthorityState | None, incidents: Sequence[IncidentState] = ()) -> Picture:
-    """The fleet now; *writes*: who writes its registry; *incidents*: those that are open."""
-    nodes, rollouts = fleet.nodes, fleet.rollouts
-    keeping = Keeping(writes, fleet.keepers)
-    wrong = (*problems(nodes, rollouts, dead), *keeping.problems, *degrading(incidents))
+def picture(fleet: Fleet, beside: Beside) -> Picture:
+    """The fleet now."""
+    nodes, rollouts, dead, incidents = fleet.nodes, fleet.rollouts, beside.dead, beside.incidents
+    keeping = Keeping(beside.authority, fleet.keepers)
+    room = rooms(fleet.statuses)
+    training = TrainingNodes(fleet.attendants(("trainer",))["trainer"], beside.faults)
+    attendants = Attendants(fleet.attendants(MISSED))
+    wrong = (
+        *problems(nodes, rollouts, dead),
+        *keeping.problems,
+        *attendants.problems,
+        *training.problems,
+        *beside.truth.problems,
+        *short_of_room(room),
+        *degrading(incidents),
+    )
     running = [t for t in fleet.transfers if t.state not in ENDED]
     document = {
         "ok": not wrong,
@@ -99,14 +125,21 @@ def picture(fleet: Fleet, dead: int, writes: AuthorityState | None, incidents: S
         "transfers": [transfer_document(t) for t in running],
         "dead_letters": dead,
         "registry": keeping.document(),
+        "daemons": attendants.document(),
+        "training": training.document(),
+        "truth": beside.truth.document(),
         "incidents": [incident_document(each) for each in incidents],
     }
     drained = [Text(printable(said)) for n in nodes if (said := n.out_of_service)]
     parts: list[RenderableType] = [_node_table(nodes), *drained, Text(""), _model_table(rollouts, nodes)]
     if running:
         parts += [Text(""), *transfer_lines(fleet)]
+    if (drawn := training.drawn()) is not None:
+        parts += [Text(""), drawn, *training.lines()]
     if not keeping.away:
         parts += [Text(""), Text(printable(keeping.sentence))]
+    parts += [Text(printable(each)) for each in attendants.sentences]
+    parts.append(Text(printable(beside.truth.sentence(room))))
     if incidents:
         parts += [Text(""), Text(printable(open_line(incidents)), style="yellow")]
     return Picture(document, Group(*parts, Text(""), _verdict(wrong, dead)))

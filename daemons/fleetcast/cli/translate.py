@@ -51,7 +51,8 @@ def config_problem(error: ConfigError, what: str = "the settings cannot be used"
         "config",
         what,
         why="\n".join(["", *str(error).splitlines()]).replace("\n", "\n    "),
-        next_step=error.next_step,
+        # What is allowed stands with each mistake already.
+        next_step=error.next_step if "fleetcast " in error.next_step else "correct it, then run this again",
         exit_code=Exit.USAGE,
         details={"mistakes": mistakes},
     )

@@ -1,4 +1,5 @@
-"""`fleetcast why`: what happened to an event, a model, a node or an incident, from the log alone."""
+"""`fleetcast why`: what happened to an event, a model, a node, a lane or an incident, from the log alone; which nodes
+may take a lane's run, a trainer says."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -20,6 +21,7 @@ from fleetcast.cli.registry.reasons import decision_facts, version_facts
 from fleetcast.cli.remedy.reasons import incident, incident_facts, incident_told, trouble
 from fleetcast.cli.rungs import told
 from fleetcast.cli.running import run_async
+from fleetcast.cli.training.reasons import lane_facts
 from fleetcast.cli.units import ago, clock, moment
 from fleetcast.events.envelope import Event
 from fleetcast.events.ids import is_name
@@ -38,7 +40,7 @@ class Answer:
     """What is known about the thing that was asked about.
 
     Attributes:
-        about: what it is: `event`, `model`, `node` or `incident`.
+        about: what it is: `event`, `model`, `node`, `lane` or `incident`.
         name: its id.
         facts: what is the case now, one sentence each.
         chain: the chain behind it, if there is one.
@@ -63,7 +65,7 @@ class Answer:
 
 
 def run(call: Call, what: str) -> Exit:
-    """Explain *what*: a model or a node of that name, an incident, else an event whose id begins so."""
+    """Explain *what*: a model, a node or a lane of that name, an incident, else an event whose id begins so."""
     answer = run_async(_answer(target(call), what))
     call.out.document(answer.document())
     _tell(call.out, answer)
@@ -76,6 +78,7 @@ async def _answer(aim: Target, what: str) -> Answer:
         if slot is not None:
             slow = slow_facts(what, fleet.transfers)
             facts = [*await decision_facts(bus, what), *slow, *await incident_facts(bus, what)]
+            facts += await lane_facts(bus, what)
             return _with(await _about_model(bus, slot, fleet.nodes), facts)
         node = fleet.node(what)
         if node is not None:
@@ -87,8 +90,9 @@ async def _answer(aim: Target, what: str) -> Answer:
         known = await incident(bus, what) if what.startswith("inc-") and is_name(what) else None
         if known is not None:
             return await _about_incident(bus, known)
-        unserved = await _about_unserved(bus, what) if is_name(what) else None
-        return unserved or await _about_event(bus, what)
+        lane = await _about_lane(bus, what)
+        unserved = await _about_unserved(bus, what) if lane is None and is_name(what) else None
+        return lane or unserved or await _about_event(bus, what)
 
 
 async def _about_model(bus: Bus, slot: SlotState, nodes: Sequence[NodeView]) -> Answer:
@@ -106,6 +110,15 @@ async def _about_incident(bus: Bus, state: IncidentState) -> Answer:
     events = await history.collect(bus, start_time=moment(state.opened_at) - BEFORE_AN_INCIDENT)
     found = chain(events, state.correlation)
     return Answer("incident", state.incident, tuple(incident_told(state)), found)
+
+
+async def _about_lane(bus: Bus, lane: str) -> Answer | None:
+    """A lane of which no model of its name is served: its ledger, and what it did last."""
+    facts = await lane_facts(bus, lane)
+    if not facts:
+        return None
+    events = await history.collect(bus, history.subjects((), lane))
+    return Answer("lane", lane, (*facts, *await incident_facts(bus, lane)), None, tuple(events[-NODE_EVENTS:]))
 
 
 async def _about_unserved(bus: Bus, model: str) -> Answer | None:

@@ -156,6 +156,41 @@ class RemedyProcess(RegistryProcess):
         return [sys.executable, "-m", "fleetcast", "run", "remedy", "--config", str(self.config)]
 
 
+class TrainerProcess(RegistryProcess):
+    """The trainer of a node as a process, beside the node's distributor."""
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "trainer.log"
+
+    def command(self) -> list[str]:
+        """What is started."""
+        return [sys.executable, "-m", "fleetcast", "run", "trainer", "--config", str(self.config)]
+
+    @property
+    def runs(self) -> Path:
+        """Folders of the runs that the node has or had."""
+        return self.data / "runs"
+
+    def kill_all(self) -> None:
+        """SIGKILL the daemon and every process of its runs, as a power cut would."""
+        self.kill()
+        for state in self.runs.glob("*/state.json"):
+            said = json.loads(state.read_bytes())
+            for process in (said["supervisor"], said["main"]):
+                # One that has ended may have given its number to another: the time at which it began tells.
+                if process is not None and _ticks(process["pid"]) == process["start_ticks"]:
+                    os.kill(process["pid"], signal.SIGKILL)
+
+
+def _ticks(pid: int) -> int | None:
+    """When a process was started, in clock ticks since boot (proc(5)); None: there is none of that number."""
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+    except (OSError, ValueError, IndexError):
+        return None
+
+
 class Fleet:
     """Several distributors on one server."""
 

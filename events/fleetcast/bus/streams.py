@@ -17,7 +17,7 @@ from fleetcast.bus.retry import RESTART
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("fleetcast.bus")
 
-DECLARATION = 3
+DECLARATION = 4
 """Grows with every change of a declaration: an older daemon never takes a newer one's settings back."""
 
 DECLARATION_KEY = "fleetcast.declaration"
@@ -182,7 +182,7 @@ STREAMS: tuple[StreamSpec, ...] = (
         "Incidents and playbook runs: state and fact of every step, in one atomic batch",
         subjects=("fc.rem.state.>", "fc.rem.fact.>"),
         max_age_seconds=400 * DAY,
-        max_bytes=256 * MIB,
+        max_bytes=1 * GIB,
         max_messages_per_subject=1,
         deny_delete=True,
         allow_atomic=True,

@@ -7,6 +7,8 @@ Environment, read when the first event comes:
     FLEETCAST_SPOOL, FLEETCAST_STORE_DATA: the spool, or the data folder that it lies in.
     FLEETCAST_RANKS: `all` lets every rank of a distributed job emit; otherwise only rank 0 does.
     FLEETCAST_RUN_ID: the run that whoever started the job has registered for it.
+    FLEETCAST_CLAIM, _LANE, _MODEL, _DATA, _CHECKPOINT, _CHECKPOINT_DIR, _DEVICE, _CADENCE_SECONDS, _STOP_FILE: what the
+        trainer gives to a job that a lane starts (docs/training.md).
 """
 
 from fleetcast.client.emit import emit

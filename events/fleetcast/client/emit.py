@@ -5,8 +5,9 @@ import time
 from collections.abc import Mapping
 
 from fleetcast.client import notices
+from fleetcast.client.assignment import Assignment
 from fleetcast.client.folders import spool_folder, user_folder
-from fleetcast.client.names import NAMES, is_durable, name_of
+from fleetcast.client.names import NAMES, is_durable, is_of_a_run, name_of
 from fleetcast.client.patience import PatientSync
 from fleetcast.client.place import job_name, mode_of, node_of, speaks
 from fleetcast.client.spool.errors import SpoolFull
@@ -22,9 +23,10 @@ would otherwise make and delete a file with every step."""
 def emit(type: str, /, **fields: object) -> str | None:  # noqa: A002 -- the word of CloudEvents
     """Emit an event: append it to the spool, from where the node's distributor sends it on.
 
-    Never raises and needs no network. `node` is filled in; `path` is made absolute; numbers that JSON cannot hold
-    become text. In distributed jobs only rank 0 emits, unless FLEETCAST_RANKS=all. An event that others build on is on
-    the disk when this returns, or the disk took more than a second.
+    Never raises and needs no network. `node` is filled in, and in a job that a lane started `run_id` and `claim`;
+    `path` is made absolute; numbers that JSON cannot hold become text. In distributed jobs only rank 0 emits, unless
+    FLEETCAST_RANKS=all. An event that others build on is on the disk when this returns, or the disk took more than a
+    second.
 
     Args:
         type: in any spelling: `model.promoted`, `MODEL_PROMOTED`.
@@ -46,13 +48,15 @@ class Kind:
     Attributes:
         head: its attributes, as JSON.
         durable: whether it is on the disk before `emit` returns.
+        of_a_run: whether it says which run it comes from, and under which claim.
     """
 
-    __slots__ = ("durable", "head")
+    __slots__ = ("durable", "head", "of_a_run")
 
     def __init__(self, name: str, source: str) -> None:
         self.head = f'"source":{source},"type":{quoted(name + ".v1")},"datacontenttype":"application/json"'
         self.durable = is_durable(name)
+        self.of_a_run = is_of_a_run(name)
 
 
 class Emitter:
@@ -69,6 +73,8 @@ class Emitter:
         self.silent = self._mode == "disabled" or not speaks(environ)
         self._source = quoted(f"/fleet/{self.node}/{job_name()}")
         self._kinds: dict[str, Kind] = {}
+        assignment = Assignment(environ)
+        self._run, self._claim = assignment.run, assignment.claim
         self._sync = PatientSync()
         self._writer = None if self.silent else SpoolWriter(self._folder(environ), sync=self._sync)
         self._second = (0, "")
@@ -90,6 +96,9 @@ class Emitter:
             fields["path"] = os.path.abspath(os.fsdecode(path))
         if "node" not in fields:
             fields["node"] = self.node
+        # What a stalled former owner says must be told apart from what the owner says, however the job says it.
+        if self._claim and kind.of_a_run and fields.setdefault("run_id", self._run) == self._run:
+            fields.setdefault("claim", self._claim)
         now = time.time_ns()
         event_id = new_ulid(now // 1_000_000)
         record = (

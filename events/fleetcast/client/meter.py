@@ -25,6 +25,10 @@ class Meter:
         self._ended: float | None = None
         self._begin_epoch()
 
+    def go_on(self, step: int) -> None:
+        """The run had *step* steps before this process; they are no steps of its first epoch."""
+        self.step = self._first = step
+
     def steps(self, batches: "Iterable[T]") -> "Iterator[T]":
         """*batches*, each counted as a step: the time until it is there is waiting for data, the time until the next
         one is asked for is the step."""

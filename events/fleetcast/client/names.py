@@ -85,6 +85,7 @@ _BY_SPELLING = {spelling: name for name in (*NAMES, SNAPSHOT) for spelling in _s
 
 
 _DURABLE = frozenset(NAMES) - CHEAP
+_OF_RUNS = ("model.promoted", "model.registered", "export.completed")
 
 
 def name_of(spelling: str) -> str | None:
@@ -96,3 +97,8 @@ def is_durable(name: str) -> bool:
     """Whether an event called *name* is on the disk before `emit` returns. Unknown names are not: they will be
     refused anyway, and must not slow a training job."""
     return name in _DURABLE
+
+
+def is_of_a_run(name: str) -> bool:
+    """Whether an event called *name* says which run it comes from, and under which claim."""
+    return name.startswith("run.") or name in _OF_RUNS

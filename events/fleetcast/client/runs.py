@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from fleetcast.client import notices
+from fleetcast.client.assignment import Assignment, Cadence
 from fleetcast.client.emit import emit, emitter
 from fleetcast.client.figures import Figures, figures
 from fleetcast.client.files import described
@@ -58,7 +59,7 @@ def run(*lane: str, **said: object) -> "Run":
     """A training run, to be used with `with`: it is registered on entry, and its end is told on exit.
 
     Args:
-        lane: the line of data that it consumes.
+        lane: the line of data that it consumes; not needed in a job that a lane started.
         model: the line of versions that it makes, where that is not called as the lane.
         run_id: its name; default: FLEETCAST_RUN_ID, else a new one. A run that goes on is registered again.
         config: hyperparameters, and whatever else the job was started with.
@@ -85,15 +86,29 @@ class Run:
         id: the run's name; other ranks have another one, unless FLEETCAST_RUN_ID says it to all.
         lane, model: what it consumes and makes.
         epoch: the last epoch that was logged; None: none was.
+        claim: under which its node has it; None: no lane started it.
+        resume_from: checkpoint to go on from; None: from scratch.
+        checkpoint_dir: where checkpoints are to be written; `checkpoints` where no lane says.
+        device: what to compute on, `cuda:0`, `rocm:0` or `cpu`; None: nobody said.
+        cadence_seconds: advised distance of two checkpoints.
     """
 
-    def __init__(self, lane: str, /, *, model: str | None = None, run_id: str | None = None, **facts: object) -> None:
-        self.lane = str(lane)
-        self.model = str(model) if model else self.lane
+    def __init__(
+        self, lane: str | None = None, /, *, model: str | None = None, run_id: str | None = None, **facts: object
+    ) -> None:
+        own = Assignment(os.environ)
         # Whoever gave the run its name in the environment has registered it, and watches how it ends.
-        self._given = os.environ.get("FLEETCAST_RUN_ID") if run_id is None else None
+        self._given = own.run if run_id is None else None
+        if lane is None and own.lane is None:
+            raise ValueError("it says no lane, and no lane started it")
+        self.lane = str(own.lane if self._given and own.lane else lane or "")
+        self.model = str(model or (self._given and own.model) or self.lane)
         self.id = str(run_id or self._given or f"{self.lane[:21]}-{new_ulid().lower()}")
         self.epoch: int | None = None
+        self.claim = own.claim if self._given else None
+        self.resume_from, self.checkpoint_dir = own.resume_from, own.checkpoint_dir
+        self.device, self.cadence_seconds = own.device, own.cadence_seconds
+        self._assignment, self._cadence = own, Cadence(own.cadence_seconds)
         self._facts = facts
         self._meter = Meter()
         self._lock = threading.RLock()
@@ -129,7 +144,9 @@ class Run:
             self._process = os.getpid()
             notices.warn(f"run {self.id}: {notices.said(error)}")
         self._meter = Meter()
-        if self._process and self._given is None:
+        self._cadence = Cadence(self.cadence_seconds)
+        # Who started a lane's run knows neither its code nor its configuration: they are told under its claim.
+        if self._process and (self._given is None or self.claim):
             self._register()
         return self
 
@@ -142,6 +159,8 @@ class Run:
                 )
         facts = {name: value for name, value in self._facts.items() if value not in (None, ())}
         facts.setdefault("host", os.uname().nodename[:200] or None)
+        if self.device:
+            facts.setdefault("device", self.device)
         if "git_commit" not in facts:
             facts["git_commit"] = commit_of(_code_folder())
         return self._say("run.started", lane=self.lane, model=self.model, **facts)
@@ -195,23 +214,32 @@ class Run:
 
     @_harmless
     def checkpoint(
-        self, path: "str | os.PathLike[str]", *, epoch: int | None = None, sha256: str | None = None
+        self,
+        path: "str | os.PathLike[str]",
+        *,
+        epoch: int | None = None,
+        step: int | None = None,
+        sha256: str | None = None,
     ) -> str | None:
         """The run can go on from *path*, a file or a folder that is complete.
 
         Args:
             epoch: that it was taken after; default: the last one that was logged.
+            step: that it was taken after; default: the last one that ended.
             sha256: of the file; computed here when it is small.
         """
+        took = self._cadence.saved()
         size, digest = described(path)
         number = self.epoch if epoch is None else int(epoch)
         return self._say(
             "run.checkpoint.saved",
             path=path,
             epoch=number or 0,
-            step=self._meter.step or None,
+            step=(self._meter.step or None) if step is None else int(step),
             size=size,
             sha256=sha256 or digest,
+            metrics=self._last.finite or None,
+            save_seconds=None if took is None else round(took, 6),
         )
 
     @_harmless
@@ -291,6 +319,43 @@ class Run:
             reason=reason[:REASON_CHARACTERS] if reason else None,
             **final.fields(),
         )
+
+    # -- what the job was given
+
+    @property
+    def data(self) -> tuple[str, ...]:
+        """Paths of the files to train on; empty where no lane gave any."""
+        return self._assignment.data
+
+    @property
+    def torch_device(self) -> str | None:
+        """`device` in the words of torch, which calls GPUs of AMD `cuda` as well."""
+        return self.device.replace("rocm", "cuda") if self.device else None
+
+    @property
+    def stop_requested(self) -> bool:
+        """Whether the job is asked to save and end. Cheap enough for every step, in every process of the job."""
+        return self._assignment.stop_requested
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Until the job is ended by force, once it was asked to end; None: nobody said when."""
+        return self._assignment.seconds_left
+
+    def should_checkpoint(self) -> bool:
+        """Whether to save now: once every `cadence_seconds`, and once when the job is asked to end. Where several
+        ranks save together one of them asks, and tells the others."""
+        return self._cadence.due(ending=self.stop_requested)
+
+    def resumed(self, *, epoch: int | None = None, step: int | None = None) -> None:
+        """A checkpoint was loaded, taken after *epoch* and *step*: both are counted on from there."""
+        try:
+            with self._lock:
+                self.epoch = self.epoch if epoch is None else int(epoch)
+                if step is not None:
+                    self._meter.go_on(int(step))
+        except Exception as error:
+            notices.warn(f"run {self.id}: it goes on from no number: {notices.said(error)}")
 
     # -- what an epoch costs
 

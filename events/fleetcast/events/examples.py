@@ -378,6 +378,9 @@ EXAMPLES: Final[dict[str, dict[str, Any]]] = {
         "reason": "the ROCm runtime aborted the process in epoch 3",
         "action": "started again from the checkpoint of epoch 2, on the CPU",
         "epoch": 3,
+        "evidence": {"signal": "SIGABRT", "where": "stderr"},
+        "remedy": "cpu",
+        "guidance": "HSA_OVERRIDE_GFX_VERSION=10.3.0 overrides gfx1012: unset it",
     },
     "run.finished": {**_RUN, "outcome": "succeeded", "metrics": {"loss": 0.41, "policy_accuracy": 0.58}},
     "run.moved": {
@@ -425,7 +428,8 @@ EXAMPLES: Final[dict[str, dict[str, Any]]] = {
         "fault_class": "hardware",
         "signature": "Xid 79",
         "run": "hex8_2p-4f6zq1m8c2xk",
-        "by": "/fleet/gpu-2/trainer",
+        "gpu": True,
+        "by": "trainer",
     },
     "node.reclaim.notice": {
         "node": "gpu-2",

@@ -46,6 +46,13 @@ class ResourceType(StrEnum):
     CHANNEL = "channel"
 
 
+def named(resource_type: ResourceType, resource_id: str, version: str | None) -> str:
+    """A resource for people: `hex8_2p@43`, `gpu-2`, `gpu-2 (version 43)`, because a node has no versions."""
+    if version is None:
+        return resource_id
+    return f"{resource_id} (version {version})" if resource_type is ResourceType.NODE else f"{resource_id}@{version}"
+
+
 class IncidentPhase(StrEnum):
     """Where an incident stands. Only `resolved` is its end."""
 
@@ -314,8 +321,8 @@ class IncidentState(Stored):
 
     @property
     def what(self) -> str:
-        """What it is about, for people: `hex8_2p@43`, `gpu-2`."""
-        return f"{self.resource_id}@{self.version}" if self.version else self.resource_id
+        """What it is about, for people: `hex8_2p@43`, `gpu-2`, `gpu-2 (version 43)`."""
+        return named(self.resource_type, self.resource_id, self.version)
 
 
 class SilenceState(Stored):

@@ -111,6 +111,41 @@ class PlaybookRunChanged(Payload):
     drill: bool = False
     by: str
 
+    @property
+    def begins(self) -> bool:
+        """Whether it tells that the first step is being carried out."""
+        first = self.position == 1 and self.attempt <= 1
+        return self.phase is RunPhase.RUNNING and self.outcome is StepOutcome.RUNNING and first
+
+    @property
+    def progress(self) -> str:
+        """How far the run is, as the predicate of a sentence: `begins`, `step 2 of 5 update_deployment succeeded`."""
+        if self.begins:
+            return f"begins with step 1 of {self.steps} {self.step}"
+        if self.phase is not RunPhase.RUNNING or self.step is None or self.outcome is None:
+            return _PHASES[self.phase]
+        return f"step {self.position} of {self.steps} {self.step} {_OUTCOMES[self.outcome].format(self.attempt)}"
+
+
+_PHASES: Final = {
+    RunPhase.WAITING: "waits for its turn",
+    RunPhase.RUNNING: "goes on",
+    RunPhase.APPROVAL: "waits until somebody agrees",
+    RunPhase.SUCCEEDED: "has succeeded",
+    RunPhase.FAILED: "has failed",
+    RunPhase.REFUSED: "was refused",
+    RunPhase.CANCELLED: "was cancelled",
+    RunPhase.EXPIRED: "has expired: nobody agreed in time",
+    RunPhase.NOTHING: "had nothing to do",
+}
+_OUTCOMES: Final = {
+    StepOutcome.PENDING: "is tried again (attempt {} failed)",
+    StepOutcome.RUNNING: "is under way (attempt {})",
+    StepOutcome.SUCCEEDED: "succeeded",
+    StepOutcome.FAILED: "failed",
+    StepOutcome.SKIPPED: "is left out",
+}
+
 
 class StepRecord(Stored):
     """A step of a run: what it is to do, and how far it is.

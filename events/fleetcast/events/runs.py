@@ -186,6 +186,8 @@ class RunCheckpointSaved(RunFact):
         path: of the file or folder on `node`, absolute.
         sha256: of the file; None: it was too large to hold the job for, or is a folder.
         size: bytes.
+        metrics: of the last epoch, by name; the best checkpoint is kept by one of them.
+        save_seconds: that the save took.
     """
 
     epoch: Epoch
@@ -193,6 +195,8 @@ class RunCheckpointSaved(RunFact):
     path: FilePath
     sha256: Sha256 | None = None
     size: int = Field(ge=1, le=2**53)
+    metrics: Metrics = {}
+    save_seconds: Seconds | None = None
 
 
 class RunDegraded(RunFact):
@@ -219,6 +223,10 @@ class RunFaultRecorded(RunFact):
         reason: what happened, for a person.
         action: what was done about it.
         epoch: that it happened in.
+        evidence: exit status, signal, line that was recognised, last lines of stderr.
+        remedy: `here`, `elsewhere`, `cpu` or `never`; None: nobody decided about it.
+        spent: with it the run has used up its tries for faults of this class.
+        guidance: what to look at, with the values found on the node.
     """
 
     fault_class: FaultClass
@@ -227,6 +235,10 @@ class RunFaultRecorded(RunFact):
     reason: Words
     action: Words | None = None
     epoch: Epoch | None = None
+    evidence: dict[str, Any] = {}
+    remedy: Text | None = None
+    spent: bool = False
+    guidance: str = ""
 
 
 class RunFinished(RunFact):

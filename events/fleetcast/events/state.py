@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from fleetcast.events.content import Content, Kind, Stored
+from fleetcast.events.gpus import Gpu, RunOnNode
 from fleetcast.events.ids import Name, Sha256, Version
 from fleetcast.events.payloads import Checks, ContentRef, DaemonState, Endpoints, ObjectRef, Origin, Wants
 
@@ -311,6 +312,13 @@ class NodeStatus(Stored):
         spool_entries: records of its spools that wait for NATS.
         spool_lost: records of its spools that were damaged, or dropped for want of space, since the daemon began.
         drained: whether it knows itself to be out of service; the registry's record is what counts.
+        disk_free: bytes free where its data is; None: nobody looked.
+        gpus: of its machine; trainers say it, as all that follows.
+        arch_list: architectures that the training library was built for; empty: not known.
+        runs: that it has in hand.
+        limits: runs that it takes at once, by class.
+        quarantine: why it takes no runs, and until when; empty: it takes some.
+        reclaim_deadline: when its machine is taken away (RFC 3339).
     """
 
     node: Name
@@ -331,6 +339,13 @@ class NodeStatus(Stored):
     spool_entries: int = 0
     spool_lost: int = 0
     drained: bool = False
+    gpus: tuple[Gpu, ...] = ()
+    arch_list: tuple[str, ...] = ()
+    runs: tuple[RunOnNode, ...] = ()
+    limits: dict[str, int] = {}
+    disk_free: int | None = None
+    quarantine: str = ""
+    reclaim_deadline: str | None = None
 
 
 class PeerNotice(Stored):

@@ -76,7 +76,7 @@ class LaneChanged(Payload):
     """A lane's ledger changed: samples came, a run was asked for, it was paused or resumed.
 
     Attributes:
-        what: `samples`, `run_queued`, `run_ended`, `paused`, `resumed`, `triggered`, `withdrawn`.
+        what: `samples`, `run_queued`, `run_ended`, `paused`, `resumed`, `triggered`, `withdrawn`, `export_begun`.
         tokens: samples in its bucket afterwards; below zero: debt.
         required: samples that a run needs.
         run: that was queued or has ended.
@@ -148,6 +148,7 @@ class NodeQuarantined(Payload):
 
     Attributes:
         quarantined: False: it is over.
+        gpu: it is about its GPUs: runs on the CPU go on there.
         until: when it ends by itself.
         fault_class, signature: what it is for.
         run: that met the fault.
@@ -155,6 +156,7 @@ class NodeQuarantined(Payload):
 
     node: Name
     quarantined: bool = True
+    gpu: bool = False
     reason: Words
     until: Moment | None = None
     fault_class: FaultClass | None = None
@@ -184,22 +186,33 @@ class ReclaimNotice(Payload):
 
 
 class CountedExport(Stored):
-    """An export that a lane's bucket has counted; a data set counts once, by its artifact."""
+    """An export that a lane's bucket has counted; a data set counts once, by its artifact.
+
+    Attributes:
+        samples: that were new in it; total: that it holds.
+        added: what it added to the bucket, after the cap.
+        at: when the registry named it the lane's newest.
+        node: that exported it.
+        withdrawn: somebody took it back: nothing trains on it, and what it added was taken out again.
+    """
 
     artifact: Sha256
     version: Version
     samples: Count
+    total: Count = 0
+    added: float = 0.0
     at: Moment
     node: Name | None = None
     withdrawn: bool = False
 
 
 class LanePause(Stored):
-    """Somebody stopped a lane from starting runs."""
+    """Somebody stopped a lane from starting runs, or asked it for one; `request`: id of what they asked."""
 
     reason: str
     by: str
     at: Moment
+    request: str = ""
 
 
 class LaneState(Stored):
@@ -210,9 +223,12 @@ class LaneState(Stored):
         tokens: samples in the bucket; a run spends what it needs, and what it took too much is debt (below zero).
         samples_in, samples_spent, samples_capped: over the lane's life; capped: what the full bucket did not take.
         exports: the newest 200 that were counted, newest first.
-        latest: the newest data set, which the next run takes.
-        data_at: when the newest samples came; the quiet period counts from it.
-        started_at: when the newest run was queued.
+        latest: the newest data set, which the next run takes; used: artifact of the one that the last run took.
+        through: sequence in `FC_REGISTRY` up to which data sets were counted.
+        data_at: when the newest samples came; the quiet period counts from it; data_cause: what brought the newest
+            data set: a run over it follows from that.
+        opened_at: when the ledger began; the first maximum interval counts from it.
+        started_at: when the newest run was queued; exported_at: when the lane's export command was last begun.
         run: the one that is under way; at most one per lane.
         runs: how many there were.
         forced: somebody asked for a run now.
@@ -228,8 +244,13 @@ class LaneState(Stored):
     samples_capped: int = 0
     exports: tuple[CountedExport, ...] = ()
     latest: CountedExport | None = None
+    used: Sha256 | None = None
+    through: int = 0
     data_at: Moment | None = None
+    data_cause: Cause | None = None
+    opened_at: Moment | None = None
     started_at: Moment | None = None
+    exported_at: Moment | None = None
     run: Name | None = None
     runs: int = 0
     forced: LanePause | None = None
@@ -248,8 +269,11 @@ class CheckpointRecord(Stored):
         metric: value of the lane's metric, by which the best is kept; None: none was said.
         save_seconds: that the save took; None: not known.
         artifact: of its distribution, where other nodes hold it too.
+        version: of its distribution, in the line of data sets `ckpt-<run>`.
         nodes: that hold it, `node` first.
         pins: why it may not be deleted.
+        changed_ns: when its newest file was written, nanoseconds of the node's clock; tells it from another one of the
+            same name.
     """
 
     path: FilePath
@@ -266,6 +290,7 @@ class CheckpointRecord(Stored):
     version: Version | None = None
     nodes: tuple[Name, ...] = ()
     pins: tuple[str, ...] = ()
+    changed_ns: int = 0
 
 
 class Attempt(Stored):
@@ -367,8 +392,34 @@ class TrainingRunState(Stored):
     cause: Cause
 
 
+class FaultOnNode(Stored):
+    """The newest fault that a run had on a node.
+
+    Attributes:
+        fell_back: what it computed on from then on; empty: it did not fall back.
+    """
+
+    run: Name
+    claim: int = 0
+    fault_class: FaultClass
+    signature: str = ""
+    reason: str = ""
+    remedy: Remedy | None = None
+    fell_back: str = ""
+    guidance: str = ""
+    at: Moment
+
+
 class NodeQuarantine(Stored):
-    """A node that gets no training runs until a moment; kept per node, the newest one counts."""
+    """A node that gets no training runs until a moment; kept per node, the newest one counts.
+
+    Attributes:
+        until: None: it gets some.
+        gpu: it is about its GPUs: runs on the CPU go on there.
+        claim: of the run that met the fault.
+        times: how often in a row, each less than a day after the one before.
+        last_fault: whether or not it led to a quarantine.
+    """
 
     schema_: int = Field(default=1, alias="schema")
     node: Name
@@ -378,6 +429,10 @@ class NodeQuarantine(Stored):
     fault_class: FaultClass | None = None
     signature: str = ""
     run: Name | None = None
+    claim: int = 0
+    gpu: bool = False
+    times: int = 0
+    last_fault: FaultOnNode | None = None
     by: str = ""
     at: Moment
 
@@ -411,3 +466,8 @@ def work_subject(work_class: WorkClass, lane: str) -> str:
 def lease_name(run: str) -> str:
     """The lease by which the owner of a run is known to be alive."""
     return f"run.{run}"
+
+
+def logs_subject(node: str) -> str:
+    """Where a node's trainer is asked for the logs of runs that it has or had."""
+    return f"fc.svc.trainer.{node}.logs"

@@ -86,6 +86,18 @@ def test_other_commands_find_a_running_up_and_ctrl_c_ends_everything(up: Up) -> 
     assert up.cli("status", "--json").code == 6
 
 
+@pytest.mark.parametrize(("option", "text"), [("--policy", "[default]\nmode = 'atuo'\n"), ("--gates", "[defualt]\n")])
+def test_a_mistake_in_what_it_is_to_decide_by_is_shown_before_anything_starts(
+    tmp_path: Path, option: str, text: str
+) -> None:
+    (tmp_path / "rules.toml").write_text(text, encoding="utf-8")
+    refused = ended(start(tmp_path, None, "up", "--folder", "fleet", option, "rules.toml", "--json"))
+
+    assert (refused.code, refused.document["error"]["code"]) == (2, "config")
+    assert "rules.toml:" in refused.document["error"]["why"]
+    assert not (tmp_path / "fleet").exists()
+
+
 def test_a_killed_up_takes_its_processes_along(up: Up) -> None:
     up.process.kill()
     up.process.communicate()

@@ -256,8 +256,44 @@ async def test_a_dry_run_says_every_step_and_writes_nothing(made: Rig, alive: Li
     )
 
     assert [step.name for step in answer.plan][:2] == ["find_previous_stable", "update_deployment"]
+    assert answer.plan[0].plan == "1 instead of 2 (1: verified on 2 of 2 nodes)"
+    assert "from 2 to 1; 2 is quarantined" in answer.plan[1].plan
     assert await alive.runs("dry") == []
     assert (await made.slot("dry")).generation == generation
+
+
+async def test_a_dry_run_ends_where_the_run_would_and_freezes_nothing(made: Rig, alive: Life) -> None:
+    await made.serve("dry-alone", "1")
+    asked_for = {"ask": "run", "playbook": "model_rollback", "reason": "what if", "by": "ana", "dry_run": True}
+    (alone,) = (await alive.ask(**asked_for, resource="dry-alone")).plan
+    (nobody,) = (await alive.ask(**asked_for, resource="dry-nobody")).plan
+
+    assert alone.plan.startswith("would fail: no good version is left")
+    assert nobody.plan == "nothing is served of dry-nobody: nothing to do"
+    assert "frozen" not in [fact["phase"] for fact in await made.facts("fc.ev.rollout.changed.dry-alone")]
+
+
+async def test_what_a_person_asks_for_is_about_what_is_served_when_they_ask(made: Rig, alive: Life) -> None:
+    """Two that ask at once mean the same version: the second one must not take back what the first one served."""
+    await made.serve("twice", "1", "2", "3")
+    question = {"ask": "run", "playbook": "model_rollback", "resource": "twice", "reason": "bad", "by": "ana"}
+    answers = await asyncio.gather(alive.ask(**question), alive.ask(**question))
+    first, second = await alive.ended("twice", 2)
+
+    assert [answer.runs[0].version for answer in answers] == ["3", "3"]
+    assert {first.phase, second.phase} == {RunPhase.SUCCEEDED, RunPhase.NOTHING}
+    slot = await made.slot("twice")
+    assert slot.production is not None
+    assert slot.production.version == "2"
+
+
+async def test_a_version_that_nobody_knows_is_refused_before_a_run_is_made(made: Rig, alive: Life) -> None:
+    await made.serve("typo", "1", "2")
+    answer = await alive.ask(ask="run", playbook="model_rollback", resource="typo", to="7", reason="back", by="ana")
+
+    assert (answer.outcome, answer.message) == ("unknown", "typo@7 is not registered")
+    assert await alive.runs("typo") == []
+    assert await made.facts("fc.ev.incident.raised.typo") == []
 
 
 async def test_a_drill_tries_everything_and_moves_nothing(made: Rig, alive: Life) -> None:

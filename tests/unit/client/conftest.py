@@ -1,5 +1,6 @@
 """A process that has emitted nothing yet, and what it wrote."""
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,7 +17,7 @@ RANKS = ("RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK"
 @pytest.fixture(autouse=True)
 def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Every test begins like a process that has emitted nothing, with its spool in tmp_path."""
-    for name in (*RANKS, "FLEETCAST_MODE", "FLEETCAST_RANKS", "FLEETCAST_STORE_DATA", "FLEETCAST_RUN_ID"):
+    for name in [*RANKS, *(each for each in os.environ if each.startswith("FLEETCAST_"))]:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("FLEETCAST_SPOOL", str(tmp_path / "spool"))
     monkeypatch.setenv("FLEETCAST_NODE_ID", "gpu-1")

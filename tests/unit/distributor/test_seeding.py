@@ -36,6 +36,12 @@ def test_node_goes_on_seeding_and_says_why(need: Need, why: str) -> None:
     assert why in (reason_to_seed(need, SEED_SECONDS) or "")
 
 
+def test_node_that_is_taken_away_seeds_what_nobody_else_holds_and_nothing_else() -> None:
+    leaving = replace(DONE, in_slots=True, wanted_by=frozenset({"b", "c", "late"}), leaving=True)
+    assert reason_to_seed(leaving, SEED_SECONDS) is None
+    assert "no other node holds it" in (reason_to_seed(replace(leaving, held_by=frozenset()), SEED_SECONDS) or "")
+
+
 @given(needs, st.floats(0, 1e6))
 def test_nobody_rests_who_is_needed(need: Need, seed_seconds: float) -> None:
     if reason_to_seed(need, seed_seconds) is None:

@@ -178,6 +178,48 @@ def test_refused_promotion_says_which_gates() -> None:
     assert "elo fail: 1432, required at least 1500" in topic.numbers
 
 
+def test_nobody_is_woken_twice_by_a_run_that_failed_because_it_has_an_incident() -> None:
+    world = World()
+    world.takes(run("refused", severity="high"))
+    assert world.wishes_of("run-7") == {"team"}
+
+    waits = World()
+    waits.takes(run("approval", severity="high"))
+    assert waits.wishes_of("run-7") == {"team", "oncall"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "command"),
+    [
+        ({"trigger": "ood_rate"}, ("act", "fleetcast playbook run retrain_requested fraud --reason inc-1")),
+        ({"trigger": "environment"}, None),
+        ({"trigger": "frozen"}, None),
+        ({"trigger": "snapshots", "phase": "mitigated"}, None),
+        ({"phase": "mitigated"}, ("undo", "fleetcast release fraud@3.2.1 --reason inc-1")),
+        (
+            {"resource_type": "node", "resource_id": "gpu-1", "phase": "mitigated"},
+            ("undo", "fleetcast undrain gpu-1 --reason inc-1"),
+        ),
+        ({"resource_type": "node", "resource_id": "gpu-1", "source": "distributor", "phase": "mitigated"}, None),
+    ],
+)
+def test_the_command_is_one_that_helps_against_what_was_noticed(
+    changes: dict[str, object], command: tuple[str, str] | None
+) -> None:
+    topic = World().takes(opened(**changes))
+
+    assert topic is not None
+    assert topic.command == command
+
+
+def test_details_do_not_say_the_numbers_again() -> None:
+    said = "fraud, since 15:21 UTC:\n- error rate 8.50 %, limit 5 %\nno other version answered"
+    topic = World().takes(opened(description=said))
+
+    assert topic is not None
+    assert topic.description == "fraud, since 15:21 UTC: no other version answered"
+
+
 def test_routes_look_at_resource_and_trigger() -> None:
     routes = [{"channels": ["team"], "resources": ["other*"]}, {"channels": ["oncall"], "triggers": ["error_*"]}]
     world = World(settings(routes=routes))

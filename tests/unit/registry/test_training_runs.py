@@ -143,3 +143,33 @@ def test_run_that_said_nothing_can_be_compared() -> None:
     log.run("b", losses=(0.9,), lr=0.2)
     found = log.ask("compare_runs", a="a", b="b")
     assert {row["metric"]: row["difference"] for row in found["metrics"]} == {"loss": None}
+
+
+def claimed(node: str, claim: int, **more: Any) -> RunStarted:
+    return RunStarted(run_id="a", node=node, lane="hex8_2p", claim=claim, **more)
+
+
+def test_beginning_that_comes_after_the_end_does_not_bring_a_lanes_run_back() -> None:
+    log = Log()
+    log.say(RunEpochLogged(run_id="a", node="n1", claim=2, epoch=0), 10)
+    log.say(RunFinished(run_id="a", node="n1", claim=2, outcome=RunOutcome.SUCCEEDED), 20)
+    log.say(claimed("n1", 2, git_commit="abcdef0"), 1)
+    run = log.ask("run", run_id="a")
+    assert (run["state"], run["outcome"], run["git_commit"]) == ("succeeded", "succeeded", "abcdef0")
+
+
+def test_beginning_of_a_former_owner_does_not_bring_a_lanes_run_back_to_its_node() -> None:
+    log = Log()
+    log.say(claimed("n2", 2, device="cuda:0"), 10)
+    log.say(claimed("n1", 1, device="cpu", config={"lr": 0.1}), 1)
+    run = log.ask("run", run_id="a")
+    assert (run["node"], run["device"], run["claim"], run["config"]) == ("n2", "cuda:0", 2, {"lr": 0.1})
+
+
+def test_lanes_run_that_is_claimed_again_goes_on() -> None:
+    log = Log()
+    log.say(claimed("n1", 1), 1)
+    log.say(RunFinished(run_id="a", node="n1", claim=1, outcome=RunOutcome.PREEMPTED), 20)
+    log.say(claimed("n2", 2), 30)
+    run = log.ask("run", run_id="a")
+    assert (run["state"], run["node"], run["finished_at"]) == ("running", "n2", None)

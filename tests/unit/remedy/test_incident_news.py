@@ -66,6 +66,10 @@ def told(*events: Fact) -> dict[str, IncidentState]:
         (("run.fault.recorded", {}), "run_fault", Severity.MEDIUM, ("run.epoch.logged", {})),
         (("run.fault.recorded", {"fault_class": "preempted"}), "run_fault", Severity.LOW, ("run.finished", {})),
         (("run.degraded", {}), "run_degraded", Severity.LOW, ("run.finished", {})),
+        (("run.fallback", {}), "run_fallback", Severity.MEDIUM, ("run.returned", {})),
+        (("run.fallback", {}), "run_fallback", Severity.MEDIUM, ("run.finished", {"outcome": "failed"})),
+        (("run.fault.recorded", {"spent": True}), "retry_budget_spent", Severity.HIGH, ("run.finished", {})),
+        (("node.quarantined", {}), "node_quarantined", Severity.MEDIUM, ("node.quarantined", {"quarantined": False})),
         (("incident.raised", {}), "error_rate", Severity.MEDIUM, ("incident.cleared", {})),
     ],
 )
@@ -124,6 +128,12 @@ def test_every_event_that_says_something_is_asked_for_and_no_other() -> None:
         says = {"phase": "halted"} if entry.name == "rollout.changed" else {}
         says |= {"hook": "ok in 0.1 s"} if entry.name == "version.activated" else {}
         assert bool(news(entry.name, 1, **says)) == (set(entry.filters()) <= asked), entry.name
+
+
+def test_a_fault_that_leaves_tries_opens_no_incident_about_them_and_a_failed_run_closes_none() -> None:
+    assert set(told(("run.fault.recorded", {}))) == {"run_fault"}
+    failed = told(("run.fault.recorded", {"spent": True}), ("run.finished", {"outcome": "failed"}))
+    assert failed["retry_budget_spent"].cleared_at is None
 
 
 def test_every_trigger_of_a_fact_has_a_page_for_people() -> None:

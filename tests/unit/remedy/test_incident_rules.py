@@ -150,6 +150,29 @@ def test_what_a_remedy_cured_resolves_though_nobody_clears_it() -> None:
     assert rules.resolves_at(state_of(mitigated), LIMITS) == BEGIN + timedelta(seconds=310)
 
 
+def test_a_run_that_goes_on_after_the_effect_is_over_takes_nothing_back() -> None:
+    mitigated = state_of(clear(OPEN, 10))
+    later = rules.noted(mitigated, said(11), "playbook", "begins", phase=IncidentPhase.MITIGATING, run="r1")
+    state = state_of(later)
+
+    assert state.phase is IncidentPhase.MITIGATED
+    assert rules.times(state).mitigate_seconds == 10
+    assert state.runs == ("r1",)
+    raised_again = state_of(raise_(state, 60))
+    again = rules.noted(raised_again, said(61), "playbook", "begins", phase=IncidentPhase.MITIGATING, run="r2")
+    assert state_of(again).phase is IncidentPhase.MITIGATING
+
+
+def test_a_step_of_a_run_stands_in_the_timeline_and_is_told_only_where_it_changes_the_phase() -> None:
+    begun = rules.noted(OPEN, said(10), "playbook", "begins", phase=IncidentPhase.MITIGATING, run="r1", told=False)
+    step = rules.noted(
+        state_of(begun), said(11), "playbook", "step 1", phase=IncidentPhase.MITIGATING, run="r1", told=False
+    )
+
+    assert (kinds(begun), kinds(step)) == (["mitigating"], [])
+    assert [each.detail for each in state_of(step).timeline][-2:] == ["begins", "step 1"]
+
+
 def test_a_note_of_the_same_request_is_noted_once() -> None:
     noted = rules.noted(OPEN, said(10), "note", "looked at it", phase=None, run=None)
     assert kinds(noted) == ["note"]

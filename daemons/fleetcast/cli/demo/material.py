@@ -13,6 +13,8 @@ SIDE = 1024
 """Each layer is a square of 32-bit floats: 16 x 4 MiB = 64 MiB."""
 JUDGED = "judged"
 """A small model whose promotions gates decide."""
+CIRCLE = "hex8_circle"
+"""Lane, and model that its runs make."""
 SAMPLES = 20_000
 BOARD_SIDE = 8
 
@@ -87,6 +89,17 @@ def make_data_set(folder: Path, version: str, seed: int) -> Material:
         outcomes=random.integers(-1, 2, SAMPLES, dtype=np.int8),
     )
     return _material(LANE, version, path)
+
+
+def make_games(folder: Path, version: str, count: int, seed: int) -> Material:
+    """An NPZ data set in *folder* of which something can be learnt: who has more pieces wins."""
+    import numpy as np
+
+    boards = np.random.default_rng(seed).integers(0, 3, (count, BOARD_SIDE, BOARD_SIDE), dtype=np.int8)
+    ahead = (boards == 1).sum(axis=(1, 2)) - (boards == 2).sum(axis=(1, 2))
+    path = folder / f"{CIRCLE}-{version}.npz"
+    np.savez(path, boards=boards, outcomes=np.sign(ahead).astype(np.int8))
+    return _material(CIRCLE, version, path)
 
 
 def _material(name: str, version: str, path: Path) -> Material:

@@ -18,7 +18,7 @@ from fleetcast.client.ulid import new_ulid
 from fleetcast.events.envelope import Event
 from fleetcast.events.incidents import IncidentOpened, Verdict, VerdictChanged
 from fleetcast.events.payloads import VersionActivated
-from fleetcast.events.remedies import RUN_ENDED, PlaybookRunChanged, RunPhase
+from fleetcast.events.remedies import RUN_ENDED, PlaybookRunChanged, RunPhase, StepOutcome
 from fleetcast.registry import Registry
 from fleetcast.registry.querying import query
 
@@ -109,10 +109,16 @@ async def _seen(stage: Stage, start: int, chosen: str) -> Seen:
             last = event
         else:
             continue
-        stage.out.say(f"      {sentence(event)}")
+        if not isinstance(payload, PlaybookRunChanged) or _is_told(payload):
+            stage.out.say(f"      {sentence(event)}")
         if breach and incident and run and last and run.phase in RUN_ENDED:
             return Seen(breach, incident, run, last)
     raise AssertionError("unreachable: the log is followed for ever")
+
+
+def _is_told(run: PlaybookRunChanged) -> bool:
+    """Of a run, that it begins, what did not go well, and its end: `fleetcast playbook show` has every step."""
+    return run.begins or run.phase is not RunPhase.RUNNING or run.outcome is not StepOutcome.SUCCEEDED
 
 
 async def read_back(stage: Stage) -> str:

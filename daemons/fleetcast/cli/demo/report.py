@@ -3,10 +3,11 @@
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from fleetcast.cli import history
 from fleetcast.cli.demo.evidence import check, sha256_of
-from fleetcast.cli.demo.material import LANE, MODEL
+from fleetcast.cli.demo.material import CIRCLE, JUDGED, LANE, MODEL
 from fleetcast.cli.demo.stage import ORIGIN, Stage
 from fleetcast.cli.local.layout import Layout
 from fleetcast.cli.output import Output
@@ -65,13 +66,19 @@ async def installs(stage: Stage) -> list[dict[str, object]]:
     newest = {
         (fact.model, fact.version, fact.node): fact
         for event in events
-        if isinstance(fact := event.payload, VersionInstalled)
+        if isinstance(fact := event.payload, VersionInstalled) and _is_shown(fact)
     }
     return [await asyncio.to_thread(_install, stage, fact) for _, fact in sorted(newest.items())]
 
 
+def _is_shown(fact: VersionInstalled) -> bool:
+    # What a run brings to other nodes, its checkpoints, is given back when it ends.
+    return fact.model in {MODEL, JUDGED, LANE, CIRCLE}
+
+
 def _install(stage: Stage, fact: VersionInstalled) -> dict[str, object]:
-    folder = "datasets" if fact.model == LANE else "models"
+    # A lane and the model that it feeds may be called the same.
+    folder = "datasets" if fact.path and Path(fact.path).parent.parent.name == "datasets" else "models"
     place = stage.local.layout.data(fact.node) / folder / fact.model / fact.version
     files = [path for path in place.rglob("*") if path.is_file()]
     check(len(files) == 1, f"{fact.node} reported {fact.model}@{fact.version}, but {place} holds {len(files)} files")

@@ -1,6 +1,7 @@
 """What the steps of the demo work with, and what they leave to each other."""
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from fleetcast.bus import Bus
 from fleetcast.cli.demo.material import Material
@@ -9,6 +10,9 @@ from fleetcast.cli.local.fleet import LocalFleet
 from fleetcast.cli.output import Output
 from fleetcast.events.envelope import Event, new_event
 from fleetcast.events.payloads import Payload
+
+if TYPE_CHECKING:
+    from fleetcast.cli.demo.circle import Circle
 
 SOURCE = "/fleet/node-1/demo"
 ORIGIN, HEALTHY, SLOW = "node-1", "node-2", "node-3"
@@ -33,11 +37,17 @@ class Stage:
     interrupted: "Interruption | None" = None
     canary_at: str | None = None
     """When the canary was ordered, by the registry."""
+    circle: "Circle | None" = None
 
     @property
     def names(self) -> tuple[str, ...]:
         """Names of the nodes."""
         return tuple(self.local.nodes)
+
+    @property
+    def gpu_nodes(self) -> tuple[str, ...]:
+        """Names of the nodes that train."""
+        return tuple(self.local.trainers)
 
 
 @dataclass(frozen=True)

@@ -4,13 +4,15 @@ import shutil
 import signal
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from fleetcast.bus import connect
 from fleetcast.cli.call import Call
 from fleetcast.cli.connection import quiet_logs
+from fleetcast.cli.demo import circle
 from fleetcast.cli.demo import report as reporting
 from fleetcast.cli.demo.report import Report, StepResult
 from fleetcast.cli.demo.stage import SLOW, SLOW_BYTES_PER_SECOND, Stage
@@ -32,14 +34,19 @@ STREAMS_SECONDS = 30.0
 POLICIES = Policies(Path(__file__).with_name("gates.toml"), Path(__file__).with_name("monitor.toml"))
 
 
-def run(call: Call, *, keep: bool) -> Exit:
-    """Tell the story; exit 1 when a step did not do what it should."""
+def run(call: Call, *, keep: bool, full: bool = False) -> Exit:
+    """Tell the story; exit 1 when a step did not do what it should.
+
+    Args:
+        keep: leave the folder there.
+        full: with training, which takes two minutes more.
+    """
     quiet_logs()
     began = time.monotonic()
     report = Report()
     with _folder(call, keep=keep) as folder:
         layout = Layout(folder)
-        _guarded(call, layout, report)
+        _guarded(call, layout, report, full=full)
         _stopped(call, report)
     seconds = time.monotonic() - began
     if not keep:
@@ -76,10 +83,10 @@ def _folder(call: Call, *, keep: bool) -> Iterator[Path]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _guarded(call: Call, layout: Layout, report: Report) -> None:
+def _guarded(call: Call, layout: Layout, report: Report, *, full: bool) -> None:
     """Run the steps; what goes wrong is put into the report."""
     try:
-        run_async(_steps(call, layout, report))
+        run_async(_steps(call, layout, report, full=full))
     except Exception as error:
         problem = error if isinstance(error, Problem) else translate(error)
         report.error = problem.document()
@@ -87,18 +94,23 @@ def _guarded(call: Call, layout: Layout, report: Report) -> None:
         _show_logs(call, layout)
 
 
-async def _steps(call: Call, layout: Layout, report: Report) -> None:
+async def _steps(call: Call, layout: Layout, report: Report, *, full: bool) -> None:
     plan = Plan(node_names(NODES), download_limits={SLOW: SLOW_BYTES_PER_SECOND}, policies=POLICIES)
+    if full:
+        policies = replace(POLICIES, lanes=circle.write_lanes(layout))
+        plan = replace(plan, policies=policies, trainers=circle.TRAINERS)
     began = time.monotonic()
     async with local_fleet(layout, plan) as local:
-        await _story(call, local, report, began)
+        await _story(call, local, report, began, (*STEPS, *circle.STEPS) if full else STEPS)
         began = time.monotonic()
         killed = await local.stop()
         detail = f"{', '.join(killed)} had to be killed" if killed else "nodes and nats-server ended in order"
         report.steps.append(StepResult("stop", not killed, time.monotonic() - began, detail))
 
 
-async def _story(call: Call, local: LocalFleet, report: Report, began: float) -> None:
+async def _story(
+    call: Call, local: LocalFleet, report: Report, began: float, steps: Sequence[tuple[str, Step]]
+) -> None:
     settings = BusSettings(url=local.url)
     heartbeat = DistributorSettings().heartbeat_seconds
     async with (
@@ -106,8 +118,8 @@ async def _story(call: Call, local: LocalFleet, report: Report, began: float) ->
         watched(bus, heartbeat, streams_seconds=STREAMS_SECONDS) as fleet,
     ):
         stage = Stage(call.out, local, bus, fleet)
-        for number, (name, step) in enumerate(STEPS, 1):
-            call.out.say(f"[{number}/{len(STEPS)}] {name}")
+        for number, (name, step) in enumerate(steps, 1):
+            call.out.say(f"[{number}/{len(steps)}] {name}")
             # The first step began when the first process was started.
             await _take(call, stage, name, step, report, began if number == 1 else time.monotonic())
         report.installs = await reporting.installs(stage)

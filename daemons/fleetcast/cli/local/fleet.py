@@ -28,6 +28,7 @@ class Plan:
         port: of NATS; 0: a free one.
         download_limits: bytes per second that single nodes receive at most.
         policies: what its daemons decide by.
+        trainers: how many of the nodes, the first ones, play GPU nodes and train.
     """
 
     nodes: tuple[str, ...]
@@ -35,6 +36,12 @@ class Plan:
     port: int = 0
     download_limits: dict[str, int] = field(default_factory=dict)
     policies: Policies = field(default_factory=Policies)
+    trainers: int = 0
+
+    @property
+    def training(self) -> tuple[str, ...]:
+        """Names of the nodes that train."""
+        return self.nodes[: self.trainers]
 
 
 class LocalFleet:
@@ -48,6 +55,12 @@ class LocalFleet:
             name: Child(name, daemon_command(layout.node_config(name)), layout.log(name), environment)
             for name in plan.nodes
         }
+        self.trainers = {
+            name: Child(
+                "trainer", daemon_command(layout.node_config(name), "trainer"), layout.log(name, "trainer"), environment
+            )
+            for name in plan.training
+        }
         first = plan.nodes[0]
         self.controls = {
             name: Child(name, daemon_command(layout.node_config(first), name), layout.log(first, name), environment)
@@ -57,7 +70,8 @@ class LocalFleet:
     @property
     def children(self) -> dict[str, Child]:
         """All daemons, by what people are told."""
-        return {**self.nodes, **self.controls}
+        trainers = {f"trainer on {name}": child for name, child in self.trainers.items()}
+        return {**self.nodes, **self.controls, **trainers}
 
     @property
     def url(self) -> str:
@@ -65,27 +79,28 @@ class LocalFleet:
         return self.server.url
 
     async def until_ready(self, fleet: Fleet, names: tuple[str, ...] | None = None) -> None:
-        """Wait until the nodes *names* say that they are ready, in this life of theirs; None: all of them, and the
-        daemons that serve the whole fleet.
+        """Wait until the nodes *names*, with what trains on them, say that they are ready, in this life of theirs;
+        None: all of them, and the daemons that serve the whole fleet.
 
         Raises:
             Problem: a node ended, or took too long.
         """
         wanted = {name: self.nodes[name] for name in names or self.nodes}
-        controls = () if names else tuple(self.controls.values())
+        others = [child for name, child in self.trainers.items() if name in wanted]
+        others += [] if names else self.controls.values()
 
         def look() -> bool | None:
-            for child in (*wanted.values(), *controls):
+            for child in (*wanted.values(), *others):
                 if not child.running:
                     raise _ended(child)
             ready = all(_is_ready(fleet, child) for child in wanted.values())
-            return True if ready and all(fleet.is_ready(c.name, c.pid) for c in controls) else None
+            return True if ready and all(fleet.is_ready(c.name, c.pid) for c in others) else None
 
         try:
             await fleet.until(look, READY_SECONDS)
         except TimeoutError:
             late = [child for child in wanted.values() if not _is_ready(fleet, child)]
-            late += [child for child in controls if not fleet.is_ready(child.name, child.pid)]
+            late += [child for child in others if not fleet.is_ready(child.name, child.pid)]
             raise Problem(
                 "not_ready",
                 f"{', '.join(child.name for child in late)} not ready after {READY_SECONDS:g} s",
@@ -150,6 +165,7 @@ def _write_settings(layout: Layout, plan: Plan, url: str) -> None:
             publish=plan.publish,
             download_limit=plan.download_limits.get(name, 0),
             policies=plan.policies,
+            trains=name in plan.training,
         )
         write_settings(layout.node_config(name), settings)
     own = node_settings(layout, plan.nodes[0], url, publish=plan.publish, policies=plan.policies)

@@ -10,6 +10,9 @@ from fleetcast.config.template import render
 RESERVE_BYTES = 256 * MIB
 """Free space that nodes of a local fleet leave: they share a disk with a person's other work."""
 
+SIMULATED_GPU = {"gpu": "simulated"}
+"""Label of nodes that play GPU nodes."""
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -71,10 +74,12 @@ def node_names(count: int) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Policies:
-    """Files that a local fleet decides by; None: whoever promotes decides, and performance is only observed."""
+    """Files that a local fleet decides by; None: whoever promotes decides, performance is only observed, and nothing
+    starts training."""
 
     gates: Path | None = None
     monitor: Path | None = None
+    lanes: Path | None = None
 
 
 def node_settings(
@@ -85,6 +90,7 @@ def node_settings(
     publish: tuple[Path, ...] = (),
     download_limit: int = 0,
     policies: Policies = Policies(),
+    trains: bool = False,
 ) -> Settings:
     """Settings of node *name*: its own data folder, free ports on loopback, the shared publish folder.
 
@@ -92,6 +98,7 @@ def node_settings(
         publish: further folders to publish from.
         download_limit: bytes per second that the node receives at most; 0: no limit.
         policies: what its daemons decide by.
+        trains: whether it plays a node with a GPU.
     """
     settings = loopback_settings(
         name,
@@ -105,6 +112,10 @@ def node_settings(
         update={
             "registry": settings.registry.model_copy(update={"gates": policies.gates}),
             "monitor": settings.monitor.model_copy(update={"policy": policies.monitor}),
+            "trainer": settings.trainer.model_copy(update={"lanes": policies.lanes}),
+            "node": settings.node.model_copy(
+                update={"labels": settings.node.labels | (SIMULATED_GPU if trains else {})}
+            ),
         }
     )
 

@@ -15,7 +15,9 @@ from fleetcast.cli.local.ups import announced, held
 from fleetcast.cli.problems import Exit, Problem
 from fleetcast.cli.running import run_async
 from fleetcast.config.settings import BusSettings, DistributorSettings
-from fleetcast.registry.gates import load
+from fleetcast.daemons.monitor import loading as performance
+from fleetcast.daemons.trainer.lanes.loading import load_all
+from fleetcast.registry import gates as judging
 
 CHECK_SECONDS = 1.0
 """Distance of looks at whether every process still runs."""
@@ -31,6 +33,8 @@ def run(
     slow: float = 0,
     gates: Path | None = None,
     policy: Path | None = None,
+    trainers: int = 0,
+    lanes: Path | None = None,
 ) -> Exit:
     """Run a local fleet in *folder* until SIGINT or SIGTERM.
 
@@ -38,18 +42,32 @@ def run(
         slow: million bytes per second that each node receives at most; 0: no cap.
         gates: file that the registry judges promotions by.
         policy: file that the monitor judges performance by.
+        trainers: how many of the nodes train.
+        lanes: file, or folder of files, with what starts training.
 
     Raises:
-        Problem: one of these files is not right.
+        ConfigError: one of these files is not right.
+        Problem: the folder is another fleet's, or a daemon did not start.
     """
     quiet_logs()
     layout = Layout(absolute(folder))
     limits = dict.fromkeys(node_names(nodes), round(slow * 1e6)) if slow else {}
-    policies = Policies(absolute(gates) if gates else None, absolute(policy) if policy else None)
+    policies = Policies(*(absolute(each) if each else None for each in (gates, policy, lanes)))
     # Said here, before anything runs, and not only in the log of a daemon that ends at once.
     if policies.gates is not None:
-        load(policies.gates)
-    plan = Plan(node_names(nodes), tuple(absolute(each) for each in publish), port, limits, policies)
+        judging.load(policies.gates)
+    if policies.monitor is not None:
+        performance.load(policies.monitor)
+    load_all(policies.lanes)
+    names = node_names(nodes)
+    plan = Plan(
+        names,
+        tuple(absolute(each) for each in publish),
+        port,
+        limits,
+        policies,
+        trainers=min(trainers or (nodes if lanes else 0), nodes),
+    )
     try:
         with held(layout):
             return run_async(_run(call, layout, plan))
@@ -93,6 +111,9 @@ def _greet(call: Call, running: LocalFleet) -> None:
             ],
             "daemons": [
                 {"daemon": name, "pid": child.pid, "log": str(child.log)} for name, child in running.controls.items()
+            ],
+            "trainers": [
+                {"node": name, "pid": child.pid, "log": str(child.log)} for name, child in running.trainers.items()
             ],
         }
     )

@@ -18,6 +18,7 @@ from fleetcast.cli.remedy.asking import DEADLINE_SECONDS, START_ONE
 from fleetcast.cli.running import run_async
 from fleetcast.cli.units import duration, parse_duration
 from fleetcast.daemons.remedy.playbooks.commands import Decide, List, PlaybookAnswer, RunIt, Show
+from fleetcast.events.incidents import named
 from fleetcast.events.remedies import PLAYBOOKS_SUBJECT, RUN_ENDED, PlaybookRunState, RunPhase
 
 LOOK_SECONDS = 0.2
@@ -226,7 +227,7 @@ def document(run: PlaybookRunState) -> dict[str, Any]:
 
 def lines(run: PlaybookRunState) -> list[str]:
     """A run in words."""
-    about = f"{run.resource_id}@{run.version}" if run.version else run.resource_id
+    about = named(run.resource_type, run.resource_id, run.version)
     to = f" -> {run.to}" if run.to else ""
     told = [f"{run.run}  {run.playbook}  {about}{to}  {run.phase.value}{'  (drill)' if run.drill else ''}"]
     told += [f"  {run.phase_detail}"] if run.phase_detail else []
@@ -247,7 +248,7 @@ def _say(call: Call, run: PlaybookRunState) -> None:
 
 
 def _row(run: PlaybookRunState) -> tuple[str, ...]:
-    about = f"{run.resource_id}@{run.version}" if run.version else run.resource_id
+    about = named(run.resource_type, run.resource_id, run.version)
     return run.run, run.playbook, about, run.phase.value, run.asked_at, run.by, run.phase_detail
 
 

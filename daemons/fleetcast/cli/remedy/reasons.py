@@ -53,10 +53,10 @@ async def incident_facts(bus: Bus, name: str) -> list[str]:
 
 def _fact(state: IncidentState) -> str:
     reasons = state.context.get("reasons") or [state.title]
-    since = clock(moment(state.began_at))
+    began = clock(moment(state.began_at))
     said = f"said {counted(state.occurrences, 'time')}"
-    what = f"{state.severity} incident {state.incident} ({state.trigger})"
-    return f"{what} is {state.phase} since {since}, {said}: {reasons[0]}; fleetcast incident {state.incident}"
+    what = f"{state.severity} incident {state.incident} ({state.trigger}), {state.phase}"
+    return f"{what}: began {began}, {said}: {reasons[0]}; fleetcast incident {state.incident}"
 
 
 async def incident(bus: Bus, name: str) -> IncidentState | None:

@@ -70,9 +70,12 @@ def told(state: IncidentState) -> list[str]:
         f"{state.severity}, {state.phase}, about {_kind(state)} {state.what}, {noticed}",
         f"since {began}, opened {opened}, said {counted(state.occurrences, 'time')}{_again(state)}",
     ]
-    if state.description:
-        lines.append(state.description)
-    lines += ["", "the numbers:", *(f"  {each}" for each in numbers(state))]
+    said = numbers(state)
+    # What was noticed is described by the same sentences as its numbers.
+    lines += [
+        each for line in (state.description or "").splitlines() if (each := line.strip()).lstrip("- ") not in said
+    ]
+    lines += ["", "the numbers:", *(f"  {each}" for each in said)]
     if state.affected:
         lines.append(f"  affected: {', '.join(state.affected)}")
     lines += ["", "how long it took:", *(f"  {each}" for each in took(state))]
@@ -98,9 +101,10 @@ def numbers(state: IncidentState) -> list[str]:
     """What it was decided by."""
     reasons = state.context.get("reasons")
     said = [str(each) for each in reasons] if isinstance(reasons, list | tuple) else []
-    plain = {k: v for k, v in state.context.items() if isinstance(v, str | int | float | bool) and k != "reasons"}
-    values = ", ".join(f"{name} {_number(value)}" for name, value in sorted(plain.items()))
-    return [*said, *([values] if values else [])] or ["none were given"]
+    plain = {k: v for k, v in sorted(state.context.items()) if isinstance(v, str | int | float | bool)}
+    words = [f"{name}: {value}" for name, value in plain.items() if isinstance(value, str) and " " in value]
+    values = [f"{k} {_number(v)}" for k, v in plain.items() if not (isinstance(v, str) and " " in v)]
+    return [*said, *words, *([", ".join(values)] if values else [])] or ["none were given"]
 
 
 def _number(value: object) -> str:

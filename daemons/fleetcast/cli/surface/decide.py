@@ -55,15 +55,16 @@ def _add_serving(app: typer.Typer) -> None:
     @command(app, "resume", panel=PANEL)
     def resume(
         call: Call,
-        model: ModelName,
+        name: Annotated[str, typer.Argument(metavar="MODEL|LANE")],
         abandon: Annotated[bool, typer.Option("--abandon", help="End it instead; production stays.")] = False,
+        lane: Annotated[bool, typer.Option("--lane", help="The lane is meant, not the model.")] = False,
         reason: Reason = None,
         dry_run: DryRun = False,
     ) -> Exit:
-        """Let a rollout that halted go on, with a new deadline."""
-        from fleetcast.cli.registry.promoting import resume as run
+        """Let a rollout that halted go on, with a new deadline; or a paused lane start runs again."""
+        from fleetcast.cli.training.resuming import run
 
-        return run(call, model, abandon=abandon, reason=reason, dry_run=dry_run)
+        return run(call, name, abandon=abandon, lane=lane, reason=reason, dry_run=dry_run)
 
 
 def _add_evidence(app: typer.Typer) -> None:

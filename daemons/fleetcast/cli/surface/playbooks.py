@@ -19,7 +19,7 @@ def add(app: typer.Typer) -> None:
     app.add_typer(playbook, name="playbook", rich_help_panel=PANEL)
     _add_running(playbook)
     _add_deciding(playbook)
-    drill = typer.Typer(help="Try on nothing that is served how quickly a remedy would act.")
+    drill = typer.Typer(help="Try how quickly a remedy would act.")
     app.add_typer(drill, name="drill", rich_help_panel=PANEL)
     _add_drill(drill)
 
@@ -101,3 +101,20 @@ def _add_drill(app: typer.Typer) -> None:
         from fleetcast.cli.remedy.drill import rollback as run
 
         return run(call, model, errors=errors, requests=requests, timeout=timeout)
+
+    @command(app, "reclaim")
+    def reclaim(
+        call: Call,
+        node: Annotated[str, typer.Argument(metavar="NODE", help="One that runs a trainer.")],
+        within: Annotated[str, typer.Option("--in", metavar="DURATION", help="Notice that it gets.")] = "2m",
+        reason: Reason = None,
+        timeout: Timeout = "5m",
+        dry_run: DryRun = False,
+    ) -> Exit:
+        """Tell NODE that its machine is taken away, and print how long its runs take to go on elsewhere.
+
+        Runs are saved, stopped and moved, as in earnest; NODE takes no run until a minute after the deadline.
+        """
+        from fleetcast.cli.training.reclaiming import reclaim as run
+
+        return run(call, node, within=within, reason=reason, timeout=timeout, dry_run=dry_run)

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from fleetcast.cli.call import Call, command
-from fleetcast.cli.problems import Exit
+from fleetcast.cli.problems import Exit, usage
 
 PANEL = "See"
 
@@ -30,6 +30,13 @@ def _add_pictures(app: typer.Typer) -> None:
         from fleetcast.cli.status import run
 
         return run(call, watch=watch)
+
+    @command(app, "top", panel=PANEL)
+    def top(call: Call) -> Exit:
+        """Show what status shows, redrawn on every heartbeat until Ctrl-C; with --json a document per change."""
+        from fleetcast.cli.status import run
+
+        return run(call, watch=True)
 
     @command(app, "transfers", panel=PANEL)
     def transfers(
@@ -86,7 +93,7 @@ def _add_history(app: typer.Typer) -> None:
     @command(app, "why", panel=PANEL)
     def why(
         call: Call,
-        what: Annotated[str, typer.Argument(metavar="MODEL|NODE|INCIDENT|EVENT", help="A name, or an id.")],
+        what: Annotated[str, typer.Argument(metavar="MODEL|NODE|LANE|INCIDENT|EVENT", help="A name, or an id.")],
     ) -> Exit:
         """Explain from the log what happened, who did it, when, and which numbers decided it."""
         from fleetcast.cli.why import run
@@ -96,6 +103,10 @@ def _add_history(app: typer.Typer) -> None:
     @command(app, "logs", panel=PANEL)
     def logs(
         call: Call,
+        training_run: Annotated[
+            str | None,
+            typer.Argument(metavar="RUN", help="What this run prints, on the node that has it; none: the whole `up`."),
+        ] = None,
         follow: Follow = False,
         daemon: Annotated[str | None, typer.Option(help="Only this daemon, such as distributor or nats.")] = None,
         node: Annotated[str | None, typer.Option(help="Only this node.")] = None,
@@ -103,7 +114,13 @@ def _add_history(app: typer.Typer) -> None:
         lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="How many of the newest lines.")] = 200,
         folder: Annotated[Path | None, typer.Option(help="Folder of an `up` (default: the one that runs).")] = None,
     ) -> Exit:
-        """Show the logs of `fleetcast up`, merged by time; on other machines use journalctl -u 'fleetcast-*'."""
+        """Show the logs of a run, or of `fleetcast up`; on other machines use journalctl -u 'fleetcast-*'."""
+        if training_run is not None:
+            if daemon or cid or folder:
+                raise usage("--daemon, --cid and --folder are for the logs of `fleetcast up`, not of a run")
+            from fleetcast.cli.training.logs import run as show
+
+            return show(call, training_run, follow=follow, node=node, lines=lines)
         from fleetcast.cli.logs import run
 
         return run(call, follow=follow, daemon=daemon, node=node, cid=cid, lines=lines, folder=folder)

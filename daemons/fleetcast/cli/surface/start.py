@@ -19,11 +19,15 @@ def add_running(app: typer.Typer) -> None:
     def demo(
         call: Call,
         keep: Annotated[bool, typer.Option("--keep", help="Keep the folder, to look around in it.")] = False,
+        full: Annotated[
+            bool,
+            typer.Option("--full", help="Then train: new data, one run, its node dies, it goes on; two minutes more."),
+        ] = False,
     ) -> Exit:
         """Show the whole story in a minute on this machine, on real parts, and leave nothing behind."""
         from fleetcast.cli.demo.story import run
 
-        return run(call, keep=keep)
+        return run(call, keep=keep, full=full)
 
     @command(app, "up", panel=RUN, connects=False)
     def up(
@@ -45,6 +49,12 @@ def add_running(app: typer.Typer) -> None:
             Path | None,
             typer.Option(metavar="FILE", help="What performance is judged by, such as config/monitor.toml."),
         ] = None,
+        trainers: Annotated[
+            int, typer.Option(min=0, max=50, help="How many of the nodes train, each with a simulated GPU.")
+        ] = 0,
+        lanes: Annotated[
+            Path | None, typer.Option(metavar="FILE", help="What starts training, such as config/lanes.toml.")
+        ] = None,
     ) -> Exit:
         """Run NATS, several nodes and the daemons that serve them all on this machine until Ctrl-C.
 
@@ -63,13 +73,15 @@ def add_running(app: typer.Typer) -> None:
             slow=slow,
             gates=gates,
             policy=policy,
+            trainers=trainers,
+            lanes=lanes,
         )
 
     @command(app, "run", panel=RUN)
     def run_daemon(
         call: Call,
         daemon: Annotated[
-            str, typer.Argument(metavar="DAEMON", help="distributor, registry, monitor, remedy or notifier")
+            str, typer.Argument(metavar="DAEMON", help="distributor, registry, monitor, remedy, notifier or trainer")
         ],
     ) -> int:
         """Run one daemon in the foreground, as the systemd units do."""

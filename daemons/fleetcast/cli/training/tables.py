@@ -49,6 +49,8 @@ def shown(result: Row) -> list[Table]:
         drawn.append(_checkpoints(result["checkpoints"]))
     if result["faults"]:
         drawn.append(_faults(result["faults"]))
+    if result.get("fallbacks"):
+        drawn.append(_fallbacks(result["fallbacks"]))
     if result["versions"]:
         made = [(f"{v['model']}@{v['version']}", v["stage"]) for v in result["versions"]]
         drawn.append(table(("MADE", "STAGE"), made))
@@ -120,6 +122,18 @@ def _faults(faults: Sequence[Row]) -> Table:
     columns = ("FAULT", "SIGNATURE", "AT", "WHY", "DONE")
     rows = [(f["fault_class"], f["signature"], _clock(f["at"]), f["reason"], f.get("action") or _MARK) for f in faults]
     return table(columns, rows)
+
+
+def _fallbacks(fallbacks: Sequence[Row]) -> Table:
+    columns = ("FALLBACK", "TO", "AT", "BACK", "WHY", "DONE")
+    rows = [
+        (f["from_device"], f["to_device"], _clock(f["at"]), _clock(f.get("returned_at")), f["reason"], f[_DONE])
+        for f in fallbacks
+    ]
+    return table(columns, rows)
+
+
+_DONE = "remedial_action"
 
 
 def compared(result: Row) -> list[Table]:

@@ -24,6 +24,8 @@ class Board:
         self.drained = False
         """Whether this node is out of service."""
         self.spool_lost = 0
+        self.disk_free: int | None = None
+        """Bytes free where the store is; None: nobody looked yet."""
         self.disk_stall: float | None = None
         """Share of the last seconds in which this machine waited for its disk; None: not measured."""
         self._active: dict[str, TransferStatus] = {}

@@ -32,6 +32,7 @@ from fleetcast.daemons.distributor.orders import SlotOrders
 from fleetcast.daemons.distributor.origin import OriginDesk
 from fleetcast.daemons.distributor.parts import Parts
 from fleetcast.daemons.distributor.pressure import watch_disk
+from fleetcast.daemons.distributor.reclaim import Reclaim
 from fleetcast.daemons.distributor.reconcile import Reconciler
 from fleetcast.daemons.distributor.removal import Remover
 from fleetcast.daemons.distributor.report import GC_SUBJECT, STATUS_SUBJECT, VERIFY_SUBJECT
@@ -195,6 +196,8 @@ async def _live(daemon: Daemon, parts: Parts) -> None:
     inspector = Inspector(parts, neighbours, shelf, transfers, reconciler)
     serving.soundness.prove = inspector.is_sound
     seeding = Seeding(parts, neighbours, reconciler, orders)
+    reclaim = Reclaim(parts, on_notice=seeding.look_soon)
+    seeding.leaving = reclaim.is_leaving
     archivist = Archivist(parts, shelf, acquisition, remover, reconciler)
     neighbours.on_joiner = seeding.joined
     await shelf.refresh()
@@ -207,6 +210,7 @@ async def _live(daemon: Daemon, parts: Parts) -> None:
         roots.start("bus", _until_closed(parts), stage=Stage.SUPPORT)
         roots.start("transfers", transfers.run(), stage=Stage.SUPPORT)
         roots.start("seeding", seeding.run())
+        roots.start("reclaim", reclaim.watch())
         roots.start("room", room.watch(), stage=Stage.SUPPORT)
         roots.start("allowance", parts.allowance.run(), stage=Stage.SUPPORT)
         roots.start("neighbours", neighbours.listen())

@@ -49,6 +49,7 @@ def status(parts: Parts) -> NodeStatus:
         spool_entries=board.spool_entries,
         drained=board.drained,
         spool_lost=board.spool_lost,
+        disk_free=board.disk_free,
     )
 
 

@@ -1,5 +1,6 @@
 """Intake: one look at every event by one distributor of the fleet, so that nothing is refused in silence and nothing is
-refused three hundred times: what does not parse, and what names a node that does not exist."""
+refused three hundred times: what does not parse, what names a node that does not exist, and checkpoints that a run's
+former owner tells of."""
 
 import structlog
 
@@ -9,9 +10,11 @@ from fleetcast.daemons.distributor.origin import SUBMISSIONS, OriginDesk, submis
 from fleetcast.daemons.distributor.parts import Parts
 from fleetcast.daemons.distributor.rules import check_addressee
 from fleetcast.events.envelope import Event
+from fleetcast.registry.fencing import Fence
 
 log = structlog.get_logger("fleetcast.distributor.intake")
 
+CHECKPOINT = "run.checkpoint.saved"
 PATIENCE = 3
 """Looks at an event that names an unknown node before it is refused: its node may be starting right now."""
 PATIENCE_SECONDS = 2.0
@@ -23,14 +26,17 @@ class IntakeDesk:
     def __init__(self, parts: Parts, neighbours: Neighbours) -> None:
         self._parts = parts
         self._neighbours = neighbours
+        self._fence = Fence(parts.bus)
 
     async def handle(self, event: Event, delivery: Delivery) -> None:
-        """Refuse a submission to a node that nobody knows.
+        """Refuse a submission to a node that nobody knows, and a checkpoint of a run that another claim holds.
 
         Raises:
             Retry: the node may be about to start.
             Reject: it is not.
         """
+        if event.type.name == CHECKPOINT:
+            await self._check_claim(event)
         if event.type.name not in SUBMISSIONS:
             return
         node = getattr(event.payload, "node", "")
@@ -40,6 +46,11 @@ class IntakeDesk:
         if delivery.attempt < PATIENCE:
             raise Retry(PATIENCE_SECONDS)
         raise Reject(unknown.reason, field="node", next_step=unknown.next_step)
+
+    async def _check_claim(self, event: Event) -> None:
+        stale = await self._fence.check(event)
+        if stale is not None:
+            raise Reject(stale.reason, field="claim", next_step=stale.next_step, winner=stale.winner)
 
 
 async def consume_intake(parts: Parts, desk: IntakeDesk) -> None:

@@ -29,6 +29,7 @@ from fleetcast.events.payloads import (
 from fleetcast.events.state import Cause, DistributionState, SlotEntry, VersionState
 from fleetcast.registry import DescriptionInvalid, VersionTaken
 from fleetcast.registry.description import described
+from fleetcast.registry.fencing import Fence, Stale
 from fleetcast.transport import metainfo
 from fleetcast.transport.errors import BadData, ContentRefused, FormatRefused
 from fleetcast.transport.store import Ingested, is_folder
@@ -109,6 +110,7 @@ class OriginDesk:
     def __init__(self, parts: Parts, acquisition: Acquisition) -> None:
         self._parts = parts
         self._acquisition = acquisition
+        self._fence = Fence(parts.bus)
         self._turns: dict[tuple[Kind, str], asyncio.Lock] = {}
 
     async def handle(self, event: Event, delivery: Delivery) -> None:
@@ -126,6 +128,7 @@ class OriginDesk:
     async def _take(self, event: Event, asked: Submission, delivery: Delivery) -> None:
         structlog.contextvars.bind_contextvars(correlation_id=event.correlationid, model=asked.name)
         began = time.monotonic()
+        _refuse(await self._fence.check(event))
         try:
             described(asked.metrics, asked.metadata)
             offer = await self._offer(event, asked, delivery.sequence)
@@ -182,6 +185,8 @@ class OriginDesk:
             metadata=asked.metadata,
             format_check=proof.verdict,
         )
+        # The last that can still be refused: what is noted here is had, whoever claims the run later.
+        _refuse(await self._fence.commit(event))
         reserved = await parts.registry.reserve_version(state, request=f"reserve/{event.id}", actor=event.source)
         offer = offer_from_state(reserved.state, ingested.content)
         await self._acquisition.keep_own(offer, proof.verdict, install=not asked.to)
@@ -280,6 +285,12 @@ class OriginDesk:
             actor=event.source,
         )
         return f"{answer.outcome}: {answer.message}"
+
+
+def _refuse(stale: Stale | None) -> None:
+    """Refuse what a run's former owner says."""
+    if stale is not None:
+        raise Reject(stale.reason, field="claim", next_step=stale.next_step, winner=stale.winner)
 
 
 def _what(content: Content) -> str:

@@ -51,7 +51,7 @@ class RoomKeeper:
     async def _keep_reserve(self) -> int:
         """Remove what may go while less than the reserve is free; returns the bytes that are missing all the same."""
         store, reserve = self._parts.store, self._parts.settings.store.reserve_bytes
-        free = await asyncio.to_thread(store.free_bytes)
+        free = self._parts.board.disk_free = await asyncio.to_thread(store.free_bytes)
         if free >= reserve:
             return 0
         if await asyncio.to_thread(store.expendable, self._parts.pins):

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import structlog
@@ -33,12 +33,14 @@ class Need:
         wanted_by: other nodes that shall have it, or are fetching it.
         held_by: other nodes that hold all of it.
         settled_seconds: for how long nobody has lacked it.
+        leaving: this node's machine is about to be taken away.
     """
 
     in_slots: bool
     wanted_by: frozenset[str]
     held_by: frozenset[str]
     settled_seconds: float
+    leaving: bool = False
 
     @property
     def lacking(self) -> frozenset[str]:
@@ -47,6 +49,9 @@ class Need:
 
 def reason_to_seed(need: Need, seed_seconds: float) -> str | None:
     """Why this node goes on seeding, in words; None: it may rest."""
+    if need.leaving:
+        # Its uplink is for what would be gone with it: the checkpoint that was saved a moment ago.
+        return None if need.held_by else "no other node holds it, and this one is taken away"
     if need.in_slots:
         return "a slot names it"
     if need.lacking:
@@ -84,6 +89,12 @@ class Seeding:
         self._joined: dict[str, set[str]] = {}
         self._lacked_at: dict[str, float] = {}
         self._wake = asyncio.Event()
+        self.leaving: Callable[[], bool] = lambda: False
+        """Whether this node's machine is about to be taken away."""
+
+    def look_soon(self) -> None:
+        """Decide again now."""
+        self._wake.set()
 
     def joined(self, artifact: str, node: str) -> None:
         """Somebody began to fetch an artifact; if it rests here, it is seeded again at once."""
@@ -125,6 +136,7 @@ class Seeding:
             wanted_by=(wanted | fetchers(statuses, artifact) | joined) - me,
             held_by=held - joined,
             settled_seconds=now - self._lacked_at.setdefault(artifact, now),
+            leaving=self.leaving(),
         )
         if need.lacking:
             self._lacked_at[artifact] = now

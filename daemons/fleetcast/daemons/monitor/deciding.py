@@ -358,7 +358,8 @@ class Deciding:
             f"{said}; {words}" if words else said,
             Severity.CRITICAL if remedy is Remedy.PAGE else how_bad,
             remedy,
-            self._began((name, node), 60.0 * alarm.minute),
+            # A minute is counted as a whole; nothing was bad before the version was there.
+            self._began((name, node), max(60.0 * alarm.minute, self.watch.since)),
             round(tally.requests),
             counted_evidence(detector, tally) | dict(numbers or {}) | {"weights": _weights(self.watch)},
             (seed, said),

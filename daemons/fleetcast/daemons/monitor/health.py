@@ -158,6 +158,7 @@ def _counted(deciding: Deciding, name: str, node: str | None, detector: Detector
         verdict = Verdict.OK
     remedy = told.remedy if told is not None and breached else Remedy.NONE
     tally = detector.tally
+    alone = node is None and verdict is Verdict.OK and detector.alarm is not None
     return TriggerReport(
         version=watch.version,
         slot=watch.slot,
@@ -167,7 +168,7 @@ def _counted(deciding: Deciding, name: str, node: str | None, detector: Detector
         remedy=remedy,
         action=action(remedy, watch.policy.mode),
         required=SIGNALS[name].required(watch.policy),
-        actual=counted_sentence(name, tally),
+        actual=counted_sentence(name, tally) + ("; of single nodes, see theirs" if alone else ""),
         samples=round(tally.requests),
         node=node,
         since=rfc3339(told.began_at) if told is not None and breached else None,

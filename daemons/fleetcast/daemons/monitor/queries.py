@@ -17,6 +17,7 @@ from fleetcast.bus.errors import BusError
 from fleetcast.daemons.monitor.health import health_summary, rollback_check
 from fleetcast.daemons.monitor.judge import Judge
 from fleetcast.daemons.monitor.judging import Judging
+from fleetcast.daemons.monitor.policy import ModelPolicy, Policy
 from fleetcast.daemons.monitor.shards import SHARDS, shard_of
 from fleetcast.daemons.monitor.surroundings import Surroundings
 from fleetcast.daemons.monitor.telling import Teller
@@ -196,7 +197,7 @@ class QueryDesk:
                 found = []
             answers: list[Answer] = [json.loads(each) for each in found]
             parts += [each for each in answers if each["owner"] != parts[0]["owner"]]
-        return _merged(parts, self._around.slots, question.window_minutes)
+        return _merged(parts, self._around.slots, self._judging.policy, question.window_minutes)
 
     def _own(self, question: Question) -> Answer:
         judged = dict(self._judging.judged())
@@ -223,7 +224,9 @@ class QueryDesk:
         }
 
 
-def _merged(parts: Iterable[Answer], slots: Mapping[str, SlotState], window_minutes: int | None) -> Answer:
+def _merged(
+    parts: Iterable[Answer], slots: Mapping[str, SlotState], policy: Policy, window_minutes: int | None
+) -> Answer:
     """Seed 003's fleet summary. Models that nobody sends snapshots of are `unknown`; so are those whose monitor did not
     answer, and `unanswered` says whose."""
     judged = {line["model_id"]: line for part in parts for line in part["models"]}
@@ -231,7 +234,8 @@ def _merged(parts: Iterable[Answer], slots: Mapping[str, SlotState], window_minu
     served = {model for model, slot in slots.items() if slot.production is not None or slot.canary is not None}
     unanswered = sorted(model for model in served - judged.keys() if shard_of(model) not in held)
     counted = {health: sum(line["health_status"] == health for line in judged.values()) for health in Health}
-    lines = [*judged.values(), *(_unseen(model, slots[model]) for model in served - judged.keys())]
+    unseen = (_unseen(model, slots[model], policy.for_model(model)) for model in served - judged.keys())
+    lines = [*judged.values(), *unseen]
     return {
         "total_models": len(lines),
         "healthy": counted[Health.HEALTHY],
@@ -250,13 +254,13 @@ def _merged(parts: Iterable[Answer], slots: Mapping[str, SlotState], window_minu
     }
 
 
-def _unseen(model: str, slot: SlotState) -> Answer:
+def _unseen(model: str, slot: SlotState, policy: ModelPolicy) -> Answer:
     entry = slot.production or slot.canary
     return {
         "model_id": model,
         "version": entry.version if entry else None,
         "health_status": Health.UNKNOWN.value,
-        "mode": None,
+        "mode": policy.mode.value,
         "reasons": ["no snapshot was seen"],
         "metrics": {},
         "last_snapshot_at": None,

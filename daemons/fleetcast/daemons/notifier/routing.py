@@ -8,6 +8,7 @@ from fleetcast.config.notifier import NotifierSettings, Route
 from fleetcast.daemons.notifier.state import Topic, Wish
 from fleetcast.daemons.notifier.topics import FRESH
 from fleetcast.events.incidents import ResourceType, Severity
+from fleetcast.events.remedies import RunPhase
 
 PAGING: Final = frozenset({"pagerduty"})
 """Kinds of channels that interrupt people, and keep alerts instead of a list of messages."""
@@ -20,7 +21,11 @@ def routes_in_force(settings: NotifierSettings) -> tuple[Route, ...]:
     paging = tuple(name for name, each in settings.channels.items() if each.kind in PAGING)
     others = tuple(name for name in settings.channels if name not in paging)
     made = [Route(channels=others)] if others else []
-    return (*made, *([Route(channels=paging, severity="high")] if paging else ()))
+    if paging:
+        # A run that failed or was refused has an incident: nobody is woken twice by one thing.
+        made.append(Route(channels=paging, severity="high", tell=("incidents",)))
+        made.append(Route(channels=paging, severity="high", tell=("playbooks",), triggers=(RunPhase.APPROVAL.value,)))
+    return tuple(made)
 
 
 def routed(topic: Topic, routes: Iterable[Route]) -> frozenset[str]:

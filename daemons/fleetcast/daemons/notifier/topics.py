@@ -114,7 +114,7 @@ def _incident(
         "command": _remedy(payload),
     }
     if isinstance(payload, IncidentOpened):
-        fields["description"] = line(payload.description or "")
+        fields["description"] = _description(payload)
         fields["numbers"] = _numbers(payload.context, payload.reason)
         fields["runbook"] = line(payload.runbook or "", 1000)
     elif payload.detail and payload.what in {"mitigating", "mitigated", "note", "resolved"}:
@@ -122,6 +122,14 @@ def _incident(
     if isinstance(payload, IncidentChanged) and not old.numbers and payload.reason:
         fields["numbers"] = (line(payload.reason),)
     return old.model_copy(update=fields), what, detail
+
+
+def _description(payload: IncidentOpened) -> str:
+    """What is said of it beside the sentences that its numbers are."""
+    reasons = payload.context.get("reasons")
+    said = {line(str(each)) for each in reasons} if isinstance(reasons, list | tuple) else set()
+    lines = (line(each) for each in (payload.description or "").splitlines())
+    return line(" ".join(each for each in lines if each.removeprefix("- ") not in said))
 
 
 def _change(topic: Topic | None, payload: IncidentChanged) -> str:
@@ -145,17 +153,30 @@ def _numbers(context: dict[str, Any], reason: str | None) -> tuple[str, ...]:
     return tuple(reasons[:NUMBERS])
 
 
+_INPUTS: Final = frozenset({"ood_rate", "input_drift", "input_drift_reported"})
+"""What no older version cures."""
+_NO_ROLLBACK: Final = frozenset({"snapshots", "frozen", "environment", "rollout_halted", "hook_failed"})
+"""What a rollback does not help against, or cannot: the runbook says what does."""
+
+
 def _remedy(payload: IncidentOpened | IncidentChanged) -> tuple[str, str] | None:
     """The one command that acts, or that takes back what was done."""
     name, reason = shlex.quote(payload.resource_id), f"--reason {shlex.quote(payload.incident)}"
     mended = payload.phase in {IncidentPhase.MITIGATED, IncidentPhase.RESOLVED}
+    if payload.trigger in _INPUTS and not mended:
+        return "act", f"fleetcast playbook run retrain_requested {name} {reason}"
+    if payload.trigger in _NO_ROLLBACK or payload.trigger in _INPUTS:
+        return None
     if payload.resource_type is ResourceType.MODEL:
         if not mended:
             return "act", f"fleetcast rollback {name} {reason}"
         if payload.version:
             return "undo", f"fleetcast release {shlex.quote(f'{payload.resource_id}@{payload.version}')} {reason}"
-    if payload.resource_type is ResourceType.NODE:
-        return ("undo", f"fleetcast undrain {name} {reason}") if mended else ("act", f"fleetcast drain {name} {reason}")
+    if payload.resource_type is ResourceType.NODE and not mended:
+        return "act", f"fleetcast drain {name} {reason}"
+    if payload.resource_type is ResourceType.NODE and payload.source == "monitor":
+        # Only the monitor's have a remedy that is to be undone: a node that is heard again was not drained.
+        return "undo", f"fleetcast undrain {name} {reason}"
     if payload.resource_type is ResourceType.CHANNEL and not mended:
         return "act", f"fleetcast notify test {name}"
     return None
@@ -188,6 +209,7 @@ def _run(topic: Topic | None, payload: PlaybookRunChanged, sequence: int, at: st
         "phase": payload.phase.value,
         "version": payload.version or "",
         "to": payload.to or "",
+        "trigger": payload.phase.value,
         "source": payload.playbook,
         "updated": at,
         "over": over,

@@ -14,8 +14,9 @@ A distributor's says more, of models and transfers, and is its own.
 import asyncio
 import importlib.metadata
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from typing import Any
 
 import structlog
 
@@ -44,13 +45,21 @@ class Heartbeat:
     Attributes:
         sentence: what the daemon does right now, for people, in one line.
         whole: whether it does all that it promises; where it does not, it is `degraded` though the bus is ready.
+        more: further fields of its `NodeStatus`, in place of what all daemons say.
     """
 
     def __init__(
-        self, daemon: Daemon, bus: Bus, sentence: Callable[[], str], *, whole: Callable[[], bool] = lambda: True
+        self,
+        daemon: Daemon,
+        bus: Bus,
+        sentence: Callable[[], str],
+        *,
+        whole: Callable[[], bool] = lambda: True,
+        more: Callable[[], Mapping[str, Any]] = dict,
     ) -> None:
         self.sentence = sentence
         self.whole = whole
+        self.more = more
         self._daemon = daemon
         self._bus = bus
         self._started = _now()
@@ -95,7 +104,7 @@ class Heartbeat:
             labels=settings.node.labels,
             wants=Wants(models=(), lanes=()),
             data=str(settings.store.data),
-        )
+        ).model_copy(update=dict(self.more()))
         key = f"{status.node}.{status.daemon}"
         try:
             document = status.model_dump_json().encode()

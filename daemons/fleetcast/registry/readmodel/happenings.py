@@ -131,7 +131,8 @@ def _is_older(said: Mapping[str, Any] | None, known: Mapping[str, Any] | None) -
 
 
 def _started(db: sqlite3.Connection, happening: Happening) -> None:
-    found = db.execute("SELECT started_at FROM runs WHERE run_id = ?", (happening.payload["run_id"],)).fetchone()
+    wanted = "SELECT started_at, document FROM runs WHERE run_id = ?"
+    found = db.execute(wanted, (happening.payload["run_id"],)).fetchone()
     began = found[0] if found else happening.at
     ended = {"finished_at": None, "outcome": None, "reason": None}
     # Said again, it goes on elsewhere: it began when it was first said.
@@ -139,7 +140,25 @@ def _started(db: sqlite3.Connection, happening: Happening) -> None:
     if found:
         # Said again, in fewer words perhaps: what is left out stays as it was.
         said = {name: value for name, value in said.items() if value not in (None, [], {})}
+        late = _late(said.get("claim"), json.loads(found[1]))
+        if late is not None:
+            _run(db, happening, {name: value for name, value in said.items() if name in late})
+            return
     _run(db, happening, {**said, **ended, "state": "running", "started_at": began})
+
+
+_OF_THE_CODE: Final = frozenset({"experiment_id", "git_commit", "environment", "reproducibility_hash", "config"})
+"""What a job says of itself, whichever claim it runs under."""
+
+
+def _late(claim: int | None, run: Mapping[str, Any]) -> frozenset[str] | None:
+    """What holds of a beginning that waited in a spool while the run went on; None: it is not late.
+
+    A lane's job says that it began on its own way to the log, and its trainer says the end on another."""
+    known = run.get("claim") or 0
+    if claim is None or claim > known:
+        return None
+    return _OF_THE_CODE if claim < known or run["finished_at"] is not None else None
 
 
 def _epoch_logged(db: sqlite3.Connection, happening: Happening) -> None:
@@ -187,9 +206,32 @@ def _fault_recorded(db: sqlite3.Connection, happening: Happening) -> None:
     _run(db, happening, {})
 
 
+def _fell_back(db: sqlite3.Connection, happening: Happening) -> None:
+    p = happening.payload
+    row = (p["run_id"], happening.id, moment(p["timestamp"]), _text(p))
+    db.execute("INSERT OR REPLACE INTO fallbacks VALUES (?, ?, ?, ?)", row)
+    known = db.execute("SELECT document FROM runs WHERE run_id = ?", (p["run_id"],)).fetchone()
+    epoch = json.loads(known[0]).get("epoch") if known else None
+    since = {"reason": p["reason"], "since_epoch": 0 if epoch is None else epoch + 1, "device": p["to_device"]}
+    _run(db, happening, {"degraded": {**since, "at": happening.at}})
+
+
+def _returned(db: sqlite3.Connection, happening: Happening) -> None:
+    p = happening.payload
+    newest = "SELECT event, document FROM fallbacks WHERE run_id = ? ORDER BY at DESC, event DESC LIMIT 1"
+    found = db.execute(newest, (p["run_id"],)).fetchone()
+    if found:
+        document = {**json.loads(found[1]), "returned_at": happening.at, "returned_to": p["to_device"]}
+        changed = (_text(document), p["run_id"], found[0])
+        db.execute("UPDATE fallbacks SET document = ? WHERE run_id = ? AND event = ?", changed)
+    _run(db, happening, {"degraded": None, "device": p["to_device"]})
+
+
 def _finished(db: sqlite3.Connection, happening: Happening) -> None:
     p = happening.payload
     said = {"outcome": p["outcome"], "reason": p.get("reason"), "final_metrics": p.get("metrics") or {}}
+    if p.get("claim"):
+        said["claim"] = p["claim"]
     _run(db, happening, {**said, "state": p["outcome"], "finished_at": happening.at})
 
 
@@ -200,6 +242,8 @@ _RUN_EVENTS: Final[Mapping[str, Callable[[sqlite3.Connection, Happening], None]]
     "run.checkpoint_saved": _checkpoint_saved,
     "run.degraded": _degraded,
     "run.fault_recorded": _fault_recorded,
+    "run.fallback": _fell_back,
+    "run.returned": _returned,
     "run.finished": _finished,
 }
 

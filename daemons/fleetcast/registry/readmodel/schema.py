@@ -2,7 +2,7 @@
 
 from typing import Final
 
-SCHEMA_VERSION: Final = 3
+SCHEMA_VERSION: Final = 4
 APPLICATION_ID: Final = 0x66634D31
 """Marks the file as ours ("fcM1"): `file` and a person who opens it can tell."""
 
@@ -90,6 +90,10 @@ CREATE TABLE checkpoints (
 ) WITHOUT ROWID;
 CREATE TABLE faults (
   run_id TEXT NOT NULL, event TEXT NOT NULL, fault TEXT NOT NULL, at TEXT NOT NULL, document TEXT NOT NULL,
+  PRIMARY KEY (run_id, event)
+) WITHOUT ROWID;
+CREATE TABLE fallbacks (
+  run_id TEXT NOT NULL, event TEXT NOT NULL, at TEXT NOT NULL, document TEXT NOT NULL,
   PRIMARY KEY (run_id, event)
 ) WITHOUT ROWID;
 CREATE TABLE consumption (

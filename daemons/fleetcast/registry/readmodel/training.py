@@ -56,7 +56,7 @@ def runs(
 
 
 def run(db: sqlite3.Connection, *, run_id: Short, epochs: Limit = 500) -> Result:
-    """A run with its newest *epochs*, its checkpoints, its faults, and the versions that came of it.
+    """A run with its newest *epochs*, its checkpoints, its faults and fallbacks, and the versions that came of it.
 
     Raises:
         NothingFound: there is no such run.
@@ -75,6 +75,7 @@ def run(db: sqlite3.Connection, *, run_id: Short, epochs: Limit = 500) -> Result
         "best": _best(db, run_id),
         "checkpoints": _documents(db, "checkpoints", run_id),
         "faults": _documents(db, "faults", run_id),
+        "fallbacks": _documents(db, "fallbacks", run_id),
         "versions": rows_as_dicts(made.fetchall()),
     }
 

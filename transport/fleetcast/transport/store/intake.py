@@ -10,6 +10,7 @@ from pathlib import Path
 
 from fleetcast.config.settings import StoreSettings
 from fleetcast.transport.errors import ContentRefused
+from fleetcast.transport.store import layout
 
 FICLONE = 0x40049409
 """ioctl that shares the blocks of one file with another, on Btrfs, XFS and others (linux/fs.h)."""
@@ -130,7 +131,7 @@ def root_of(real: Path, wanted: Path, settings: StoreSettings) -> Path:
         ContentRefused: it lies in none.
     """
     roots = (*settings.publish_roots, *settings.handover_roots)
-    for root in roots:
+    for root in (*roots, parcels(settings)):
         # A path of a removed file ends with " (deleted)" and is caught by its link count.
         if real != (place := Path(os.path.realpath(root))) and real.is_relative_to(place):
             return root
@@ -140,6 +141,11 @@ def root_of(real: Path, wanted: Path, settings: StoreSettings) -> Path:
         f"{named} is outside the publish roots of this node ({listed})",
         next_step=f'add its folder to store.publish_roots in fleetcast.toml: publish_roots = ["{real.parent}"]',
     )
+
+
+def parcels(settings: StoreSettings) -> Path:
+    """The publish root that daemons of this node put parcels into."""
+    return settings.data / layout.PARCELS
 
 
 def _check_plain(found: os.stat_result, path: Path, settings: StoreSettings) -> None:
@@ -162,7 +168,7 @@ def _check_plain(found: os.stat_result, path: Path, settings: StoreSettings) -> 
 
 def _is_handover(root: Path, found: os.stat_result, settings: StoreSettings) -> bool:
     # Only the owner may be made to lose write access: chmod acts on the producer's own file.
-    return root in settings.handover_roots and found.st_uid == os.geteuid()
+    return root in (*settings.handover_roots, parcels(settings)) and found.st_uid == os.geteuid()
 
 
 def _state(found: os.stat_result) -> tuple[int, ...]:

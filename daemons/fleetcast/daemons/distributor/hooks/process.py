@@ -40,7 +40,9 @@ async def carry_out(rule: HookRule, environment: Mapping[str, str]) -> Ended:
     return await _signal(rule, environment)
 
 
-async def run(command: Sequence[str], environment: Mapping[str, str], *, timeout_seconds: float) -> Ended:
+async def run(
+    command: Sequence[str], environment: Mapping[str, str], *, timeout_seconds: float, cwd: str = "/"
+) -> Ended:
     """Run a command without a shell; at its time limit it is ended with its process group."""
     began = asyncio.get_running_loop().time()
     with _Tail() as tail:
@@ -51,7 +53,7 @@ async def run(command: Sequence[str], environment: Mapping[str, str], *, timeout
                 stdout=tail.write_end,
                 stderr=tail.write_end,
                 env=dict(environment),
-                cwd="/",
+                cwd=cwd,
                 start_new_session=True,
             )
         except OSError as fault:

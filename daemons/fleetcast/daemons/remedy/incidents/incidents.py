@@ -97,11 +97,13 @@ class Incidents:
         *,
         run: str | None = None,
         request: str | None = None,
+        told: bool = True,
     ) -> IncidentState | None:
         """Add to an incident what was done about it, and bring it to another phase; None: there is no such incident, or
         its key has a later one.
 
         *run*: the playbook run that did it. *request*: the same one is noted once; default: one of the same words.
+        *told*: the fleet is told even where it only adds to the timeline.
 
         Raises:
             BusUnavailable: it could not be stored; noting it again is safe.
@@ -115,7 +117,7 @@ class Incidents:
         def decide(found: Found[IncidentState]) -> Decision:
             if found.value is None or found.value.incident != incident:
                 return NOTHING
-            return rules.noted(found.value, said, what, detail, phase=phase, run=run)
+            return rules.noted(found.value, said, what, detail, phase=phase, run=run, told=told)
 
         state = await self._settle(key, decide, said)
         return state if state is not None and state.incident == incident else None
@@ -336,7 +338,10 @@ def _outcome(request: AboutIncident, before: IncidentState, after: IncidentState
         by = f" by {after.acknowledged_by}" if isinstance(request, Acknowledge) and after.acknowledged_by else ""
         message = f"{after.incident} is {after.phase}{by} already"
         return IncidentAnswer(outcome="nothing", message=message, incidents=(after,))
-    return IncidentAnswer(message=f"{after.incident} ({after.title}) is {after.phase}", incidents=(after,))
+    what = f"{after.incident} ({after.title})"
+    if isinstance(request, Note) and after.phase is before.phase:
+        return IncidentAnswer(message=f"noted on {what}, which is {after.phase}", incidents=(after,))
+    return IncidentAnswer(message=f"{what} is {after.phase}", incidents=(after,))
 
 
 def _digest(*parts: str) -> str:

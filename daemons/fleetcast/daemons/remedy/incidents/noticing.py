@@ -12,6 +12,7 @@ from fleetcast.events import decisions as d
 from fleetcast.events import hooks as h
 from fleetcast.events import payloads as p
 from fleetcast.events import runs as r
+from fleetcast.events import training as t
 from fleetcast.events.envelope import Event
 from fleetcast.events.incidents import IncidentCleared, IncidentRaised, ResourceType, Severity
 from fleetcast.events.lifecycle import Phase
@@ -179,6 +180,61 @@ def _fault(payload: r.RunFaultRecorded, said: Said) -> tuple[News, ...]:
         signature=payload.signature,
         done=payload.action,
     )
+    if not payload.spent:
+        return (Raised(about=about, said=said),)
+    spent = _wrong(
+        _run(payload, "retry_budget_spent"),
+        Severity.HIGH,
+        title=f"training run {payload.run_id} has used up its tries for {payload.fault_class} faults",
+        reason=f"{payload.signature}: {payload.reason}",
+        node=payload.node,
+        fault_class=payload.fault_class.value,
+        signature=payload.signature,
+        remedy=payload.remedy,
+        guidance=payload.guidance or None,
+    )
+    return (Raised(about=about, said=said), Raised(about=spent, said=said))
+
+
+@_news.register
+def _fell_back(payload: t.RunFellBack, said: Said) -> tuple[News, ...]:
+    about = _wrong(
+        _run(payload, "run_fallback"),
+        Severity.MEDIUM,
+        title=f"training run {payload.run_id} goes on on {payload.to_device}, not on {payload.from_device}",
+        reason=payload.reason,
+        node=payload.node,
+        lane=payload.lane,
+        done=payload.remedial_action,
+        guidance=payload.guidance or None,
+    )
+    return (Raised(about=about, said=said),)
+
+
+@_news.register
+def _returned(payload: t.RunReturned, said: Said) -> tuple[News, ...]:
+    reason = f"it is back on {payload.to_device} of {payload.node}"
+    over = (_over(_run(payload, trigger), reason) for trigger in ("run_fallback", "run_degraded"))
+    return tuple(Cleared(about=each, said=said) for each in over)
+
+
+@_news.register
+def _quarantined(payload: t.NodeQuarantined, said: Said) -> tuple[News, ...]:
+    key = _key("trainer", ResourceType.NODE, payload.node, "node_quarantined")
+    if not payload.quarantined:
+        return (Cleared(about=_over(key, payload.reason), said=said),)
+    what = "its GPUs get no training runs" if payload.gpu else "it gets no training runs"
+    about = _wrong(
+        key,
+        Severity.MEDIUM,
+        title=f"{payload.node}: {what} until {payload.until}",
+        reason=payload.reason,
+        node=payload.node,
+        run=payload.run,
+        fault_class=payload.fault_class.value if payload.fault_class else None,
+        signature=payload.signature,
+        by=payload.by or None,
+    )
     return (Raised(about=about, said=said),)
 
 
@@ -206,9 +262,11 @@ def _goes_on(payload: r.RunEpochLogged | r.RunCheckpointSaved, said: Said) -> tu
 @_news.register
 def _finished(payload: r.RunFinished, said: Said) -> tuple[News, ...]:
     reason = f"it ended, {payload.outcome}"
-    over: list[News] = [Cleared(about=_over(_run(payload, "run_degraded"), reason), said=said)]
+    ended = (_over(_run(payload, trigger), reason) for trigger in ("run_degraded", "run_fallback"))
+    over: list[News] = [Cleared(about=each, said=said) for each in ended]
     if payload.outcome is not RunOutcome.FAILED:
-        return (*over, Cleared(about=_over(_run(payload, "run_fault"), reason), said=said))
+        well = (_over(_run(payload, trigger), reason) for trigger in ("run_fault", "retry_budget_spent"))
+        return (*over, *(Cleared(about=each, said=said) for each in well))
     about = _wrong(
         _run(payload, "run_failed"),
         Severity.MEDIUM,

@@ -299,9 +299,19 @@ def acknowledged(current: IncidentState, said: Said, reason: str) -> Decision:
 
 
 def noted(
-    current: IncidentState, said: Said, what: str, detail: str, *, phase: IncidentPhase | None, run: str | None
+    current: IncidentState,
+    said: Said,
+    what: str,
+    detail: str,
+    *,
+    phase: IncidentPhase | None,
+    run: str | None,
+    told: bool = True,
 ) -> Decision:
-    """Something was done about it, which may bring it to another *phase*; a note never opens what has ended."""
+    """Something was done about it, which may bring it to another *phase*; a note never opens what has ended.
+
+    *told*: the fleet is told even where it only adds to the timeline.
+    """
     if said.id in current.seen:
         return NOTHING
     runs = (*current.runs, run)[-RUNS:] if run and run not in current.runs else current.runs
@@ -309,11 +319,15 @@ def noted(
     state = current.model_copy(update={"runs": runs, **_heard(current, said)})
     if phase is IncidentPhase.RESOLVED and not state.ended:
         return resolved(state, replace(said, id=f"{said.id}/resolved"), detail)
-    moved = phase is not None and not state.ended and phase is not before
+    # What a run still does after the effect is over takes nothing back: only being raised again does.
+    back = phase is IncidentPhase.MITIGATING and before is IncidentPhase.MITIGATED
+    moved = phase is not None and not state.ended and phase is not before and not back
     if moved:
         assert phase is not None
         state = _mitigated(state, said.at) if phase is IncidentPhase.MITIGATED else _at(state, phase)
     state = _entered(state, said, what, detail)
+    if not (moved or told):
+        return Decision(state)
     return Decision(state, (Told(what=str(phase) if moved else "note", from_phase=before, by=said.by, detail=detail),))
 
 

@@ -1,6 +1,7 @@
 """The desk for playbooks: `fc.svc.remedy.playbooks` in, answers out."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import structlog
@@ -8,6 +9,7 @@ from pydantic import ValidationError
 
 from fleetcast.bus.errors import BusError, Conflict
 from fleetcast.bus.services import ServiceError
+from fleetcast.bus.streams import REGISTRY
 from fleetcast.daemons.remedy.playbooks import rules, telling, turns
 from fleetcast.daemons.remedy.playbooks.commands import (
     ASK,
@@ -22,10 +24,12 @@ from fleetcast.daemons.remedy.playbooks.commands import (
 )
 from fleetcast.daemons.remedy.playbooks.definition import APPROVAL, Playbook
 from fleetcast.daemons.remedy.playbooks.keeper import Keeper
+from fleetcast.daemons.remedy.playbooks.rules import StepResult
 from fleetcast.daemons.remedy.playbooks.steps import StepContext
 from fleetcast.daemons.remedy.playbooks.store import Kept
 from fleetcast.daemons.remedy.playbooks.turns import Ask
-from fleetcast.events.remedies import RUN_ENDED, PlaybookRunState, RunPhase
+from fleetcast.events.lifecycle import entry_subject
+from fleetcast.events.remedies import RUN_ENDED, PlaybookRunState, RunPhase, StepRecord
 from fleetcast.events.state import Cause
 from fleetcast.registry.commands import stamp
 from fleetcast.registry.errors import RecordDamaged
@@ -112,9 +116,15 @@ class PlaybookDesk:
                 message=f"{playbook.name} has no param {unknown[0]}",
                 next_step=f"there is: {allowed}",
             )
+        if playbook.breaker and asked.to is not None and not await self._is_registered(asked.resource, asked.to):
+            return PlaybookAnswer(
+                outcome="unknown",
+                message=f"{asked.resource}@{asked.to} is not registered",
+                next_step=f"fleetcast models {asked.resource}",
+            )
         ask = self._ask_of(asked, playbook)
         if asked.dry_run:
-            return self._plan(ask, playbook)
+            return await self._plan(ask, playbook)
         run = await self._keeper.ask(ask)
         refused = run.phase is RunPhase.REFUSED
         return PlaybookAnswer(
@@ -123,6 +133,9 @@ class PlaybookDesk:
             next_step=telling.next_step(run) or f"fleetcast playbook show {run.run}",
             runs=(run,),
         )
+
+    async def _is_registered(self, model: str, version: str) -> bool:
+        return await self._keeper.around.bus.last(REGISTRY, entry_subject(model, version)) is not None
 
     def _ask_of(self, asked: RunIt, playbook: Playbook) -> Ask:
         now = self._keeper.around.now()
@@ -143,17 +156,40 @@ class PlaybookDesk:
             asked_at=stamp(now),
         )
 
-    def _plan(self, ask: Ask, playbook: Playbook) -> PlaybookAnswer:
+    async def _plan(self, ask: Ask, playbook: Playbook) -> PlaybookAnswer:
         now = self._keeper.around.now()
-        run = rules.advanced(turns.made(ask, playbook, now), now)
-        planned = tuple(self._planned(run, index) for index in range(len(run.steps)))
-        return PlaybookAnswer(outcome="done", message=f"dry run: {playbook.name} {ask.resource_id}", plan=planned)
+        run = rules.advanced(turns.made(replace(ask, drill=True), playbook, now), now)
+        planned: list[PlannedStep] = []
+        for index, step in enumerate(run.steps):
+            found = await self._looked(run, step)
+            if found is not None:
+                run = rules.looked(run, index, found)
+            planned.append(self._planned(run, index, found))
+            if found is not None and (found.nothing or not (found.ok or step.go_on)):
+                break
+        return PlaybookAnswer(
+            outcome="done", message=f"dry run: {playbook.name} {ask.resource_id}", plan=tuple(planned)
+        )
 
-    def _planned(self, run: PlaybookRunState, index: int) -> PlannedStep:
+    async def _looked(self, run: PlaybookRunState, step: StepRecord) -> StepResult | None:
+        """What a step that only reads finds; None: it does more than that."""
+        action = self._keeper.steps.get(step.action)
+        if action is None or not getattr(action, "reads_only", False):
+            return None
+        filled = step.model_copy(update={"params": rules.filled_params(run, step)})
+        try:
+            params: Any = filled.params if action.params is None else action.params.model_validate(filled.params)
+        except ValidationError:
+            return None
+        return await action.run(StepContext(run, filled, self._keeper.around), params)
+
+    def _planned(self, run: PlaybookRunState, index: int, found: StepResult | None) -> PlannedStep:
         step = run.steps[index]
         filled = step.model_copy(update={"params": rules.filled_params(run, step)})
         action = self._keeper.steps.get(step.action)
-        if step.action == APPROVAL:
+        if found is not None:
+            said = found.detail if found.ok else f"would fail: {found.detail}"
+        elif step.action == APPROVAL:
             said = f"wait until somebody agrees: fleetcast playbook approve {run.run}"
         elif action is None:
             said = f"there is no step {step.action}"

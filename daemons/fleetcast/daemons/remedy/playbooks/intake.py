@@ -19,7 +19,7 @@ from fleetcast.events.incidents import (
     RollbackRequested,
 )
 from fleetcast.events.names import find
-from fleetcast.events.remedies import PlaybookRequested, PlaybookRunChanged, RunPhase
+from fleetcast.events.remedies import PlaybookRequested, PlaybookRunChanged, RunPhase, StepOutcome
 from fleetcast.events.state import Cause
 from fleetcast.registry.commands import stamp
 
@@ -136,7 +136,7 @@ class Intake:
 
     async def _told(self, event: Event, delivery: Delivery) -> None:
         said = event.payload
-        if not isinstance(said, PlaybookRunChanged) or said.drill or said.phase is RunPhase.NOTHING:
+        if not isinstance(said, PlaybookRunChanged) or not worth_noting(said):
             return
         for incident in concerned(said, self._incidents.open()):
             await self._incidents.note(
@@ -147,6 +147,8 @@ class Intake:
                 PHASES.get(said.phase),
                 run=said.run,
                 request=event.id,
+                # Single steps are facts of their own already.
+                told=said.phase is not RunPhase.RUNNING,
             )
 
 
@@ -193,6 +195,13 @@ def cause_of(event: Event, delivery: Delivery, by: str) -> Cause:
     return Cause(event=event.id, sequence=delivery.sequence, by=by, correlation=event.correlationid)
 
 
+def worth_noting(said: PlaybookRunChanged) -> bool:
+    """Whether a change of a run belongs into a timeline: that it begins, what came of each step, and its end."""
+    if said.drill or said.phase is RunPhase.NOTHING:
+        return False
+    return said.begins or said.phase is not RunPhase.RUNNING or said.outcome is not StepOutcome.RUNNING
+
+
 def concerned(said: PlaybookRunChanged, known: list[IncidentState]) -> list[str]:
     """The incidents that a run is for: the one that it names, or else the open ones about the same version."""
     if said.incident is not None:
@@ -208,6 +217,5 @@ def concerned(said: PlaybookRunChanged, known: list[IncidentState]) -> list[str]
 
 def sentence(said: PlaybookRunChanged) -> str:
     """A change of a run in one line of a timeline."""
-    step = f" {said.step} {said.outcome.value}" if said.step and said.outcome else ""
     detail = f": {said.detail}" if said.detail else ""
-    return f"{said.playbook} {said.run} {said.phase.value}{step}{detail}"[:500]
+    return f"{said.playbook} {said.run} {said.progress}{detail}"[:500]

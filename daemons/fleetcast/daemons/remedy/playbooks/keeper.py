@@ -4,7 +4,7 @@ compare-and-swap: of two daemons one wins, and the other one leaves it."""
 import asyncio
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 from pydantic import ValidationError
@@ -21,6 +21,7 @@ from fleetcast.daemons.remedy.playbooks.definition import Playbook
 from fleetcast.daemons.remedy.playbooks.loading import Playbooks
 from fleetcast.daemons.remedy.playbooks.runner import Runner
 from fleetcast.daemons.remedy.playbooks.steps import Step, Surroundings
+from fleetcast.daemons.remedy.playbooks.steps.target import bad_version
 from fleetcast.daemons.remedy.playbooks.store import Kept, RunStore, with_owner
 from fleetcast.daemons.remedy.playbooks.turns import Ask, Conditions
 from fleetcast.events.content import Kind
@@ -118,7 +119,7 @@ class Keeper:
         running = shelf.books.resource.running
         busy = await self.store.find(running) if running is not None else None
         now = self.around.now()
-        made = turns.made(ask, playbook, now)
+        made = turns.made(_about(ask, playbook, conditions.slot), playbook, now)
         over = busy is None or busy.run.phase in RUN_ENDED
         run, books = turns.opened(
             made, shelf.books, None if over or busy is None else busy.run, conditions, self._owner, now
@@ -238,3 +239,11 @@ class Keeper:
         if other is None:
             return now - began > silent
         return other.stopped or other.process != owner or now - other.heard_at > silent
+
+
+def _about(ask: Ask, playbook: Playbook, slot: SlotState | None) -> Ask:
+    """What is asked, with the version that is meant where what is served is to be changed and none was named: the one
+    that is served now, and not the one that is served once it is the request's turn."""
+    if ask.version is not None or not playbook.breaker or slot is None:
+        return ask
+    return replace(ask, version=bad_version(slot, None))

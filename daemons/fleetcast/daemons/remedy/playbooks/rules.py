@@ -116,6 +116,13 @@ def settled(run: PlaybookRunState, result: StepResult, now: datetime, seconds: f
     return ended(failed, RunPhase.FAILED, f"{step.name}: {result.detail}"[:500], now)
 
 
+def looked(run: PlaybookRunState, index: int, result: StepResult) -> PlaybookRunState:
+    """The run of a dry run, in which a step found something that later ones are planned by."""
+    step = run.steps[index].model_copy(update={"output": dict(result.output)})
+    known = run.model_copy(update={"version": run.version or result.version, "to": result.to or run.to})
+    return known.model_copy(update={"steps": (*run.steps[:index], step, *run.steps[index + 1 :])})
+
+
 def timed_out(step: StepRecord) -> StepResult:
     """The result of an attempt that did not end by its deadline."""
     return StepResult(False, f"did not end within {step.timeout_seconds:g} s (attempt {step.attempt})")

@@ -4,7 +4,7 @@ Pure."""
 from datetime import datetime
 
 from fleetcast.daemons.remedy.playbooks import rules
-from fleetcast.events.incidents import IncidentRaised, Severity
+from fleetcast.events.incidents import IncidentRaised, Severity, named
 from fleetcast.events.remedies import ESCALATED, RUN_ENDED, PlaybookRunChanged, PlaybookRunState, RunPhase, StepRecord
 
 TRIGGERS = {
@@ -60,7 +60,7 @@ def escalation(run: PlaybookRunState) -> IncidentRaised | None:
     """The incident of a run that somebody has to look at; None: nobody has to."""
     if run.phase not in ESCALATED or run.drill:
         return None
-    about = f"{run.resource_id}@{run.version}" if run.version else run.resource_id
+    about = named(run.resource_type, run.resource_id, run.version)
     said = {RunPhase.FAILED: "failed", RunPhase.REFUSED: "was refused", RunPhase.EXPIRED: "was not approved"}[run.phase]
     return IncidentRaised(
         source="remedy",
@@ -70,11 +70,11 @@ def escalation(run: PlaybookRunState) -> IncidentRaised | None:
         trigger=TRIGGERS[run.phase],
         severity=Severity.CRITICAL,
         title=f"{about}: {run.playbook} {said}"[:200],
-        description=f"{run.phase_detail}\n{next_step(run)}"[:2000],
+        description=f"{run.phase_detail}\nnext: {next_step(run)}"[:2000],
         context={
             "run": run.run,
             "playbook": run.playbook,
-            "reasons": [*run.reasons[:5], run.phase_detail],
+            "reasons": [run.phase_detail, *run.reasons[:5]],
             **({"incident": run.incident} if run.incident else {}),
         },
     )

@@ -121,6 +121,8 @@ class Step(Protocol):
         name: what a playbook calls it.
         params: the class of its params; None: it takes anything.
         summary: what it does, in one line.
+
+    One that also has `reads_only = True` is carried out in dry runs, as in a drill, so that they say what it finds.
     """
 
     name: str

@@ -29,10 +29,12 @@ class Nothing(StepParams):
 
 
 class FindPreviousStable:
-    """Finds the last verified version that is not quarantined; reads only."""
+    """Finds the last verified version that is not quarantined. Where none is left it has the registry say so, `frozen`;
+    in drills and dry runs it only reads."""
 
     name = "find_previous_stable"
     params: type[BaseModel] | None = Nothing
+    reads_only = True
     summary = "find the last verified version that is neither quarantined, rejected nor archived"
 
     async def run(self, context: StepContext, params: Any) -> StepResult:
@@ -48,11 +50,13 @@ class FindPreviousStable:
             "generation": slot.generation if slot else 0,
         }
         if target.kind == "gone":
-            about = f"{context.run.model}@{target.bad}" if target.bad else f"nothing of {context.run.model}"
-            return StepResult(True, f"{about} is not served any more: nothing to do", output, nothing=True)
+            gone = f"{context.run.model}@{target.bad} is not served any more"
+            why = gone if target.bad else f"nothing is served of {context.run.model}"
+            return StepResult(True, f"{why}: nothing to do", output, nothing=True)
         if target.kind == "none":
             await _freeze(context)
-            why = f"no good version is left: {said or 'there never was another one'}; {target.bad} stays, frozen"
+            said = said or "no other version was in production and may go there again"
+            why = f"no good version is left: {said}; {target.bad} stays, frozen"
             return StepResult(False, why, output, again=False, version=target.bad)
         found = f"{target.version or 'nothing'} instead of {target.bad} ({said})"
         return StepResult(True, found, output, version=target.bad)

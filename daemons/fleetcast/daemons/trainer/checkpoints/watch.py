@@ -1,0 +1,324 @@
+"""Looks at one run's checkpoints while its process runs: what is durable is committed, what need not be kept is
+deleted, and the newest is brought to another node.
+
+A checkpoint is noticed because the job says so, or because it lies in the lane's folder. The folder is looked at as
+often as a person would; what the job says is read from the stream, also what it said before this daemon was started.
+"""
+
+import asyncio
+import contextlib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from fleetcast.bus.errors import BusError
+from fleetcast.bus.streams import EVENTS
+from fleetcast.daemons.trainer.checkpoints import durable, places, records
+from fleetcast.daemons.trainer.checkpoints.durable import Seen
+from fleetcast.daemons.trainer.checkpoints.keeper import Checkpoints
+from fleetcast.daemons.trainer.checkpoints.parcel import ParcelRefused
+from fleetcast.daemons.trainer.lanes.definition import LaneDefinition
+from fleetcast.events import names
+from fleetcast.events.envelope import EventInvalid, new_event, parse
+from fleetcast.events.payloads import DistributionOrdered, Payload, VersionInstalled
+from fleetcast.events.runs import RunCheckpointSaved, RunEpochLogged
+from fleetcast.events.training import CheckpointRecord, TrainingRunState
+from fleetcast.registry.commands import stamp
+from fleetcast.registry.errors import RecordDamaged
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger("fleetcast.trainer.checkpoints")
+
+LOOK_SECONDS: Final = 1.0
+"""Between looks at the folder: a checkpoint that nobody announced is committed two looks after it is complete."""
+OTHERS: Final = "watched.json"
+"""What lay in a lane's folder before the run came, beside the run's other files."""
+
+
+@dataclass
+class _Known:
+    """What the job has said.
+
+    Attributes:
+        announced: the newest announcement of each path.
+        metrics: of each epoch.
+        epoch, step: the newest.
+    """
+
+    announced: dict[str, RunCheckpointSaved] = field(default_factory=dict)
+    metrics: dict[int, dict[str, float]] = field(default_factory=dict)
+    epoch: int = 0
+    step: int | None = None
+
+
+class CheckpointWatch:
+    """One run under one claim of this node.
+
+    Attributes:
+        saved: set whenever a checkpoint was committed.
+        newest: what the run would go on from; None: from scratch.
+        commits: how many were committed under this claim by this watch.
+    """
+
+    def __init__(self, checkpoints: Checkpoints, run: TrainingRunState, definition: LaneDefinition) -> None:
+        self.saved = asyncio.Event()
+        self.newest: CheckpointRecord | None = run.checkpoint
+        self.commits = 0
+        self._of = checkpoints
+        self._run, self._claim = run.run, run.claim
+        self._correlation = run.cause
+        self._definition = definition
+        self._folder = checkpoints.folder(run.run, definition)
+        self._shared = definition.checkpoints.folder is not None
+        self._known = _Known()
+        self._seen: dict[Path, Seen] = {}
+        self._done = {Path(c.path): c for c in run.checkpoints if c.node == checkpoints.node}
+        self._others: dict[str, list[int]] | None = None
+        self._said: set[str] = set()
+        self._look = asyncio.Event()
+        self._looking = asyncio.Lock()
+        self._to_push: asyncio.Queue[CheckpointRecord] = asyncio.Queue()
+        self._copies_on: tuple[str, ...] = tuple(run.checkpoint.nodes[1:]) if run.checkpoint is not None else ()
+
+    async def run(self) -> None:
+        """Watch until cancelled.
+
+        Raises:
+            ClaimLost: another claim holds the run.
+        """
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._listen(), name=f"checkpoints of {self._run}: events")
+            tasks.create_task(self._copy(), name=f"checkpoints of {self._run}: copies")
+            tasks.create_task(self._tidy(), name=f"checkpoints of {self._run}: tidying")
+            while True:
+                await self._try()
+                self._look.clear()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(LOOK_SECONDS):
+                        await self._look.wait()
+
+    async def settle(self) -> CheckpointRecord | None:
+        """The process has ended: commit what it left, whole; what the run goes on from.
+
+        Raises:
+            ClaimLost: another claim holds the run.
+            BusUnavailable: it could not be committed.
+        """
+        await self._catch_up()
+        await self._commit_all(quiet=True)
+        return self.newest
+
+    async def _try(self) -> None:
+        try:
+            await self._commit_all(quiet=False)
+        except (BusError, RecordDamaged, OSError) as problem:
+            # What was not committed is found again at the next look.
+            log.warning("checkpoints.not_committed", run=self._run, reason=str(problem))
+
+    # -- what lies there
+
+    async def _commit_all(self, *, quiet: bool) -> None:
+        async with self._looking:
+            found = await asyncio.to_thread(self._survey, quiet)
+            for seen in found:
+                await self._commit(seen)
+
+    def _survey(self, quiet: bool) -> list[Seen]:
+        """Durable checkpoints that are not committed, the oldest first."""
+        others = self._others_there()
+        announced = {Path(path): said for path, said in self._known.announced.items()}
+        places_ = {*durable.candidates(self._folder), *(p for p in announced if p.is_relative_to(self._folder))}
+        found = []
+        for path in places_:
+            seen = durable.see(path)
+            if seen is None or list(seen.stamp) == others.get(path.name) or self._is_done(seen):
+                continue
+            said = announced.get(path)
+            same = path in self._seen and self._seen[path].stamp == seen.stamp
+            verdict = durable.judge(seen, announced_bytes=said.size if said is not None else None, quiet=quiet or same)
+            self._seen[path] = seen
+            # A job that tells of it does so a moment later, and only the job knows the step.
+            if verdict.durable and (said is not None or quiet or same):
+                found.append(seen)
+            elif quiet or same:
+                self._say_once(path, verdict.why)
+        return sorted(found, key=lambda seen: (seen.changed_ns, seen.path))
+
+    def _others_there(self) -> dict[str, list[int]]:
+        """What lay in a lane's folder, which runs share, before this run came: it is not this run's."""
+        if not self._shared:
+            return {}
+        if self._others is None:
+            note = places.run_folder(self._of.data, self._run) / OTHERS
+            try:
+                self._others = dict(json.loads(note.read_text()))
+            except (OSError, ValueError):
+                present = [durable.see(path) for path in durable.candidates(self._folder)]
+                mine = {str(path) for path in self._done}
+                self._others = {
+                    s.path.name: list(s.stamp) for s in present if s is not None and str(s.path) not in mine
+                }
+                note.parent.mkdir(parents=True, exist_ok=True)
+                note.write_text(json.dumps(self._others))
+        return self._others
+
+    def _is_done(self, seen: Seen) -> bool:
+        done = self._done.get(seen.path)
+        return done is not None and (done.size, done.changed_ns) == (seen.size, seen.changed_ns)
+
+    def _say_once(self, path: Path, why: str) -> None:
+        if (note := f"{path} {why}") not in self._said:
+            self._said.add(note)
+            log.info("checkpoint.not_taken", run=self._run, path=str(path), reason=why)
+
+    async def _commit(self, seen: Seen) -> None:
+        record = await asyncio.to_thread(self._record, seen)
+        if record is None:
+            return
+        run = await self._of.commit(self._run, self._claim, record)
+        self._done[seen.path] = record
+        self.newest = run.checkpoint
+        self.commits += 1
+        self.saved.set()
+        log.info(
+            "checkpoint.committed",
+            run=self._run,
+            claim=self._claim,
+            path=record.path,
+            step=record.step,
+            epoch=record.epoch,
+            bytes=record.size,
+        )
+        if str(seen.path) not in self._known.announced:
+            await self._announce(record)
+        await self._of.prune(self._run, self._claim, self._definition)
+        self._to_push.put_nowait(record)
+
+    def _record(self, seen: Seen) -> CheckpointRecord | None:
+        """The record of what was seen, made to last; None: it is another one by now."""
+        said = self._known.announced.get(str(seen.path))
+        sha256 = durable.digest(seen.path)
+        durable.make_last(seen.path)
+        again = durable.see(seen.path)
+        if again is None or again.stamp != seen.stamp:
+            return None
+        if said is not None and (said.size != seen.size or (said.sha256 and sha256 and said.sha256 != sha256)):
+            said = None  # it was said of what lay here before
+        epoch = said.epoch if said is not None else self._known.epoch
+        metrics = {**self._known.metrics.get(epoch, {}), **(said.metrics if said is not None else {})}
+        return CheckpointRecord(
+            path=str(seen.path),
+            node=self._of.node,
+            step=said.step if said is not None else self._known.step,
+            epoch=epoch,
+            claim=self._claim,
+            size=seen.size,
+            sha256=sha256,
+            at=stamp(self._of.now()),
+            metric=records.metric_of(self._definition, metrics),
+            save_seconds=said.save_seconds if said is not None else None,
+            nodes=(self._of.node,),
+            changed_ns=seen.changed_ns,
+        )
+
+    async def _announce(self, record: CheckpointRecord) -> None:
+        """Tell the fleet of a checkpoint that its job did not tell of."""
+        payload = RunCheckpointSaved(
+            run_id=self._run,
+            node=self._of.node,
+            claim=self._claim,
+            epoch=record.epoch,
+            step=record.step,
+            path=record.path,
+            size=record.size,
+            sha256=record.sha256,
+        )
+        event = new_event(payload, source=f"/fleet/{self._of.node}/trainer")
+        self._known.announced[record.path] = payload
+        try:
+            await self._of.bus.publish(event, deadline_seconds=5.0)
+        except BusError as away:
+            log.info("checkpoint.not_told", run=self._run, path=record.path, reason=str(away))
+
+    # -- what is said
+
+    def _subjects(self) -> tuple[str, ...]:
+        run, line = self._run, places.line_of(self._run)
+        wanted = {
+            "run.checkpoint.saved": run,
+            "run.epoch.logged": run,
+            "run.metrics.logged": run,
+            "version.installed": line,
+            "distribution.ordered": line,
+        }
+        return tuple(names.find(name).subject(key) for name, key in wanted.items())
+
+    async def _listen(self) -> None:
+        async for entry in self._of.bus.tail(EVENTS, self._subjects(), follow=True):
+            if (payload := _payload(entry.data, entry.subject, entry.headers)) is not None:
+                await self._take(payload)
+
+    async def _catch_up(self) -> None:
+        """What the job has said until now."""
+        try:
+            async with asyncio.timeout(10.0):
+                async for entry in self._of.bus.tail(EVENTS, self._subjects()):
+                    if isinstance(payload := _payload(entry.data, entry.subject, entry.headers), RunCheckpointSaved):
+                        await self._take(payload)
+        except (BusError, TimeoutError) as away:
+            log.warning("checkpoints.events_missed", run=self._run, reason=str(away))
+
+    async def _take(self, payload: Payload) -> None:
+        known = self._known
+        if isinstance(payload, RunCheckpointSaved):
+            if payload.claim in {None, self._claim} and payload.node == self._of.node:
+                known.announced[payload.path] = payload
+                known.epoch, known.step = payload.epoch, payload.step or known.step
+                self._look.set()
+        elif isinstance(payload, RunEpochLogged):
+            known.metrics[payload.epoch] = dict(payload.metrics)
+            known.epoch, known.step = payload.epoch, payload.step or known.step
+        elif isinstance(payload, VersionInstalled):
+            await self._noted(payload)
+        elif isinstance(payload, DistributionOrdered) and payload.origin == self._of.node:
+            await self._of.courier.taken(payload.version)
+
+    async def _noted(self, payload: VersionInstalled) -> None:
+        try:
+            await self._of.note_copy(self._run, payload.node, payload.version, payload.artifact)
+            if (kept := await self._of.store.find(self._run)) is not None:
+                await self._of.release_copies(kept.run)
+        except (BusError, RecordDamaged, KeyError) as problem:
+            log.info("checkpoint.copy_not_noted", run=self._run, node=payload.node, reason=str(problem))
+
+    async def _tidy(self) -> None:
+        """A new run is the moment to delete what runs before it left."""
+        try:
+            await self._of.tidy(self._definition)
+        except (BusError, RecordDamaged, KeyError, OSError) as problem:
+            log.info("checkpoints.not_tidied", lane=self._definition.name, reason=str(problem))
+
+    # -- other nodes
+
+    async def _copy(self) -> None:
+        """Bring the newest checkpoint to other nodes; one that was overtaken meanwhile is left out."""
+        copies = self._definition.checkpoints.copies
+        while True:
+            record = await self._to_push.get()
+            while not self._to_push.empty():
+                record = self._to_push.get_nowait()
+            if not copies:
+                continue
+            try:
+                self._copies_on = await self._of.push(self._run, record, self._copies_on, copies) or self._copies_on
+            except (ParcelRefused, OSError, BusError, RecordDamaged, KeyError) as problem:
+                log.warning("checkpoint.not_sent", run=self._run, path=record.path, reason=str(problem))
+
+
+def _payload(data: bytes, subject: str, headers: object) -> Payload | None:
+    try:
+        return parse(data, subject=subject, headers=headers or {}).payload  # type: ignore[arg-type]
+    except EventInvalid:
+        return None

@@ -1,0 +1,34 @@
+"""Nodes stall beyond their leases and die, the server is killed: every run is done, and each has its effect once."""
+
+from pathlib import Path
+
+import pytest
+from tests.integration.trainer.claims.racing import race
+
+FIRST = 26
+"""Of five runs from here on one is killed before it has said its result, one after it, two stall, and one goes well."""
+
+
+@pytest.mark.asyncio
+async def test_stalls_and_crashes_lose_no_run_and_have_no_effect_twice(tmp_path: Path) -> None:
+    made = await race(tmp_path, jobs=5, nodes=3, first=FIRST, server_kills=1)
+    assert made.killed
+    assert made.stalled
+    assert made.refused
+    assert made.double_commits == 0
+    assert made.lost_jobs == []
+
+
+@pytest.mark.asyncio
+async def test_without_the_fence_the_same_stalls_have_effects_twice(tmp_path: Path) -> None:
+    made = await race(tmp_path, jobs=2, nodes=2, first=FIRST + 2, fenced=False)
+    assert made.double_commits > 0
+
+
+@pytest.mark.soak
+@pytest.mark.asyncio
+@pytest.mark.parametrize("fenced", [True, False])
+async def test_a_hundred_and_fifty_runs_over_six_nodes(tmp_path: Path, fenced: bool) -> None:
+    made = await race(tmp_path, jobs=150, nodes=6, fenced=fenced, server_kills=3)
+    assert made.lost_jobs == []
+    assert (made.double_commits == 0) is fenced

@@ -1,0 +1,163 @@
+"""The commands about lanes, against a trainer that is at work, and without one."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.integration.cli.helpers import Ended, Stand, environment, standing
+from tests.integration.trainer.lanes.lane_rig import Rig, Trainer, begun, lane, lanes, until
+
+from fleetcast.bus import Service
+from fleetcast.cli.connection import quiet_logs
+from fleetcast.cli.entry import run
+from fleetcast.events.lifecycle import RolloutState, rollout_subject
+from fleetcast.events.training import LANES_SUBJECT
+
+NAMES = ("hex8_2p", "square8_3p", "byhand", "halted", "shared")
+
+
+class Lanes:
+    """A stand with a trainer that can go home."""
+
+    def __init__(self, stand: Stand) -> None:
+        self.stand = stand
+        self.rig = Rig(stand.url, stand.bus)
+        self._trainer: Trainer | None = None
+        self._service: Any = None
+
+    async def begin(self) -> None:
+        """Put a trainer to work."""
+        self._trainer = await begun(self.stand.bus, lanes(*(lane(name) for name in NAMES)))
+        endpoints = {"lanes": (LANES_SUBJECT, self._trainer.service.answer)}
+        service = Service(name="fleetcast-trainer", version="0.1.0", description="a test", endpoints=endpoints)
+        self._service = await self.stand.bus.serve(service)
+
+    async def end(self) -> None:
+        """Send it home."""
+        if self._trainer is not None:
+            await self._service.stop()
+            await self._trainer.stop()
+            self._trainer = None
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lanes]:
+    with standing(tmp_path_factory.mktemp("stand")) as stand:
+        there = Lanes(stand)
+        stand.do(there.begin())
+        yield there
+        stand.do(there.end())
+
+
+@pytest.fixture(autouse=True)
+def fleet(made: Lanes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in environment(tmp_path, made.stand.url).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(tmp_path)
+    # The desk shares this process, whose stdout is the command's.
+    quiet_logs()
+
+
+@pytest.fixture
+def cli(capsys: pytest.CaptureFixture[str]) -> Any:
+    def call(*arguments: str, code: int = 0) -> Ended:
+        capsys.readouterr()
+        found = run(arguments)
+        said = capsys.readouterr()
+        assert found == code, said.err
+        return Ended(found, said.out, said.err)
+
+    return call
+
+
+def test_lanes_are_listed_as_the_seeds_table_has_them_and_why_tells_the_ledger(made: Lanes, cli: Any) -> None:
+    made.stand.do(made.rig.export("hex8_2p", "d1", 295))
+    made.stand.do(made.rig.export("square8_3p", "d1", 67))
+    run = made.stand.do(made.rig.one_run("hex8_2p"))
+    made.stand.do(until("67 samples", lambda: made.rig.ledger("square8_3p")))
+    rows = {line.split()[0]: line.split()[1:4] for line in cli("lanes").out.splitlines()}
+    assert rows["hex8_2p"] == ["295", "200", "ready"]
+    assert rows["square8_3p"] == ["67", "200", "scaling"]
+    told = cli("why", "hex8_2p").out
+    for words in (
+        "lane hex8_2p is ready: the newest data set has 295 of 200 samples",
+        "295 samples in, 200 spent in 1 run; 95 of 200 in the bucket",
+        f"run {run.run} is queued: waits for a node",
+        "gpu-1 may take it, score 0.7",
+        "gpu-2 may not: GPU 0: 3.1 GiB free, asked for: 20.0",
+    ):
+        assert words in told
+    shown = cli("lane", "show", "hex8_2p").out
+    for words in ("bucket.required", "train {data}", "samples spent", "d1"):
+        assert words in shown
+    (document,) = [each for each in cli("lanes", "--json").document["lanes"] if each["lane"] == "hex8_2p"]
+    assert (document["standing"], document["run"]["run"], document["tokens"]) == ("ready", run.run, 95.0)
+
+
+def test_a_lane_is_paused_resumed_triggered_and_its_data_withdrawn(made: Lanes, cli: Any) -> None:
+    assert "byhand is paused" in cli("pause", "byhand", "--reason", "wrong labels").out
+    made.stand.do(made.rig.export("byhand", "d1", 300))
+    made.stand.do(until("300 samples", lambda: _counted(made, "byhand", 300)))
+    refused = cli("trigger", "byhand", "--reason", "now", code=4).err
+    assert "fleetcast resume byhand" in refused
+    assert "would be resumed" in cli("resume", "byhand", "--reason", "fixed", "--dry-run").out
+    assert "byhand is resumed" in cli("resume", "byhand", "--reason", "fixed").out
+    run = made.stand.do(made.rig.one_run("byhand"))
+    assert f"begins when {run.run} has ended" in cli("trigger", "byhand", "--reason", "new loss").out
+    assert f"{run.run} is cancelled" in cli("withdraw", "byhand", "d1", "--reason", "wrong labels after all").out
+    assert "withdrawn" in cli("lane", "show", "byhand").out
+    assert "there is no data set so far" in cli("lanes").out
+
+
+async def _counted(made: Lanes, name: str, samples: int) -> bool:
+    state = await made.rig.ledger(name)
+    return state is not None and state.samples_in == samples
+
+
+def test_what_cannot_be_is_refused_with_the_next_step(cli: Any) -> None:
+    assert "did you mean hex8_2p?" in cli("lane", "show", "hex8_2", code=3).err
+    assert "a reason must be said" in cli("trigger", "hex8_2p", code=2).err
+    assert "--abandon ends a rollout" in cli("resume", "hex8_2p", "--lane", "--abandon", code=2).err
+
+
+def test_resume_asks_which_is_meant_where_a_paused_lane_and_a_halted_rollout_share_a_name(
+    made: Lanes, cli: Any
+) -> None:
+    cli("pause", "shared", "--reason", "wrong labels")
+    made.stand.do(_halt(made, "shared"))
+    said = cli("resume", "shared", "--reason", "fixed", code=2).err
+    assert "a paused lane, and a model whose rollout halted" in said
+    assert "shared is resumed" in cli("resume", "shared", "--lane", "--reason", "fixed").out
+
+
+async def _halt(made: Lanes, model: str) -> None:
+    halted = RolloutState.model_validate(
+        {
+            "rollout": "r-1",
+            "model": model,
+            "version": "43",
+            "artifact": "a" * 64,
+            "target": "production",
+            "phase": "halted",
+            "started_at": "2026-11-20T12:00:00Z",
+            "since": "2026-11-20T12:00:00Z",
+            "actor": "ann",
+            "cause": {"event": "e", "sequence": 1, "by": "ann", "correlation": "e"},
+        }
+    )
+    await made.stand.bus.publish_raw(rollout_subject(model), halted.model_dump_json(by_alias=True).encode())
+
+
+def test_without_a_trainer_lanes_are_read_from_the_stream_and_nothing_is_changed(made: Lanes, cli: Any) -> None:
+    made.stand.do(made.rig.export("halted", "d1", 20))
+    made.stand.do(until("20 samples", lambda: _counted(made, "halted", 20)))
+    made.stand.do(made.end())
+    try:
+        assert "undefined" in cli("lanes").out
+        assert "20 samples in" in cli("why", "halted").out
+        assert cli("lane", "show", "halted", "--json").document["lane"]["state"]["samples_in"] == 20
+        (missing,) = [cli("lane", "show", "nobodys", code=3).err]
+        assert "there is no lane nobodys" in missing
+    finally:
+        made.stand.do(made.begin())
