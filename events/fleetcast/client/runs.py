@@ -219,6 +219,7 @@ class Run:
         *,
         epoch: int | None = None,
         step: int | None = None,
+        seconds: float | None = None,
         sha256: str | None = None,
     ) -> str | None:
         """The run can go on from *path*, a file or a folder that is complete.
@@ -226,9 +227,11 @@ class Run:
         Args:
             epoch: that it was taken after; default: the last one that was logged.
             step: that it was taken after; default: the last one that ended.
+            seconds: that the save took; default: since `should_checkpoint` said that it is due, where it did.
             sha256: of the file; computed here when it is small.
         """
-        took = self._cadence.saved()
+        due = self._cadence.saved()
+        took = due if seconds is None else float(seconds)
         size, digest = described(path)
         number = self.epoch if epoch is None else int(epoch)
         return self._say(

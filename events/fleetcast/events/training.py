@@ -441,6 +441,7 @@ LANE_STATE: Final = "fc.trn.state.lane."
 TRAINING_STATE: Final = "fc.trn.state.run."
 QUARANTINE_STATE: Final = "fc.trn.state.node."
 LANES_SUBJECT: Final = "fc.svc.trainer.lanes"
+QUARANTINE_SUBJECT: Final = "fc.svc.trainer.quarantine"
 
 
 def lane_subject(lane: str) -> str:

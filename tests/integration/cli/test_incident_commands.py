@@ -172,7 +172,7 @@ def test_status_and_why_tell_what_is_wrong_with_numbers(on_call: OnCall, cli: An
     assert f"degraded: critical incident {incident}" in status
     assert incident in {each["incident"] for each in cli("status", "--json", code=1).document["incidents"]}
     why = cli("why", "sick").out
-    assert f"critical incident {incident} (error_rate) is open" in why
+    assert f"critical incident {incident} (error_rate), open: began " in why
     assert "8.50 % of 1,200 requests, limit 5 %" in why
     about = cli("why", incident, "--json").document
     assert about["about"] == "incident"

@@ -141,6 +141,24 @@ def test_following_goes_on_on_the_node_that_takes_the_run_over(room: Room) -> No
     assert "run-c goes on on node-2" in followed.err
 
 
+def test_following_waits_for_a_trainer_that_is_being_restarted(room: Room) -> None:
+    room.keep("run-h", TrainingPhase.RUNNING, "node-1")
+    with room.trainer("node-1") as runs:
+        handle = room.start("node-1", "run-h", "echo one; while ! test -e go; do sleep 0.02; done; echo two")
+        process = start(room.home, room.fleet.url, "logs", "run-h", "-f")
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline() == "out one\n"
+    said = process.stderr.readline()
+    (runs / "run-h/go").touch()
+    asyncio.run(handle.wait())
+    with room.trainer("node-1"):
+        room.keep("run-h", TrainingPhase.SUCCEEDED, "node-1")
+        followed = ended(process)
+    assert "the trainer of node-1 does not answer" in said
+    assert [line for line in followed.out.splitlines() if line.startswith("out ")] == ["out two"]
+
+
 def test_output_that_is_not_kept_any_more_is_counted(room: Room, cli: Cli) -> None:
     room.keep("run-d", TrainingPhase.SUCCEEDED, "node-1")
     with room.trainer("node-1") as runs:

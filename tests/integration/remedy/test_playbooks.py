@@ -275,14 +275,14 @@ async def test_a_dry_run_ends_where_the_run_would_and_freezes_nothing(made: Rig,
 
 async def test_what_a_person_asks_for_is_about_what_is_served_when_they_ask(made: Rig, alive: Life) -> None:
     """Two that ask at once mean the same version: the second one must not take back what the first one served."""
-    await made.serve("twice", "1", "2", "3")
-    question = {"ask": "run", "playbook": "model_rollback", "resource": "twice", "reason": "bad", "by": "ana"}
+    await made.serve("atonce", "1", "2", "3")
+    question = {"ask": "run", "playbook": "model_rollback", "resource": "atonce", "reason": "bad", "by": "ana"}
     answers = await asyncio.gather(alive.ask(**question), alive.ask(**question))
-    first, second = await alive.ended("twice", 2)
+    first, second = await alive.ended("atonce", 2)
 
     assert [answer.runs[0].version for answer in answers] == ["3", "3"]
     assert {first.phase, second.phase} == {RunPhase.SUCCEEDED, RunPhase.NOTHING}
-    slot = await made.slot("twice")
+    slot = await made.slot("atonce")
     assert slot.production is not None
     assert slot.production.version == "2"
 

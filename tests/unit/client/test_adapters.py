@@ -118,6 +118,58 @@ def test_lightning_epochs_steps_and_checkpoints_are_told(said: Said, tmp_path: P
     assert lost() == 0
 
 
+@pytest.fixture
+def asked_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a lane, whose trainer wants the job to end."""
+    (tmp_path / "stop").touch()
+    given = {"RUN_ID": "hex8-0001", "CLAIM": "2", "LANE": "hex8_2p", "CHECKPOINT_DIR": str(tmp_path)}
+    for name, value in (given | {"STOP_FILE": str(tmp_path / "stop")}).items():
+        monkeypatch.setenv(f"FLEETCAST_{name}", value)
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_hugging_face_saves_and_stops_when_the_lanes_job_is_to_end(
+    said: Said, tmp_path: Path, asked_to_end: None, processes: int
+) -> None:
+    args = types.SimpleNamespace(output_dir=str(tmp_path), world_size=processes)
+    state = types.SimpleNamespace(epoch=2.5, global_step=500)
+    control = types.SimpleNamespace(should_save=False, should_training_stop=False)
+    with run() as r:
+        callback = hugging_face(r)
+        callback.on_train_begin(args, state, control)
+        assert r.epoch == 1, "two epochs had ended"
+        state.global_step = 501
+        callback.on_step_end(args, state, control)
+        # Ranks that decide each for itself would wait for each other.
+        assert (control.should_save, control.should_training_stop) == (processes == 1, processes == 1)
+        (tmp_path / "checkpoint-501").mkdir()
+        (tmp_path / "checkpoint-501" / "model.safetensors").write_bytes(b"weights")
+        callback.on_save(args, state, control)
+    (saved,) = of(said(), RunCheckpointSaved)
+    assert (saved.step, saved.claim) == (501, 2)
+    assert lost() == 0
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_lightning_saves_and_stops_when_the_lanes_job_is_to_end(
+    said: Said, tmp_path: Path, asked_to_end: None, processes: int
+) -> None:
+    with run() as r:
+        trainer: Any = LightningTrainer(tmp_path, lightning(r))
+        trainer.world_size, trainer.should_stop = processes, False
+        trainer.save_checkpoint = lambda path: Path(path).write_bytes(b"whole")
+        trainer.current_epoch, trainer.global_step = 2, 500
+        trainer.call("on_train_start")
+        assert r.epoch == 1
+        trainer.global_step = 501
+        trainer.call("on_train_batch_end", "outputs", "batch", 0)
+        assert trainer.should_stop is (processes == 1)
+    found = [(saved.path, saved.step) for saved in of(said(), RunCheckpointSaved)]
+    assert found == ([(str(tmp_path / "step-00000501.ckpt"), 501)] if processes == 1 else [])
+    assert not list(tmp_path.glob("*.tmp"))
+    assert lost() == 0
+
+
 @pytest.mark.parametrize("module", ["lightning.pytorch", "pytorch_lightning"])
 def test_lightning_callback_derives_from_the_class_that_the_job_has_loaded(
     monkeypatch: pytest.MonkeyPatch, module: str

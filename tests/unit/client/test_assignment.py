@@ -211,6 +211,18 @@ def test_checkpoint_tells_its_metrics_and_what_the_save_took(
     assert second.save_seconds is None
 
 
+def test_job_that_knows_better_says_at_which_step_it_saved_and_how_long_it_took(said: Said, tmp_path: Path) -> None:
+    file = tmp_path / "c.npz"
+    file.write_bytes(b"state")
+    with run("hex8_2p") as r:
+        for _ in r.steps(range(3)):
+            # The third step is not over while its batch is in hand.
+            r.checkpoint(file, step=3, seconds=1.5)
+            break
+    (saved,) = (each for each in payloads(said()) if isinstance(each, RunCheckpointSaved))
+    assert (saved.step, saved.save_seconds) == (3, 1.5)
+
+
 def test_trainer_asks_for_the_end_by_a_file_that_says_until_when(
     tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

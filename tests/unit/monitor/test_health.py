@@ -47,6 +47,17 @@ def test_a_check_says_what_would_be_done_and_changes_nothing() -> None:
     assert first["reasons"][0].startswith("High error rate: ")
 
 
+def test_a_version_that_one_node_alone_makes_look_bad_says_so_beside_its_numbers() -> None:
+    made = judge()
+    serve(made, {("1", "n0"): 0.0, ("1", "n1"): 0.0, ("1", "n2"): 0.5}, seconds=300)
+    of_all, of_node = (each for each in made.health().versions[0].triggers if each.signal == "error_rate")
+
+    assert (of_all.node, of_all.verdict) == (None, Verdict.OK)
+    assert of_all.actual.endswith("; of single nodes, see theirs")
+    assert (of_node.node, of_node.verdict) == ("n2", Verdict.BREACH)
+    assert not of_node.actual.endswith("see theirs")
+
+
 def test_inputs_alone_are_no_reason_to_roll_back() -> None:
     assert rollback_check(served(0.0, ood_ratio=0.4).health())["should_rollback"] is False
 

@@ -27,6 +27,14 @@ def only(events: list[VerdictEvent]) -> VerdictEvent:
 # -- what it calls for
 
 
+def test_nothing_was_bad_before_the_version_was_there() -> None:
+    """What is counted by the minute begins with a whole one; the time to detect does not."""
+    made = judge()
+    made.order(slots(generation=2, production="2"), START + 615)
+    said = only(serve(made, {("2", "n0"): 0.5, ("2", "n1"): 0.5}, start=650, seconds=60))
+    assert said.began_at == START + 615
+
+
 def test_a_bad_version_is_rolled_back_once_with_its_numbers() -> None:
     made = judge()
     assert not breaches(serve(made, {("1", "n0"): 0.02, ("1", "n1"): 0.02}, seconds=600))

@@ -192,7 +192,8 @@ def test_nobody_is_woken_twice_by_a_run_that_failed_because_it_has_an_incident()
     ("changes", "command"),
     [
         ({"trigger": "ood_rate"}, ("act", "fleetcast playbook run retrain_requested fraud --reason inc-1")),
-        ({"trigger": "environment"}, None),
+        ({"severity": "critical"}, None),
+        ({"severity": "critical", "source": "remedy"}, ("act", "fleetcast rollback fraud --reason inc-1")),
         ({"trigger": "frozen"}, None),
         ({"trigger": "snapshots", "phase": "mitigated"}, None),
         ({"phase": "mitigated"}, ("undo", "fleetcast release fraud@3.2.1 --reason inc-1")),
@@ -204,7 +205,7 @@ def test_nobody_is_woken_twice_by_a_run_that_failed_because_it_has_an_incident()
     ],
 )
 def test_the_command_is_one_that_helps_against_what_was_noticed(
-    changes: dict[str, object], command: tuple[str, str] | None
+    changes: dict[str, Any], command: tuple[str, str] | None
 ) -> None:
     topic = World().takes(opened(**changes))
 

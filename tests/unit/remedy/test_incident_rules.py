@@ -150,6 +150,12 @@ def test_what_a_remedy_cured_resolves_though_nobody_clears_it() -> None:
     assert rules.resolves_at(state_of(mitigated), LIMITS) == BEGIN + timedelta(seconds=310)
 
 
+def test_what_the_surroundings_do_has_a_page_of_its_own() -> None:
+    about = IncidentRaised(**KEY, severity=Severity.CRITICAL, title="both are bad", context={"remedy": "page"})
+    decision = rules.raised(None, Raised(about=about, said=said(0)), LIMITS)
+    assert state_of(decision).runbook == "docs/runbooks/environment.md"
+
+
 def test_a_run_that_goes_on_after_the_effect_is_over_takes_nothing_back() -> None:
     mitigated = state_of(clear(OPEN, 10))
     later = rules.noted(mitigated, said(11), "playbook", "begins", phase=IncidentPhase.MITIGATING, run="r1")

@@ -46,6 +46,7 @@ LANE = """\
 command = [{python}, "-m", "fleetcast.examples.training.train", "--epochs", "5", "--step-seconds", "0.05",
   "--out", {out}, "--export-lane", "{lane}_hard"]
 grace_seconds = 10
+env = {{ TMPDIR = {temporary} }}
 bucket = {{ required = {games} }}
 resources = {{ labels = {{ gpu = "simulated" }} }}
 checkpoints = {{ keep_last = 2, copies = 1 }}
@@ -55,8 +56,11 @@ checkpoints = {{ keep_last = 2, copies = 1 }}
 def write_lanes(layout: Layout) -> Path:
     """The file with the demo's lane."""
     path = layout.folder / "lanes.toml"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    words = {"python": _quoted(sys.executable), "out": _quoted(str(layout.publish))}
+    # torch leaves a cache where temporary files go; this one goes with the demo.
+    temporary = layout.folder / "tmp"
+    temporary.mkdir(parents=True, exist_ok=True)
+    said = {"python": sys.executable, "out": layout.publish, "temporary": temporary}
+    words = {name: _quoted(str(value)) for name, value in said.items()}
     path.write_text(LANE.format(lane=CIRCLE, games=GAMES, **words), encoding="utf-8")
     return path
 

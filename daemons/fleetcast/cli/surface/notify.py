@@ -26,7 +26,8 @@ def add(app: typer.Typer) -> None:
 
     @command(notify, "test")
     def test(call: Call, channel: ChannelName = None) -> Exit:
-        """Send a test message through a channel, or through all of them, past whatever waits."""
+        """Send a test message through a channel, or through all of them, past whatever waits; exit 1 when one fails or
+        there is none."""
         from fleetcast.cli.notices import test as run
 
         return run(call, channel)

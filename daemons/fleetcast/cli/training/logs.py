@@ -39,6 +39,7 @@ class Following:
         node: whose logs are being printed.
         at: offset per stream to go on from; None: from the last lines.
         begun: start of a line per stream whose end has not come yet.
+        silent: the node does not answer, and that has been said.
     """
 
     run: str
@@ -48,6 +49,7 @@ class Following:
     node: str | None = None
     at: dict[str, int | None] = field(default_factory=lambda: dict.fromkeys(STREAMS))
     begun: dict[str, bytes] = field(default_factory=lambda: dict.fromkeys(STREAMS, b""))
+    silent: bool = False
 
     def request(self) -> bytes:
         """The next question to the node."""
@@ -67,7 +69,7 @@ async def _print(call: Call, aim: Target, following: Following) -> Exit:
             # Before the question: of a run that has ended, the answer then holds all that it printed.
             state = await _state(bus, following)
             over = not following.follow or (state is not None and state.phase in TRAINING_ENDED)
-            answer = await _ask(bus, following, over=over) if _find_node(call, following, state) else None
+            answer = await _ask(call, bus, following, over=over) if _find_node(call, following, state) else None
             more = answer is not None and _show(call, following, answer)
             if answer is not None and not more and (over or (state is None and answer.end is not None)):
                 _finish(call, following, answer)
@@ -123,7 +125,7 @@ def node_of(state: TrainingRunState) -> str | None:
     return state.attempts[-1].node if state.attempts else None
 
 
-async def _ask(bus: Bus, following: Following, *, over: bool) -> LogsAnswer | None:
+async def _ask(call: Call, bus: Bus, following: Following, *, over: bool) -> LogsAnswer | None:
     """One answer; None: there was none, and one who follows what is not *over* goes on asking.
 
     Raises:
@@ -131,9 +133,12 @@ async def _ask(bus: Bus, following: Following, *, over: bool) -> LogsAnswer | No
     """
     assert following.node is not None
     try:
-        return LogsAnswer.model_validate_json(await bus.request(logs_subject(following.node), following.request()))
+        answer = LogsAnswer.model_validate_json(await bus.request(logs_subject(following.node), following.request()))
     except (NoResponder, TransportFailed) as error:
         if not over and any(at is not None for at in following.at.values()):
+            if not following.silent:
+                call.out.say(f"the trainer of {following.node} does not answer; its run goes on without it")
+            following.silent = True
             return None
         raise Problem(
             "no_trainer",
@@ -148,6 +153,8 @@ async def _ask(bus: Bus, following: Following, *, over: bool) -> LogsAnswer | No
                 return None
             raise not_found(str(error), next_step=_LIST) from error
         raise Problem("logs", str(error), next_step=f"fleetcast logs {following.run} --debug") from error
+    following.silent = False
+    return answer
 
 
 def _show(call: Call, following: Following, answer: LogsAnswer) -> bool:

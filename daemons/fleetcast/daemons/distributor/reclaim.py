@@ -14,6 +14,8 @@ from fleetcast.events.training import ReclaimNotice
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("fleetcast.distributor")
 
+NEAR = timedelta(minutes=15)
+"""Maintenance may be announced for next week."""
 STILL_HERE = timedelta(seconds=60)
 """A machine that is here so long after its deadline was not taken away."""
 
@@ -24,11 +26,12 @@ class Reclaim:
     def __init__(self, parts: Parts, *, on_notice: Callable[[], None] = lambda: None) -> None:
         self._parts = parts
         self._on_notice = on_notice
-        self._until = datetime.min.replace(tzinfo=UTC)
+        self._deadline = datetime.min.replace(tzinfo=UTC)
 
     def is_leaving(self) -> bool:
-        """Whether a notice stands that is certain."""
-        return datetime.now(UTC) < self._until
+        """Whether a notice stands that is certain, and its time is near."""
+        left = self._deadline - datetime.now(UTC)
+        return -STILL_HERE < left <= NEAR
 
     async def watch(self) -> None:
         """Follow notices until cancelled."""
@@ -41,7 +44,7 @@ class Reclaim:
             except EventInvalid:
                 continue  # the intake refuses it, and says so
             if isinstance(payload, ReclaimNotice) and payload.certain:
-                self._until = max(self._until, datetime.fromisoformat(payload.deadline) + STILL_HERE)
+                self._deadline = datetime.fromisoformat(payload.deadline)
                 if self.is_leaving():
                     log.warning("node.leaving", source=payload.source, deadline=payload.deadline)
                     self._on_notice()

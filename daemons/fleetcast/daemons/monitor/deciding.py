@@ -418,6 +418,7 @@ class Deciding:
             "avg_latency_p95_ms": found["avg_latency_p95_ms"],
             "window_minutes": self.watch.policy.window_minutes,
             "cause": finding.words,
+            "remedy": finding.remedy.value,
             "required": finding.required,
             "actual": finding.actual,
             **(finding.evidence or {}),

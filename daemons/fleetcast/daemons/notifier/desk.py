@@ -13,6 +13,7 @@ from fleetcast.config.notifier import NotifierSettings
 from fleetcast.daemons.notifier import rules
 from fleetcast.daemons.notifier.channels import Channel
 from fleetcast.daemons.notifier.ledger import Ledger
+from fleetcast.daemons.notifier.routing import PAGING
 from fleetcast.daemons.notifier.state import Message, Outbox, Section
 from fleetcast.events.content import Value
 from fleetcast.events.incidents import Severity
@@ -110,15 +111,19 @@ class NotifierDesk:
     async def _test(self, name: str, by: str) -> dict[str, Any]:
         loop = asyncio.get_running_loop()
         began = loop.time()
+        channel, message = self._channels[name], trial(name, by, self._node, stamp(self._ledger.clock.now()))
         try:
             async with asyncio.timeout(self._settings.attempt_seconds):
-                outcome = await self._channels[name].send(trial(name, by, self._node, stamp(self._ledger.clock.now())))
+                outcome = await channel.send(message)
+                if channel.kind in PAGING and isinstance(outcome, rules.Sent):
+                    # An alert stays open until somebody ends it, and nothing is wrong.
+                    outcome = await channel.send(message.model_copy(update={"action": "resolve"}))
         except TimeoutError:
             outcome = rules.Later(f"no answer within {self._settings.attempt_seconds:g} s")
         said = outcome.detail if isinstance(outcome, rules.Sent) else outcome.reason
         return {
             "channel": name,
-            "kind": self._channels[name].kind,
+            "kind": channel.kind,
             "ok": isinstance(outcome, rules.Sent),
             "said": said,
             "seconds": round(loop.time() - began, 3),
@@ -126,7 +131,8 @@ class NotifierDesk:
 
 
 def trial(channel: str, by: str, node: str, at: str) -> Message:
-    """A message that says that it is none; on channels with alerts it makes one of the lowest severity."""
+    """A message that says that it is none; on channels with alerts it makes one of the lowest severity, which
+    is resolved at once."""
     key = f"test-{channel}"
     only = Section(
         topic=key,

@@ -165,7 +165,9 @@ def _remedy(payload: IncidentOpened | IncidentChanged) -> tuple[str, str] | None
     mended = payload.phase in {IncidentPhase.MITIGATED, IncidentPhase.RESOLVED}
     if payload.trigger in _INPUTS and not mended:
         return "act", f"fleetcast playbook run retrain_requested {name} {reason}"
-    if payload.trigger in _NO_ROLLBACK or payload.trigger in _INPUTS:
+    # What the monitor calls critical is bad on both versions: no version cures it.
+    around = payload.source == "monitor" and payload.severity is Severity.CRITICAL
+    if around or payload.trigger in _NO_ROLLBACK or payload.trigger in _INPUTS:
         return None
     if payload.resource_type is ResourceType.MODEL:
         if not mended:

@@ -32,6 +32,7 @@ from fleetcast.daemons.trainer.claims.leasing import lease_seconds
 from fleetcast.daemons.trainer.claims.store import RunStore
 from fleetcast.daemons.trainer.claims.takeover import Takeover
 from fleetcast.daemons.trainer.claims.watching import NodeWatch, RunWatch
+from fleetcast.daemons.trainer.faults.answering import QuarantineService
 from fleetcast.daemons.trainer.faults.book import QuarantineBook
 from fleetcast.daemons.trainer.faults.desk import FaultDesk
 from fleetcast.daemons.trainer.faults.ward import Ward
@@ -50,7 +51,7 @@ from fleetcast.daemons.trainer.spot.leaving import Leaving
 from fleetcast.daemons.trainer.starting import Place, device_of
 from fleetcast.daemons.trainer.supervision.service import LogDesk
 from fleetcast.daemons.trainer.supervision.supervisors import supervisor_here
-from fleetcast.events.training import LANES_SUBJECT, logs_subject
+from fleetcast.events.training import LANES_SUBJECT, QUARANTINE_SUBJECT, logs_subject
 from fleetcast.registry.commands import stamp
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("fleetcast.trainer")
@@ -211,7 +212,7 @@ async def _parts(daemon: Daemon, settings: Settings, bus: Bus, place: Place, lan
         lanes=desk,
         exporter=exporter,
         beat=beat,
-        service=_service(daemon, bus, desk, nodes, checkpoints, place, keeper),
+        service=_service(daemon, bus, desk, nodes, checkpoints, place, keeper, book),
     )
 
 
@@ -252,6 +253,7 @@ def _service(
     checkpoints: Checkpoints,
     place: Place,
     keeper: Keeper,
+    book: QuarantineBook,
 ) -> Service:
     def data() -> Mapping[str, Any]:
         return {"runs": len(keeper.owned), "lanes": len(desk.lanes.all)}
@@ -266,6 +268,7 @@ def _service(
             "lanes": (LANES_SUBJECT, LaneService(bus, desk, Judges(nodes)).answer),
             "checkpoints": (CHECKPOINTS_SUBJECT, answers.answer),
             "bring": (bring_subject(daemon.node), answers.answer),
+            "quarantine": (QUARANTINE_SUBJECT, QuarantineService(book).answer),
             "logs": (logs_subject(daemon.node), LogDesk(place.runs, daemon.node).answer),
         },
         group=GROUP,

@@ -75,10 +75,11 @@ class Training:
         self._told_to_end = True
 
     def _save(self) -> None:
+        began = time.perf_counter()
         place = {"epoch": self._epoch, "done": self._done, "step": self.step}
         path = Path(self._r.checkpoint_dir).absolute() / f"step-{self.step:08}{self._network.suffix}"
         write_whole(path, self._network.checkpoint(place))
-        self._r.checkpoint(path, step=self.step)
+        self._r.checkpoint(path, step=self.step, seconds=time.perf_counter() - began)
 
     def promote(self, folder: Path) -> Path:
         """Write the model and ask that it be served; the end of the run's name, which no other run has, is its
@@ -110,7 +111,8 @@ class Training:
 def main(words: Sequence[str] | None = None) -> int:
     """Train, and say where the model is."""
     options = _options(words)
-    with run(options.lane, config={name: str(value) for name, value in vars(options).items()}) as r:
+    said = {name: str(value) for name, value in vars(options).items() if value is not None}
+    with run(options.lane, config=said) as r:
         samples = load(options.data or r.data)
         training = Training(r, _network(r, samples, options), samples, options)
         if not training.train():

@@ -3,6 +3,7 @@
 import os
 
 from fleetcast.client.adapters.hooks import base_of, quiet
+from fleetcast.client.adapters.steering import steer, went_on
 from fleetcast.client.runs import Run
 
 TYPE_CHECKING = False
@@ -16,8 +17,11 @@ def hugging_face(run: Run) -> "Any":
 
     class FleetcastCallback(base):  # type: ignore[misc, valid-type]
         def __init__(self) -> None:
-            self._ended: int | None = None
-            self._metrics: dict[str, object] = {}
+            self._ended, self._metrics = -1, dict[str, object]()
+
+        @quiet
+        def on_train_begin(self, args: "Any", state: "Any", control: "Any", **_: "Any") -> None:
+            went_on(run, state.epoch or 0, state.global_step)
 
         @quiet
         def on_step_begin(self, args: "Any", state: "Any", control: "Any", **_: "Any") -> None:
@@ -26,6 +30,7 @@ def hugging_face(run: Run) -> "Any":
         @quiet
         def on_step_end(self, args: "Any", state: "Any", control: "Any", **_: "Any") -> None:
             run.step_ended()
+            steer(run, args, lambda: setattr(control, "should_save", True), control, "should_training_stop")
 
         @quiet
         def on_log(self, args: "Any", state: "Any", control: "Any", logs: "Any" = None, **_: "Any") -> None:
@@ -37,7 +42,7 @@ def hugging_face(run: Run) -> "Any":
 
         @quiet
         def on_save(self, args: "Any", state: "Any", control: "Any", **_: "Any") -> None:
-            run.checkpoint(os.path.join(args.output_dir, f"checkpoint-{state.global_step}"))
+            run.checkpoint(os.path.join(args.output_dir, f"checkpoint-{state.global_step}"), step=state.global_step)
 
         @quiet
         def on_epoch_end(self, args: "Any", state: "Any", control: "Any", **_: "Any") -> None:
@@ -46,9 +51,9 @@ def hugging_face(run: Run) -> "Any":
         # The trainer logs and evaluates an epoch after it has said that it ended.
         @quiet
         def on_epoch_begin(self, args: "Any", state: "Any", control: "Any", **_: "Any") -> None:
-            if self._ended is not None:
+            if self._ended >= 0:
                 run.log_epoch(self._ended, self._metrics)
-            self._ended, self._metrics = None, {}
+            self._ended, self._metrics = -1, {}
 
         on_train_end = on_epoch_begin
 

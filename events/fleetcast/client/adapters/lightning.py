@@ -1,6 +1,9 @@
 """A `Callback` of Lightning."""
 
+import os
+
 from fleetcast.client.adapters.hooks import base_of, quiet
+from fleetcast.client.adapters.steering import steer, went_on
 from fleetcast.client.runs import Run
 
 TYPE_CHECKING = False
@@ -19,6 +22,10 @@ def lightning(run: Run) -> "Any":
             self._saved = ""
 
         @quiet
+        def on_train_start(self, trainer: "Any", pl_module: "Any") -> None:
+            went_on(run, trainer.current_epoch, trainer.global_step)
+
+        @quiet
         def on_train_batch_start(self, trainer: "Any", pl_module: "Any", *_: "Any") -> None:
             run.step_began()
 
@@ -27,6 +34,13 @@ def lightning(run: Run) -> "Any":
             run.step_ended()
             if run.metrics_due:
                 run.log_metrics(trainer.callback_metrics, step=trainer.global_step)
+            steer(run, trainer, lambda: self._save(trainer), trainer, "should_stop")
+
+        def _save(self, trainer: "Any") -> None:
+            path = os.path.join(run.checkpoint_dir, f"step-{trainer.global_step:08}.ckpt")
+            trainer.save_checkpoint(f"{path}.tmp")
+            os.replace(f"{path}.tmp", path)
+            run.checkpoint(path, step=trainer.global_step)
 
         @quiet
         def on_train_epoch_end(self, trainer: "Any", pl_module: "Any") -> None:

@@ -82,6 +82,29 @@ async def test_what_the_job_says_of_its_checkpoint_is_kept_with_it_and_not_told_
     assert len(await a.told("said")) == 1
 
 
+async def test_step_that_is_said_after_the_file_was_committed_is_kept_with_it(a: Node) -> None:
+    state, watch, folder = await a.started("later")
+    async with watching(watch):
+        path = save(folder / "1.pt")
+        before = await until("committed", lambda: _resuming(a, "later", path))
+        await a.announce(state, path, step=77, save_seconds=0.5)
+        run = await until("its step is known", lambda: _resuming(a, "later", path, step=77))
+    assert before.checkpoint.step is None
+    assert len(run.checkpoints) == 1
+    assert run.step == 77
+
+
+async def test_word_that_comes_just_after_the_end_of_the_job_is_waited_for(a: Node) -> None:
+    state, watch, folder = await a.started("word")
+    first = save(folder / "1.pt")
+    await a.announce(state, first, step=1)
+    await watch.settle()
+    last = save(folder / "2.pt")
+    record, _ = await asyncio.gather(watch.settle(), a.announce(state, last, step=2))
+    assert record is not None
+    assert (record.path, record.step) == (str(last), 2)
+
+
 async def test_cut_checkpoint_with_the_highest_number_is_passed_over_for_the_one_before(a: Node) -> None:
     _, watch, folder = await a.started("cut")
     before = save(folder / "step-900.pt")

@@ -138,7 +138,8 @@ async def race(
         origin = asyncio.create_task(_origin(bus, made, fenced))
         tending = asyncio.create_task(_tend(workers))
         try:
-            await asyncio.gather(*(_ask(bus, store, number) for number in range(first, first + jobs)))
+            for number in range(first, first + jobs):
+                await _ask(bus, store, number)
             await _until_ended(store, server, jobs, server_kills)
             await _until_awake(bus, workers)
             await _until_judged(bus)

@@ -26,6 +26,7 @@ async def test_without_the_fence_the_same_stalls_have_effects_twice(tmp_path: Pa
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(1500)
 @pytest.mark.asyncio
 @pytest.mark.parametrize("fenced", [True, False])
 async def test_a_hundred_and_fifty_runs_over_six_nodes(tmp_path: Path, fenced: bool) -> None:

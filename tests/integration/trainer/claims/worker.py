@@ -64,7 +64,7 @@ def lost(run: TrainingRunState, at: datetime) -> Change:
 async def train(bus: Bus, owned: Owned, adopted: bool) -> None:
     """A training; what an earlier life had in hand is gone with it."""
     if adopted:
-        await owned.put(lost(owned.run, now()))
+        await owned.change(lambda there: lost(there, now()))
         return
     run, fails = owned.run, fate(owned.id, owned.claim)
     await owned.change(lambda there: rules.running(there, now()))

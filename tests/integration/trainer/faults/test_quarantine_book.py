@@ -13,8 +13,10 @@ from tests.unit.trainer.faults.builders import ABORTED, APERTURE, NOW, ended, la
 
 from fleetcast.bus import Bus, connect, declare
 from fleetcast.bus.server import LocalServer
+from fleetcast.bus.services import ServiceError
 from fleetcast.bus.streams import EVENTS
 from fleetcast.bus.testing import fast_settings
+from fleetcast.daemons.trainer.faults.answering import QuarantineService
 from fleetcast.daemons.trainer.faults.book import QuarantineBook
 from fleetcast.daemons.trainer.faults.desk import FaultDesk
 from fleetcast.daemons.trainer.faults.probe import Probed
@@ -188,3 +190,26 @@ async def test_an_override_is_flagged_in_what_the_node_says_of_its_gpus(url: str
         assert "HSA_OVERRIDE_GFX_VERSION=10.3.0" in mine.ward.gpus[0].warning
         assert mine.ward.gpus[0].fault == ""
         assert mine.ward.arch_list == ("gfx1012",)
+
+
+@pytest.mark.asyncio
+async def test_a_person_keeps_runs_away_from_a_node_and_gives_it_some_again(url: str) -> None:
+    clock = Clock()
+    async with trainer(url, "gpu-g", clock, WELL) as mine:
+        service = QuarantineService(mine.book)
+
+        async def asked(**fields: Any) -> dict[str, Any]:
+            request = {"node": "gpu-g", "reason": "rack is moved", "by": "ana", **fields}
+            found: dict[str, Any] = json.loads(await service.answer(json.dumps(request).encode()))
+            return found
+
+        assert (await asked(node="gpu-z", quarantined=False))["known"] is False
+        said = await asked(quarantined=True, seconds=7200)
+        assert said["until"] == "2026-11-21T14:00:00.000Z"
+        assert mine.ward.quarantine == "quarantined until 2026-11-21T14:00:00.000Z: rack is moved"
+        await asked(quarantined=False)
+        assert mine.ward.quarantine == ""
+        for wrong in ({"quarantined": True, "seconds": -1}, {"node": "A B", "quarantined": True}, {}):
+            with pytest.raises(ServiceError) as refused:
+                await asked(**wrong)
+            assert refused.value.code == 400

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fleetcast.bus import Bus, connect, declare
+from fleetcast.bus.server import LocalServer
 from fleetcast.bus.streams import EVENTS, TRAINING, WORK
 from fleetcast.bus.testing import fast_settings, nats_server
 from fleetcast.config.trainer import TrainerSettings
@@ -55,6 +56,7 @@ class Rig:
 
     url: str
     bus: Bus
+    server: LocalServer | None = None
     sequence: int = 0
 
     async def export(self, lane: str, version: str, new: int, total: int | None = None, *, order: bool = True) -> str:
@@ -98,6 +100,12 @@ class Rig:
     async def facts(self, *subjects: str) -> list[dict[str, Any]]:
         """The data of the events under *subjects*, in order."""
         return [json.loads(entry.data)["data"] async for entry in self.bus.tail(EVENTS, subjects)]
+
+    async def claim(self, run: str) -> None:
+        """Have a node own a run."""
+        store = RunStore(TrainingLedger(self.bus), node="gpu-1")
+        now = store.ledger.clock()
+        await store.change(run, lambda there: rules.claimed(there, node="gpu-1", pid=1, device="cpu", now=now))
 
     async def end(self, run: str, phase: TrainingPhase = TrainingPhase.SUCCEEDED) -> None:
         """End a run, as its owner does."""
@@ -155,7 +163,7 @@ async def rig(folder: Path) -> AsyncIterator[Rig]:
     """A server with everything declared."""
     async with nats_server(folder / "nats") as server, connect(fast_settings(server.url), node="t", daemon="t") as bus:
         await declare(bus, 1)
-        yield Rig(server.url, bus)
+        yield Rig(server.url, bus, server)
 
 
 @asynccontextmanager

@@ -85,16 +85,19 @@ async def test_a_withdrawn_data_set_cancels_the_run_that_reads_it_and_is_not_cou
     async with trainer(made, lanes(lane("bad"))) as alive:
         artifact = await made.export("bad", "d1", 200)
         run = await made.one_run("bad")
+        await made.claim(run.run)
         answer = await alive.ask(ask="withdraw", lane="bad", version="d1", reason="labels are swapped")
         assert f"{run.run} is cancelled" in answer.message
         (after,) = await made.runs("bad")
         assert after.phase is TrainingPhase.CANCELLED
         assert "labels are swapped" in after.phase_detail
+        (told,) = await until("its end", lambda: made.facts(f"fc.ev.run.finished.{run.run}"))
+        assert (told["outcome"], told["claim"], told["node"]) == ("cancelled", 1, "gpu-1")
         await made.order("bad", "d1-again", artifact)
         await made.export("bad", "d2", 10)
         state = await until("ten samples", lambda: _with(made, "bad", 10))
-        # The debt of the run that was cancelled is not forgiven: its samples were never good.
-        assert (state.tokens, state.latest.version) == (-190, "d2")
+        # The run that was cancelled gets back what it paid: nothing came of it.
+        assert (state.tokens, state.samples_spent, state.latest.version) == (10, 0, "d2")
         unknown = await alive.ask(ask="withdraw", lane="bad", version="d7")
         assert unknown.outcome == "refused"
 

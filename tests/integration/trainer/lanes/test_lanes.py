@@ -162,6 +162,29 @@ async def test_what_a_deaf_watch_missed_is_found_by_the_next_comparison_and_by_n
         assert (await made.one_run("deaf")).data[0].version == "d1"
 
 
+async def test_a_server_that_is_killed_while_data_comes_costs_no_sample_and_no_run(made: Rig) -> None:
+    assert made.server is not None
+    known = lanes(lane("hard", bucket={"required": 100, "cap": 1000}))
+    async with trainer(made, known, "n1"), trainer(made, known, "n2"):
+        for number in range(3):
+            coming = asyncio.create_task(made.export("hard", f"d{number}", 100, 100 * (number + 1)))
+            await made.server.kill_async()
+            await made.server.start_async()
+            await coming
+            run = await made.one_run("hard", number + 1)
+            await made.end(run.run)
+            await until("the lane is free", lambda: _free(made, "hard"))
+            await until("its job is gone", lambda: _taken(made, "hard"))
+        state = await made.ledger("hard")
+        assert state is not None
+        assert (state.samples_in, state.samples_spent, state.tokens) == (300, 300, 0)
+
+
+async def _taken(made: Rig, name: str) -> bool:
+    await made.take_job(name)
+    return not await made.jobs(name)
+
+
 # -- two at once
 
 

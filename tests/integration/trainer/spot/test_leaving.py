@@ -120,6 +120,23 @@ async def test_recommendation_stops_no_run_and_keeps_new_ones_away(bus: Bus) -> 
         assert here.runs.left == []
 
 
+async def test_maintenance_of_next_week_changes_nothing_yet(bus: Bus) -> None:
+    async with aws_metadata() as cloud, life(bus, "n6", Aws(cloud.url)) as here:
+        cloud.maintain("instance-retirement", soon(7 * 86400))
+        await until("it is told", lambda: told(bus, "n6"))
+        assert here.leaving.deadline is None
+        assert here.runs.left == []
+
+
+async def test_run_that_was_being_claimed_when_the_notice_came_leaves_too(bus: Bus) -> None:
+    async with life(bus, "n7") as here:
+        await by_hand(bus, "n7", soon(60))
+        await until("both left", lambda: _many(here.counted, 2))
+        here.runs.present = (*here.runs.present, RunHere("r3", 1.0, 0.0))
+        await until("the third left", lambda: _many(here.counted, 3))
+        assert [leave.run for leave in here.runs.left] == ["r1", "r2", "r3"]
+
+
 async def test_daemon_that_is_started_anew_heeds_what_still_stands_and_not_what_is_over(bus: Bus) -> None:
     await by_hand(bus, "n4", soon(-300), detail="over")
     async with life(bus, "n4") as first:

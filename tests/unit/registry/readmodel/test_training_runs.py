@@ -16,6 +16,7 @@ from fleetcast.events.runs import (
     RunOutcome,
     RunStarted,
 )
+from fleetcast.events.training import RunFellBack, RunReturned
 from fleetcast.registry.readmodel import ReadModel, answer
 
 RUN = {"run_id": "run-1", "node": "gpu-1"}
@@ -66,6 +67,26 @@ def test_a_run_that_goes_on_elsewhere_keeps_its_beginning_and_runs_again(tmp_pat
         run = ask(model, "run", run_id="run-1")
 
     assert (run["state"], run["node"], run["started_at"], run["finished_at"]) == ("running", "gpu-2", r.at(1), None)
+
+
+def test_a_fallback_is_kept_with_its_reason_and_what_was_done_and_is_over_when_the_run_returns(tmp_path: Path) -> None:
+    writer = r.Writer()
+    writer.say(epoch(3, 0.5), moment=1)
+    said = {"lane": "hex8_2p", "timestamp": r.at(2), "reason": "aperture violation", "remedial_action": "on the CPU"}
+    writer.say(RunFellBack(**RUN, **said, from_device="rocm:0", to_device="cpu"), moment=2)
+    with r.made_of(tmp_path / "fallen.sqlite", writer) as model:
+        fallen = ask(model, "run", run_id="run-1")
+        listed = ask(model, "runs", degraded=True)["runs"]
+    writer.say(RunReturned(**RUN, lane="hex8_2p", from_device="cpu", to_device="rocm:0", degraded_seconds=60), moment=9)
+    with r.made_of(tmp_path / "back.sqlite", writer) as model:
+        back = ask(model, "run", run_id="run-1")
+
+    assert (fallen["degraded"]["since_epoch"], fallen["degraded"]["device"]) == (4, "cpu")
+    assert [run["run_id"] for run in listed] == ["run-1"]
+    (kept,) = fallen["fallbacks"]
+    assert (kept["at"], kept["reason"], kept["remedial_action"]) == (r.at(2), "aperture violation", "on the CPU")
+    assert back["degraded"] is None
+    assert (back["fallbacks"][0]["returned_at"], back["fallbacks"][0]["returned_to"]) == (r.at(9), "rocm:0")
 
 
 def test_an_epoch_that_is_trained_again_counts_with_its_last_numbers_only(tmp_path: Path) -> None:

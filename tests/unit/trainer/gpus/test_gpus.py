@@ -55,6 +55,31 @@ def test_an_amd_gpu_is_known_by_the_kernels_files_alone(tmp_path: Path) -> None:
     assert (gpu.uuid, gpu.pci) == ("GPU-abcdef0123456789", "0000:03:00.0")
 
 
+def test_amds_library_gives_a_card_the_name_that_its_files_lack(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (amd_card(tmp_path) / "product_name").write_text("")
+    assert read(Machine(tmp_path))[0].model == ""
+    module = ModuleType("amdsmi")
+    parts: dict[str, Any] = {
+        "amdsmi_init": lambda: None,
+        "amdsmi_shut_down": lambda: None,
+        "amdsmi_get_processor_handles": lambda: [7],
+        "amdsmi_get_gpu_device_bdf": lambda _: "0000:03:00.0",
+        "amdsmi_get_gpu_asic_info": lambda _: {"market_name": "Radeon RX 7900 XTX"},
+    }
+    for name, part in parts.items():
+        setattr(module, name, part)
+    monkeypatch.setitem(sys.modules, "amdsmi", module)
+    assert read(Machine(tmp_path))[0].model == "Radeon RX 7900 XTX"
+
+    def broken() -> None:
+        raise KeyError("libamd_smi.so")
+
+    module.amdsmi_init = broken  # type: ignore[attr-defined]
+    assert read(Machine(tmp_path))[0].memory_total == 64 * GIB
+
+
 def test_damaged_memory_and_a_driver_that_gave_up_speak_against_a_gpu(tmp_path: Path) -> None:
     write(amd_card(tmp_path) / "ras/gfx_err_count", "ue: 2\nce: 0\n")
     card(tmp_path, "0000:04:00.0", "0x1002", driver="amdgpu")

@@ -145,6 +145,14 @@ def test_withdrawing_what_was_spent_leaves_a_debt() -> None:
     assert (without.tokens, without.latest) == (-200, None)
 
 
+def test_a_run_that_is_cancelled_because_its_data_was_withdrawn_gets_back_what_it_paid() -> None:
+    paid = bucket.spend(counted(ledger(), RULES, data("a", 250)), RULES, "r1", at(0), CAUSE)
+    without = bucket.withdrawn(paid, RULES, "a", at(1), CAUSE)
+    assert without is not None
+    after = bucket.refunded(without, RULES)
+    assert (after.tokens, after.samples_spent, after.samples_in) == (0, 0, 0)
+
+
 def test_samples_weigh_as_the_ratio_says() -> None:
     rules = Bucket(required=400, volume=100, ratio=4)
     state = counted(ledger(), rules, data("a", 100))

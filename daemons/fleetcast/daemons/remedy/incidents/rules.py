@@ -153,7 +153,7 @@ def _opened(news: Raised, limits: IncidentSettings, *, past: IncidentState | Non
         title=about.title,
         description=about.description,
         context=about.context,
-        runbook=about.runbook or limits.runbook(about.trigger),
+        runbook=about.runbook or limits.runbook(_page(about)),
         began_at=stamp(began),
         opened_at=at,
         updated_at=at,
@@ -166,6 +166,11 @@ def _opened(news: Raised, limits: IncidentSettings, *, past: IncidentState | Non
     )
     state = _entered(state, said, "opened", first_reason(about))
     return Decision(state, (Told(what="opened", from_phase=state.phase, by=said.by, detail=first_reason(about)),), past)
+
+
+def _page(about: IncidentRaised) -> str:
+    """Which page of the runbooks: what is nobody's fault but the surroundings' has one of its own."""
+    return "environment" if about.context.get("remedy") == "page" else about.trigger
 
 
 def first_reason(about: IncidentRaised) -> str | None:

@@ -8,6 +8,7 @@ often as a person would; what the job says is read from the stream, also what it
 import asyncio
 import contextlib
 import json
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -33,6 +34,11 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger("fleetcast.trainer.chec
 
 LOOK_SECONDS: Final = 1.0
 """Between looks at the folder: a checkpoint that nobody announced is committed two looks after it is complete."""
+WORD_SECONDS: Final = 3.0
+"""A job that speaks of its checkpoints is waited for this long: its word comes by the spool, a moment after the file,
+and only it knows the step."""
+LAST_WORD_SECONDS: Final = 1.0
+"""The same after its end, when another node waits for the run."""
 OTHERS: Final = "watched.json"
 """What lay in a lane's folder before the run came, beside the run's other files."""
 
@@ -44,13 +50,14 @@ class _Known:
     Attributes:
         announced: the newest announcement of each path.
         metrics: of each epoch.
-        epoch, step: the newest.
+        epoch: the newest.
+        speaks: whether it says anything of itself.
     """
 
     announced: dict[str, RunCheckpointSaved] = field(default_factory=dict)
     metrics: dict[int, dict[str, float]] = field(default_factory=dict)
     epoch: int = 0
-    step: int | None = None
+    speaks: bool = False
 
 
 class CheckpointWatch:
@@ -74,6 +81,7 @@ class CheckpointWatch:
         self._shared = definition.checkpoints.folder is not None
         self._known = _Known()
         self._seen: dict[Path, Seen] = {}
+        self._first_seen: dict[tuple[int, ...], float] = {}
         self._done = {Path(c.path): c for c in run.checkpoints if c.node == checkpoints.node}
         self._others: dict[str, list[int]] | None = None
         self._said: set[str] = set()
@@ -107,8 +115,18 @@ class CheckpointWatch:
             BusUnavailable: it could not be committed.
         """
         await self._catch_up()
+        until = time.monotonic() + LAST_WORD_SECONDS
+        while self._known.speaks and time.monotonic() < until and await self._lacks_a_word():
+            await asyncio.sleep(LAST_WORD_SECONDS / 10)
+            await self._catch_up()
         await self._commit_all(quiet=True)
         return self.newest
+
+    async def _lacks_a_word(self) -> bool:
+        """Whether there is a checkpoint of which its job has said nothing yet."""
+        async with self._looking:
+            found = await asyncio.to_thread(self._survey, quiet=True)
+        return any(str(seen.path) not in self._known.announced for seen in found)
 
     async def _try(self) -> None:
         try:
@@ -121,11 +139,11 @@ class CheckpointWatch:
 
     async def _commit_all(self, *, quiet: bool) -> None:
         async with self._looking:
-            found = await asyncio.to_thread(self._survey, quiet)
+            found = await asyncio.to_thread(self._survey, quiet=quiet)
             for seen in found:
                 await self._commit(seen)
 
-    def _survey(self, quiet: bool) -> list[Seen]:
+    def _survey(self, *, quiet: bool) -> list[Seen]:
         """Durable checkpoints that are not committed, the oldest first."""
         others = self._others_there()
         announced = {Path(path): said for path, said in self._known.announced.items()}
@@ -139,9 +157,10 @@ class CheckpointWatch:
             same = path in self._seen and self._seen[path].stamp == seen.stamp
             verdict = durable.judge(seen, announced_bytes=said.size if said is not None else None, quiet=quiet or same)
             self._seen[path] = seen
-            # A job that tells of it does so a moment later, and only the job knows the step.
-            if verdict.durable and (said is not None or quiet or same):
-                found.append(seen)
+            if verdict.durable:
+                # A job that tells of it does so a moment later, and only the job knows the step.
+                if said is not None or quiet or (same and not self._is_waited_for(seen)):
+                    found.append(seen)
             elif quiet or same:
                 self._say_once(path, verdict.why)
         return sorted(found, key=lambda seen: (seen.changed_ns, seen.path))
@@ -163,6 +182,10 @@ class CheckpointWatch:
                 note.parent.mkdir(parents=True, exist_ok=True)
                 note.write_text(json.dumps(self._others))
         return self._others
+
+    def _is_waited_for(self, seen: Seen) -> bool:
+        first = self._first_seen.setdefault(seen.stamp, time.monotonic())
+        return self._known.speaks and time.monotonic() < first + WORD_SECONDS
 
     def _is_done(self, seen: Seen) -> bool:
         done = self._done.get(seen.path)
@@ -211,7 +234,7 @@ class CheckpointWatch:
         return CheckpointRecord(
             path=str(seen.path),
             node=self._of.node,
-            step=said.step if said is not None else self._known.step,
+            step=said.step if said is not None else None,
             epoch=epoch,
             claim=self._claim,
             size=seen.size,
@@ -249,7 +272,6 @@ class CheckpointWatch:
         wanted = {
             "run.checkpoint.saved": run,
             "run.epoch.logged": run,
-            "run.metrics.logged": run,
             "version.installed": line,
             "distribution.ordered": line,
         }
@@ -264,7 +286,8 @@ class CheckpointWatch:
         """What the job has said until now."""
         try:
             async with asyncio.timeout(10.0):
-                async for entry in self._of.bus.tail(EVENTS, self._subjects()):
+                subject = names.find("run.checkpoint.saved").subject(self._run)
+                async for entry in self._of.bus.tail(EVENTS, (subject,)):
                     if isinstance(payload := _payload(entry.data, entry.subject, entry.headers), RunCheckpointSaved):
                         await self._take(payload)
         except (BusError, TimeoutError) as away:
@@ -274,16 +297,27 @@ class CheckpointWatch:
         known = self._known
         if isinstance(payload, RunCheckpointSaved):
             if payload.claim in {None, self._claim} and payload.node == self._of.node:
-                known.announced[payload.path] = payload
-                known.epoch, known.step = payload.epoch, payload.step or known.step
-                self._look.set()
+                self._hear(payload)
         elif isinstance(payload, RunEpochLogged):
+            known.speaks = True
             known.metrics[payload.epoch] = dict(payload.metrics)
-            known.epoch, known.step = payload.epoch, payload.step or known.step
+            known.epoch = payload.epoch
         elif isinstance(payload, VersionInstalled):
             await self._noted(payload)
         elif isinstance(payload, DistributionOrdered) and payload.origin == self._of.node:
             await self._of.courier.taken(payload.version)
+
+    def _hear(self, said: RunCheckpointSaved) -> None:
+        known = self._known
+        if known.announced.get(said.path) == said:
+            return  # said again, or said by this watch itself
+        known.speaks = True
+        known.announced[said.path] = said
+        known.epoch = said.epoch
+        done = self._done.get(Path(said.path))
+        if done is not None and done.size == said.size and done.step is None and said.step is not None:
+            del self._done[Path(said.path)]  # committed before it was said which step it is
+        self._look.set()
 
     async def _noted(self, payload: VersionInstalled) -> None:
         try:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from fnmatch import fnmatchcase
 
+from fleetcast.daemons.trainer.faults.guidance import built_for
 from fleetcast.daemons.trainer.lanes.definition import LaneDefinition, Resources
 from fleetcast.events.gpus import Gpu, RunOnNode
 from fleetcast.events.state import NodeStatus
@@ -189,7 +190,7 @@ def _unfit(asked: Resources, gpu: Gpu, arch_list: tuple[str, ...]) -> str:
         return f"it is of {gpu.vendor}"
     if asked.arch and gpu.arch not in asked.arch:
         return f"it is {gpu.arch or 'of unknown architecture'}, asked for: {', '.join(asked.arch)}"
-    if arch_list and gpu.arch and gpu.arch not in arch_list:
+    if arch_list and gpu.arch and not built_for(gpu.arch, arch_list):
         return f"{gpu.arch} is none of those that the library was built for ({', '.join(arch_list)})"
     if asked.driver_min is not None and _numbers(gpu.driver) < _numbers(asked.driver_min):
         return f"driver {gpu.driver or 'unknown'} is older than {asked.driver_min}"

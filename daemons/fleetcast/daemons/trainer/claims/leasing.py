@@ -17,7 +17,7 @@ from fleetcast.bus.streams import LEASES_BUCKET
 from fleetcast.client.ulid import new_ulid
 from fleetcast.daemons.trainer.claims import rules
 from fleetcast.daemons.trainer.claims.rules import ClaimLost
-from fleetcast.daemons.trainer.claims.store import Change, Decide, RunStore
+from fleetcast.daemons.trainer.claims.store import Decide, RunStore
 from fleetcast.daemons.trainer.lanes.definition import LaneDefinition
 from fleetcast.events.training import TrainingPhase, TrainingRunState, lease_name
 
@@ -112,10 +112,6 @@ class Owned:
             self.lose(e.holder)
             raise
         return self.run
-
-    async def put(self, change: Change | TrainingRunState) -> TrainingRunState:
-        """As `change`, for what does not depend on the record."""
-        return await self.change(lambda _: change)
 
     def seen(self, run: TrainingRunState) -> None:
         """The record changed, whoever wrote it."""

@@ -101,6 +101,7 @@ class RunStore:
 
         Raises:
             KeyError: there is no such run.
+            ValueError: what *decide* made does not follow from what it was given.
             BusUnavailable: not stored before the publish deadline.
             RecordDamaged: what is there cannot be read.
         """
@@ -113,6 +114,9 @@ class RunStore:
             if made is None:
                 return kept
             change = made if isinstance(made, Change) else Change(made)
+            if change.run.n != kept.run.n:
+                # It would undo what others wrote meanwhile: a commit, say, and an effect would be had twice.
+                raise ValueError(f"a change of {run} was made from record {change.run.n}, the newest is {kept.run.n}")
             return await self.save(kept, change.run, change.facts)
 
         return await self.ledger.until_settled(f"run {run}", attempt)

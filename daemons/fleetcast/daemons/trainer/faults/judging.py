@@ -139,7 +139,8 @@ def _facts(
                 evidence=evidence,
                 remedial_action=_text(_action(run, decision)),
                 guidance=guided,
-                from_device=_text(run.device or "gpu", 128),
+                # A simulated GPU computes on the CPU, and is left all the same.
+                from_device=_text(run.device if run.device not in ("", CPU) else "gpu", 128),
                 to_device=CPU,
             )
         )

@@ -1,10 +1,14 @@
-"""GPUs of AMD, by the files of amdgpu and of its compute driver: nothing has to be installed for that.
+"""GPUs of AMD, by the files of amdgpu and of its compute driver: nothing has to be installed for that. Only what people
+call a card is not in them; AMD's library (amdsmi, extra `amd`) knows it.
 
-Linux, Documentation/gpu/amdgpu (driver-misc, ras, thermal) and the topology of /sys/class/kfd.
+Linux, Documentation/gpu/amdgpu (driver-misc, ras, thermal) and the topology of /sys/class/kfd;
+rocm.docs.amd.com/projects/amdsmi.
 """
 
+import importlib
 import re
 from pathlib import Path
+from typing import Any
 
 from fleetcast.daemons.trainer.gpus.sysfs import AMD, Device, Machine, number, text
 from fleetcast.events.gpus import Gpu
@@ -18,6 +22,26 @@ def by_files(machine: Machine) -> list[Gpu] | None:
     driver = machine.module_version("amdgpu") or text(machine.root / "proc/sys/kernel/osrelease")
     devices = [each for each in machine.devices(AMD) if _is_gpu(each)]
     return [_gpu(index, each, architectures, driver) for index, each in enumerate(devices)] or None
+
+
+def by_library(machine: Machine) -> list[Gpu] | None:
+    """As the kernel's files say, with the names that AMD's library has; None: there are none, or no library."""
+    gpus = by_files(machine)
+    if gpus is None or all(gpu.model for gpu in gpus):
+        return gpus
+    try:
+        smi: Any = importlib.import_module("amdsmi")
+    except ImportError:
+        return None
+    smi.amdsmi_init()
+    try:
+        names = {
+            str(smi.amdsmi_get_gpu_device_bdf(handle)).lower(): str(smi.amdsmi_get_gpu_asic_info(handle)["market_name"])
+            for handle in smi.amdsmi_get_processor_handles()
+        }
+    finally:
+        smi.amdsmi_shut_down()
+    return [gpu.model_copy(update={"model": gpu.model or names.get(gpu.pci, "")}) for gpu in gpus]
 
 
 def _is_gpu(device: Device) -> bool:

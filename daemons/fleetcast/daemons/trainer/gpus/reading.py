@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -38,16 +39,20 @@ async def read_gpus(labels: Mapping[str, str] | None = None, *, root: Path = Pat
 def read(machine: Machine) -> tuple[Gpu, ...]:
     """As `read_gpus`, on the calling thread."""
     found: list[Gpu] = []
-    for ways in ((nvidia.by_library, nvidia.by_files), (amd.by_files,)):
+    for ways in ((nvidia.by_library, nvidia.by_files), (amd.by_library, amd.by_files)):
         for way in ways:
             try:
                 gpus: Sequence[Gpu] | None = way(machine)
             except Exception as e:  # a vendor's library may raise anything, and is not worth a daemon
-                log.warning(
-                    "gpus.unreadable", way=f"{way.__module__}.{way.__name__}", reason=f"{type(e).__name__}: {e}"
-                )
+                _warn(f"{way.__module__}.{way.__name__}", f"{type(e).__name__}: {e}")
                 continue
             if gpus is not None:
                 found += gpus
                 break
     return tuple(found)
+
+
+@cache
+def _warn(way: str, reason: str) -> None:
+    """Once for each reason: the GPUs are read every few seconds."""
+    log.warning("gpus.unreadable", way=way, reason=reason)

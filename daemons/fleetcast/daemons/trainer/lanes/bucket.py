@@ -228,6 +228,17 @@ def withdrawn(state: LaneState, bucket: Bucket, version: str, now: datetime, cau
     )
 
 
+def refunded(state: LaneState, bucket: Bucket) -> LaneState:
+    """The ledger once the run under way, which paid, was cancelled because its data was withdrawn: nothing came of
+    it."""
+    return state.model_copy(
+        update={
+            "tokens": min(state.tokens + bucket.required, bucket.most),
+            "samples_spent": max(state.samples_spent - bucket.required, 0),
+        }
+    )
+
+
 def begun_export(state: LaneState, now: datetime, cause: Cause) -> LaneState:
     """The ledger once the lane's export command was begun; who writes it is who runs it."""
     return state.model_copy(update={"exported_at": stamp(now), "at": stamp(now), "cause": cause})

@@ -153,7 +153,13 @@ class Export(Group):
     """A command that produces the lane's data set, now and then, on one node at a time."""
 
     command: Words = Field(description="Program and arguments; no shell reads them. {path} is where to write to.")
-    every_seconds: PositiveSeconds = Field(default=3600.0, description="Seconds from one start to the next.")
+    every_seconds: float = Field(
+        default=3600.0,
+        ge=1,
+        le=LONGEST_SECONDS,
+        allow_inf_nan=False,
+        description="Seconds from one start to the next, at least 1.",
+    )
     time_limit_seconds: PositiveSeconds = Field(default=1800.0, description="Seconds that it may take.")
     cwd: Folder | None = Field(default=None, description="Folder that it runs in. Left out: that of the lane.")
     folder: Folder | None = Field(

@@ -14,6 +14,7 @@ from fleetcast.daemons.trainer.lanes.definition import LaneDefinition
 from fleetcast.daemons.trainer.ledger import Antecedent, Found, TrainingLedger, read, stored
 from fleetcast.events.content import Kind
 from fleetcast.events.payloads import Payload
+from fleetcast.events.runs import RunFinished, RunOutcome
 from fleetcast.events.state import Cause, SlotState, VersionState, version_subject
 from fleetcast.events.training import (
     TRAINING_ENDED,
@@ -244,6 +245,8 @@ class LaneStore:
             stopped = await self._stopped(state, version, reason, cause)
             if dry_run:
                 return Outcome(after, run=stopped[0][0] if stopped else None)
+            if stopped:
+                after = bucket.refunded(after, definition.bucket)
             change = _Change(definition, after, "withdrawn", f"{version}: {reason}", cause.by, runs=stopped)
             return Outcome(await self._write(found, change), run=stopped[0][0] if stopped else None)
 
@@ -299,21 +302,29 @@ class LaneStore:
         states: list[BatchMessage] = []
         for run, expected in change.runs:
             states.append(stored(training_subject(run.run), run, expected))
-            facts.append(self._ledger.fact(self._moved(run), cause, f"{run.run}/{run.n}/0"))
+            told = self._told(run)
+            facts += [self._ledger.fact(each, cause, f"{run.run}/{run.n}/{i}") for i, each in enumerate(told)]
         await self._ledger.write([*states, stored(lane_subject(state.lane), state, found.sequence)], facts)
         return state
 
-    def _moved(self, run: TrainingRunState) -> Payload:
-        return RunMoved(
+    def _told(self, run: TrainingRunState) -> list[Payload]:
+        """What is told of a run that was created or ended here; one that began has an end for the run registry."""
+        node, claim = run.owner or self._ledger.bus.node, run.claim or None
+        moved = RunMoved(
             run_id=run.run,
-            node=run.owner or self._ledger.bus.node,
-            claim=run.claim or None,
+            node=node,
+            claim=claim,
             lane=run.lane,
             phase=run.phase,
             attempt=run.claim,
             device=run.device or None,
             detail=run.phase_detail,
         )
+        if claim is None or run.phase not in TRAINING_ENDED:
+            return [moved]
+        reason = " ".join(run.phase_detail.split())[:1000]
+        ended = RunFinished(run_id=run.run, node=node, claim=claim, outcome=RunOutcome.CANCELLED, reason=reason)
+        return [moved, ended]
 
 
 def _counted(version: VersionState, at: datetime) -> CountedExport | None:

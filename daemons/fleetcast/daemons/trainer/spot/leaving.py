@@ -16,20 +16,23 @@ import structlog
 from fleetcast.bus import Bus
 from fleetcast.bus.errors import BusError
 from fleetcast.bus.streams import EVENTS
+from fleetcast.daemons.trainer.spot import rules
 from fleetcast.daemons.trainer.spot.asking import NoAnswer
 from fleetcast.daemons.trainer.spot.notices import Adapter, Notice
-from fleetcast.daemons.trainer.spot.rules import Leave, RunHere, plan
+from fleetcast.daemons.trainer.spot.rules import Leave, RunHere
 from fleetcast.events import names
 from fleetcast.events.envelope import EventInvalid, new_event, parse
 from fleetcast.events.ids import derived_id
 from fleetcast.events.training import ReclaimNotice
 from fleetcast.registry.commands import stamp
+from fleetcast.registry.errors import RecordDamaged
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("fleetcast.trainer.spot")
 
 POLL_SECONDS: Final = 2.0
 """Between questions: of the shortest notice, thirty seconds, it costs two; a question costs a millisecond."""
-STILL_HERE_SECONDS: Final = 60.0
+LOOK_SECONDS: Final = 0.5
+STILL_HERE: Final = timedelta(seconds=60)
 """A machine that is here so long after its deadline was not taken away."""
 LOOK_BACK: Final = timedelta(hours=1)
 """A daemon that is started anew looks so far back for notices whose deadline is still to come."""
@@ -84,28 +87,29 @@ class Leaving:
         self._counted = counted
         self._told: set[tuple[str, str]] = set()
         self._acted: set[tuple[str, str, str]] = set()
-        self._standing: dict[str, datetime] = {}
+        self._standing: list[datetime] = []
 
     @property
     def deadline(self) -> datetime | None:
-        """When this machine goes; None: as far as is known it stays. Until then it takes no runs."""
-        until = self._now() - timedelta(seconds=STILL_HERE_SECONDS)
-        return min((at for at in self._standing.values() if at > until), default=None)
+        """When this machine goes, if that is soon; None: as far as is known it stays. Until then it takes no runs."""
+        now = self._now()
+        near = (at for at in self._standing if rules.is_near(at, now) and at > now - STILL_HERE)
+        return min(near, default=None)
 
     async def run(self) -> None:
         """Ask and act until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             if self._adapter is not None:
-                tasks.create_task(self._poll(self._adapter), name="spot notices")
+                tasks.create_task(self._poll(self._adapter, tasks), name="spot notices")
             await self._listen(tasks)
 
-    async def _poll(self, adapter: Adapter) -> None:
+    async def _poll(self, adapter: Adapter, tasks: asyncio.TaskGroup) -> None:
         away = False
         boot = await asyncio.to_thread(_boot)
         while True:
             try:
                 for notice in await adapter.look():
-                    await self._tell(notice, boot)
+                    await self._tell(notice, boot, tasks)
                 away = False
             except NoAnswer as none:
                 if not away:
@@ -113,7 +117,7 @@ class Leaving:
                 away = True
             await asyncio.sleep(self._poll_seconds)
 
-    async def _tell(self, notice: Notice, boot: str) -> None:
+    async def _tell(self, notice: Notice, boot: str, tasks: asyncio.TaskGroup) -> None:
         """Say it to the fleet, once, and act on it at once: the bus may be what is away."""
         if notice.key in self._told:
             return
@@ -127,12 +131,11 @@ class Leaving:
         )
         event_id = derived_id(f"{boot}/{notice.source}/{notice.detail}", "node.reclaim.notice", self._node)
         event = new_event(payload, source=f"/fleet/{self._node}/trainer", event_id=event_id)
-        acting = asyncio.create_task(self.take(payload), name="leaving")
+        self._take(payload, tasks)
         try:
             await self._bus.publish(event, deadline_seconds=10.0)
         except BusError as away:
             log.warning("spot.not_told", source=notice.source, reason=str(away))
-        await acting
 
     async def _listen(self, tasks: asyncio.TaskGroup) -> None:
         subject = names.find("node.reclaim.notice").subject(self._node)
@@ -143,40 +146,50 @@ class Leaving:
             except EventInvalid:
                 continue  # the intake refuses it, and says so
             if isinstance(payload, ReclaimNotice):
-                tasks.create_task(self.take(payload), name="leaving")
+                self._take(payload, tasks)
 
-    async def take(self, notice: ReclaimNotice) -> None:
-        """Act on a notice; once, however it came here."""
+    def _take(self, notice: ReclaimNotice, tasks: asyncio.TaskGroup) -> None:
+        """Begin to act on a notice; once, however it came here."""
         key = (notice.source, notice.detail, notice.deadline)
         deadline = datetime.fromisoformat(notice.deadline)
-        if key in self._acted or deadline < self._now() - timedelta(seconds=STILL_HERE_SECONDS):
+        if key in self._acted or deadline < self._now() - STILL_HERE:
             return
         self._acted.add(key)
-        self._standing["/".join(key)] = deadline
-        self._changed()
+        tasks.create_task(self._act(notice, deadline), name=f"leaving: {notice.source}")
+
+    async def _act(self, notice: ReclaimNotice, deadline: datetime) -> None:
+        self._standing.append(deadline)
         left = (deadline - self._now()).total_seconds()
         log.warning("node.reclaimed", source=notice.source, seconds_left=round(left, 1), certain=notice.certain)
+        await asyncio.sleep(max(0.0, left - rules.NEAR.total_seconds()))
+        self._changed()
         if notice.certain:
             await self._leave(deadline)
 
     async def _leave(self, deadline: datetime) -> None:
-        leaves = plan(self._hands.here(), deadline, self._now())
-        await asyncio.gather(*(self._leave_one(leave, deadline) for leave in leaves))
+        """Let every run go, also one whose claim was under way when the notice came."""
+        asked: set[str] = set()
+        async with asyncio.TaskGroup() as tasks:
+            while True:
+                present = [run for run in self._hands.here() if run.run not in asked]
+                asked |= {run.run for run in present}
+                for leave in rules.plan(present, deadline, self._now()):
+                    tasks.create_task(self._leave_one(leave, deadline), name=f"leaving: {leave.run}")
+                if self._now() >= deadline:
+                    return
+                await asyncio.sleep(LOOK_SECONDS)
 
     async def _leave_one(self, leave: Leave, deadline: datetime) -> None:
         log.info("run.leaving", run=leave.run, save=leave.save, reason=leave.why)
         self.notices += 1
-        saved = False
-        try:
-            saved = await self._hands.leave(leave, deadline)
-        finally:
-            self.saves += saved
-            log.info("run.left", run=leave.run, saved=saved)
+        saved = await self._hands.leave(leave, deadline)
+        self.saves += saved
+        log.info("run.left", run=leave.run, saved=saved)
         if self._counted is not None:
             try:
                 await self._counted(leave.run, saved)
-            except BusError as away:
-                log.warning("spot.not_counted", run=leave.run, reason=str(away))
+            except (BusError, RecordDamaged, KeyError) as problem:
+                log.warning("spot.not_counted", run=leave.run, reason=str(problem))
 
 
 def _boot() -> str:

@@ -5,10 +5,18 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-RELEASE_SECONDS: Final = 2.0
-"""Kept for the end: a commit and a release are two round trips, a second each on a bad day."""
+RELEASE_SECONDS: Final = 3.0
+"""Kept for the end: a last word of the job, a commit and a release, a second each on a bad day."""
 SAFETY: Final = 1.5
 """A save that is measured at ten seconds is given fifteen: the disk is as busy as the machine when everything ends."""
+
+NEAR: Final = timedelta(minutes=15)
+"""A maintenance may be announced for next week: until so long before, the node goes on as if nothing were."""
+
+
+def is_near(deadline: datetime, now: datetime) -> bool:
+    """Whether it is time to leave."""
+    return deadline - now <= NEAR
 
 
 @dataclass(frozen=True, slots=True)

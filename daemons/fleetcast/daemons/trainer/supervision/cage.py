@@ -5,9 +5,14 @@ or on a machine without systemd (one writer per tree: docs/CGROUP_DELEGATION.md 
 """
 
 import os
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Self
+
+PREFIX = "fleetcast-"
+EMPTY_SECONDS = 600.0
+"""After which a group in which there is nothing is nobody's."""
 
 
 class Cage:
@@ -23,7 +28,8 @@ class Cage:
         parent = own_group()
         if parent is None or not is_ours(parent):
             return None
-        cage = cls(parent / name)
+        _clear(parent)
+        cage = cls(parent / (PREFIX + name))
         try:
             cage.folder.mkdir()
         except OSError:
@@ -61,6 +67,15 @@ class Cage:
         """Take the group away; it stays while something is inside."""
         with suppress(OSError):
             self.folder.rmdir()
+
+
+def _clear(parent: Path) -> None:
+    """Take away what supervisors have left that were killed: groups with nothing in them, which were not made just now
+    by one that is about to put a command there."""
+    for each in parent.glob(f"{PREFIX}*"):
+        with suppress(OSError):
+            if time.time() - each.stat().st_mtime > EMPTY_SECONDS:
+                each.rmdir()
 
 
 def is_ours(folder: Path, root: Path = Path("/")) -> bool:

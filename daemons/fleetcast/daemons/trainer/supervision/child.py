@@ -97,7 +97,7 @@ def _supervise(spec: RunSpec, token: str, unit: str, ready: Callable[[], None]) 
     folder = Path(spec.folder)
     wakeup = _catch_signals()
     _reserve(folder)
-    cage = Cage.make(f"fleetcast-{token}")
+    cage = Cage.make(token)
     job = Job(spec, token, cage)
     this = identify(os.getpid())
     assert this is not None

@@ -104,8 +104,10 @@ class Job:
 
     def _prepare(self) -> None:
         # In the child, between fork and exec.
-        if self._cage is not None:
-            self._cage.enter()
+        with suppress(OSError):
+            # Outside of it, it is found below this process.
+            if self._cage is not None:
+                self._cage.enter()
         # A command whose supervisor was killed has nobody who knows its limits: it goes too.
         _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != self._supervisor:
@@ -193,9 +195,7 @@ class Job:
     def _kill_all(self) -> None:
         if self._cage is not None:
             self._cage.kill()
-        for pid in below(os.getpid()):
-            with suppress(OSError):
-                os.kill(pid, signal.SIGKILL)
+        end_all(lambda: below(os.getpid()), 0.0, self._reap)
 
     def _end_rest(self) -> set[int]:
         """End what the main process left behind; what does not end even so."""

@@ -86,27 +86,32 @@ def end_all(find: Callable[[], set[int]], within_seconds: float, meanwhile: Call
     """SIGKILL whatever *find* finds until it finds nothing, for so long at most; returns what is left.
 
     Args:
+        within_seconds: 0: once.
         meanwhile: called between two looks; a parent reaps its children there.
     """
     deadline = time.monotonic() + within_seconds
     while True:
         left = find()
-        for pid in left:
-            _kill(pid, find)
+        if left:
+            _kill(left, find)
         meanwhile()
         if not left or time.monotonic() >= deadline:
             return left
         time.sleep(_PAUSE_SECONDS)
 
 
-def _kill(pid: int, find: Callable[[], set[int]]) -> None:
-    # Through a handle, and only if it is still one of them: its number may be another's by now.
-    with suppress(OSError):
-        handle = os.pidfd_open(pid)
-        try:
-            if pid in find():
-                signal.pidfd_send_signal(handle, signal.SIGKILL)
-        finally:
+def _kill(pids: set[int], find: Callable[[], set[int]]) -> None:
+    handles: dict[int, int] = {}
+    for pid in pids:
+        with suppress(OSError):
+            handles[pid] = os.pidfd_open(pid)
+    try:
+        # Looked for again now that the handles hold: a number may have become another's before.
+        for pid in find() & handles.keys():
+            with suppress(OSError):
+                signal.pidfd_send_signal(handles[pid], signal.SIGKILL)
+    finally:
+        for handle in handles.values():
             os.close(handle)
 
 

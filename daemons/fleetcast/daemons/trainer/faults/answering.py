@@ -1,0 +1,75 @@
+"""Nodes that a person keeps from training runs, or gives them again: `fc.svc.trainer.quarantine` in, JSON out."""
+
+from datetime import timedelta
+
+from pydantic import Field, ValidationError
+
+from fleetcast.bus.errors import BusError
+from fleetcast.bus.services import ServiceError
+from fleetcast.daemons.trainer.faults.book import QuarantineBook
+from fleetcast.events.content import Stored
+from fleetcast.events.ids import Name
+from fleetcast.events.lifecycle import Text
+from fleetcast.registry.errors import RecordDamaged
+
+MALFORMED, DAMAGED, AWAY = 400, 500, 503
+HOURS = 2.0
+MOST_SECONDS = 90 * 86400.0
+
+
+class ChangeQuarantine(Stored):
+    """A request.
+
+    Attributes:
+        quarantined: False: the node gets runs again.
+        seconds: for which it gets none.
+    """
+
+    node: Name
+    quarantined: bool
+    seconds: float = Field(default=HOURS * 3600, gt=0, le=MOST_SECONDS)
+    reason: Text
+    by: Text
+
+
+class QuarantineAnswer(Stored):
+    """What became of it; `until`: None: the node gets runs."""
+
+    node: Name
+    known: bool = True
+    until: str | None = None
+    reason: str = ""
+
+
+class QuarantineService:
+    """Answers requests about nodes."""
+
+    def __init__(self, book: QuarantineBook) -> None:
+        self._book = book
+
+    async def answer(self, body: bytes) -> bytes:
+        """The answer to a request, as JSON.
+
+        Raises:
+            ServiceError: 400: it is none; 500: what is stored cannot be read; 503: not now, ask again.
+        """
+        try:
+            asked = ChangeQuarantine.model_validate_json(body)
+        except ValidationError as e:
+            first = e.errors()[0]
+            raise ServiceError(MALFORMED, f"{'.'.join(str(p) for p in first['loc'])}: {first['msg']}") from e
+        try:
+            answer = await self._change(asked)
+        except RecordDamaged as e:
+            raise ServiceError(DAMAGED, str(e)) from e
+        except BusError as e:
+            raise ServiceError(AWAY, str(e)) from e
+        return answer.model_dump_json().encode()
+
+    async def _change(self, asked: ChangeQuarantine) -> QuarantineAnswer:
+        if asked.quarantined:
+            length = timedelta(seconds=asked.seconds)
+            record = await self._book.order(asked.node, length, reason=asked.reason, by=asked.by)
+            return QuarantineAnswer(node=asked.node, until=record.until, reason=record.reason)
+        left = await self._book.leave(asked.node, by=f"{asked.by}: {asked.reason}"[:200])
+        return QuarantineAnswer(node=asked.node, known=left is not None)

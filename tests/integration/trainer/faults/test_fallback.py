@@ -1,0 +1,65 @@
+"""A job that the ROCm runtime aborts as it does: a line, and SIGABRT from a thread. Real processes, a real server."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from tests.integration.trainer.runs.lives import a_run, ask, life, server, until
+from tests.unit.trainer.faults.builders import APERTURE
+
+from fleetcast.bus import Bus
+from fleetcast.bus.streams import TRAINING
+from fleetcast.daemons.trainer.faults.fallback import LINE
+from fleetcast.events.runs import FaultClass
+from fleetcast.events.training import TRAINING_ENDED, Remedy, TrainingPhase, TrainingRunState
+
+JOB = """
+import os, sys, threading
+if os.environ["FLEETCAST_CLAIM"] == "1":
+    sys.stderr.write({words!r} + "\\n")
+    sys.stderr.flush()
+    thread = threading.Thread(target=os.abort)
+    thread.start()
+    thread.join()
+"""
+SAYS = f"Callback: Queue 0x7f3c00000000 aborting with error : {APERTURE}: beyond the largest legal address. code: 0x29"
+
+
+@pytest_asyncio.fixture
+async def bus(tmp_path: Path) -> AsyncIterator[Bus]:
+    async with server(tmp_path) as (_, made):
+        yield made
+
+
+async def ended(bus: Bus, folder: Path, words: str) -> TrainingRunState:
+    """A run whose first process says *words* and aborts, in a lane that allows the CPU and no other try."""
+    lane = {"cpu_fallback": True, "retries": {FaultClass.HARDWARE: 0, FaultClass.UNKNOWN: 0}}
+    await ask(bus, a_run("1", JOB.format(words=words), **lane))
+    async with life(bus, folder):
+        return await until(bus, "run-1", lambda run: run.phase in TRAINING_ENDED)
+
+
+@pytest.mark.asyncio
+async def test_a_run_that_rocm_aborts_goes_on_on_the_cpu_says_so_in_its_log_and_is_recorded(
+    bus: Bus, tmp_path: Path
+) -> None:
+    run = await ended(bus, tmp_path, SAYS)
+
+    assert (run.phase, run.claim, run.cpu) == (TrainingPhase.SUCCEEDED, 2, True)
+    first = run.attempts[0]
+    assert (first.signature, first.remedy, first.fault_class) == (APERTURE, Remedy.CPU, FaultClass.HARDWARE)
+    assert first.evidence["signal"] == "SIGABRT"
+    said = (tmp_path / "n1" / "runs" / "run-1" / "stderr.log").read_text()
+    assert said.index(SAYS) < said.index(LINE)
+    facts = await bus.newest(TRAINING, ("fc.trn.fact.run.fallback.run-1.*",))
+    assert len(facts) == 1
+
+
+@pytest.mark.asyncio
+async def test_a_job_that_aborts_for_another_reason_does_not_lose_its_gpu(bus: Bus, tmp_path: Path) -> None:
+    run = await ended(bus, tmp_path, "terminate called after throwing an instance of 'std::runtime_error'")
+
+    assert (run.phase, run.claim, run.cpu) == (TrainingPhase.FAILED, 1, False)
+    assert run.attempts[0].signature == "SIGABRT"
+    assert LINE not in (tmp_path / "n1" / "runs" / "run-1" / "stderr.log").read_text()
