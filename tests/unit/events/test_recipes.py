@@ -84,8 +84,8 @@ nats pub -J -H 'A:b: c' \\
 
 
 GLOSSARY = (
-    "node daemon model version lane content artifact manifest slot origin transfer install wants straggler hook "
-    "drained form archive stage gate snapshot trigger incident playbook run"
+    "node daemon model version lane bucket ledger job content artifact manifest slot origin transfer "
+    "install wants straggler hook drained form archive stage gate snapshot trigger incident playbook run supervisor"
 )
 
 
