@@ -264,7 +264,7 @@ async def test_paths_that_are_no_publishable_file_are_refused(three: Fleet, tmp_
 
         assert said.field == "path", what
         assert said.next_step, what
-    assert not any("path-" in m.name for n in three.nodes.values() for m in (n.data / "models").iterdir())
+    assert not any("path-" in m.name for n in three.nodes.values() for m in (n.data / "models").glob("*"))
 
 
 class _Sentinel:
