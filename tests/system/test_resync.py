@@ -60,6 +60,7 @@ async def test_a_slot_order_that_the_watch_does_not_deliver_is_found_by_the_resy
         assert f.nodes["node-1"].logged("slot.found_by_resync")
 
 
+@pytest.mark.soak
 async def test_without_the_resync_the_order_would_stay_unseen(tmp_path: Path) -> None:
     async with fleet(tmp_path, nodes=1, start=False) as f, Proxy(f.server.port) as proxy:
         proxy.filter = blindfold = Blindfold()

@@ -192,7 +192,7 @@ STREAMS: tuple[StreamSpec, ...] = (
         "Lanes and the runs that they start: state and fact of every change, in one atomic batch",
         subjects=("fc.trn.state.>", "fc.trn.fact.>"),
         max_age_seconds=400 * DAY,
-        max_bytes=256 * MIB,
+        max_bytes=1 * GIB,
         max_messages_per_subject=1,
         deny_delete=True,
         allow_atomic=True,

@@ -33,6 +33,7 @@ async def test_cap_on_what_aria2_receives_is_held_and_used_up(tmp_path: Path) ->
     assert 0.9 < await rate_over_cap(tmp_path) < 1.05
 
 
+@pytest.mark.soak
 async def test_broken_variant_in_which_aria2_is_not_told_what_changed_is_caught(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

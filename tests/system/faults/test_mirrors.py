@@ -101,6 +101,7 @@ async def test_an_aria2c_killed_in_the_middle_costs_no_byte_twice(tmp_path: Path
 
 
 @needs_aria2c
+@pytest.mark.soak
 async def test_an_aria2c_that_begins_anew_would_be_caught(tmp_path: Path) -> None:
     """The broken variant: what it brought is forgotten when it dies, and no other transport finds it."""
     alone = both(HTTP, carried_by("aria2"))

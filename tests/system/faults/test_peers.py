@@ -173,6 +173,7 @@ def stopped(s: Stage, name: str) -> Iterator[None]:
                 member.send_signal(signal.SIGCONT)
 
 
+@pytest.mark.soak
 async def test_a_gap_that_nothing_excuses_would_be_caught(tmp_path: Path) -> None:
     """The broken variant: the only source stands still, and the test does not say so."""
     async with stage(tmp_path, nodes=2, settings=throttled(RATE)) as s:

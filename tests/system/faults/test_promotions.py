@@ -34,6 +34,7 @@ async def test_a_version_promoted_while_the_last_one_is_in_flight_stops_it(tmp_p
         await s.check_aftermath(limit_seconds=bound)
 
 
+@pytest.mark.soak
 async def test_a_node_that_fetches_what_nobody_wants_would_be_caught(tmp_path: Path) -> None:
     """The broken variant: a transfer that was superseded goes on."""
     async with stage(tmp_path, nodes=2, environment=broken("holds on", "node-2")) as s:

@@ -50,6 +50,7 @@ async def test_a_killed_receiver_proves_again_what_it_had_and_repairs_a_byte_tha
         await s.check_aftermath(limit_seconds=bound)
 
 
+@pytest.mark.soak
 async def test_a_receiver_that_forgot_what_it_had_would_be_caught(tmp_path: Path) -> None:
     """The broken variant: all that had come is gone, and is fetched a second time."""
     async with stage(tmp_path, nodes=2, settings=throttled(4 * MIB)) as s:

@@ -37,6 +37,7 @@ async def test_an_rsync_killed_in_the_middle_costs_no_byte_twice(tmp_path: Path,
             await s.check_aftermath(limit_seconds=bound)
 
 
+@pytest.mark.soak
 async def test_an_rsync_that_begins_anew_would_be_caught(tmp_path: Path) -> None:
     """The broken variant: no file is small enough for what is proven of it to be kept."""
     with rsync_source(tmp_path, "node-1") as endpoint:

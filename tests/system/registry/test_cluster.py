@@ -39,7 +39,7 @@ async def kill_one_after_the_other(cluster: Cluster, seconds: float, told: Told)
 @pytest.mark.parametrize(
     "seconds",
     [
-        pytest.param(6.0, marks=pytest.mark.timeout(300)),
+        pytest.param(1.0, marks=pytest.mark.timeout(300)),
         pytest.param(60.0, marks=[pytest.mark.soak, pytest.mark.timeout(600)]),
     ],
 )

@@ -108,6 +108,7 @@ async def _over(running: Fleet) -> TrainingRunState | None:
     return run if run is not None and run.ended_at is not None and run.commits else None
 
 
+@pytest.mark.soak
 async def test_run_whose_machine_is_taken_away_goes_on_elsewhere_where_it_stood(tmp_path: Path) -> None:
     async with training(tmp_path) as (running, _):
         data = io.BytesIO()

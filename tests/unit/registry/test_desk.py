@@ -7,7 +7,8 @@ import pytest
 
 from fleetcast.bus import patience
 from fleetcast.bus.services import ServiceError
-from fleetcast.daemons.registry.desk import AWAY, DECIDE_SECONDS, TransitionDesk
+from fleetcast.daemons.registry.desk import DECIDE_SECONDS, TransitionDesk
+from fleetcast.daemons.runtime.requests import AWAY
 from fleetcast.registry.commands import Answer, Transition
 
 REQUEST = json.dumps({"request": "r", "actor": "/t", "reason": "x", "command": {"do": "freeze"}}).encode()

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from fleetcast.bus import Bus, ServiceError
 from fleetcast.bus.errors import BusError
@@ -22,6 +22,7 @@ from fleetcast.daemons.monitor.shards import SHARDS, shard_of
 from fleetcast.daemons.monitor.surroundings import Surroundings
 from fleetcast.daemons.monitor.telling import Teller
 from fleetcast.daemons.monitor.verdicts import HealthReport, Remedy, VersionReport
+from fleetcast.daemons.runtime.requests import read_request
 from fleetcast.events.content import Stored
 from fleetcast.events.ids import Name
 from fleetcast.events.incidents import Health
@@ -289,13 +290,8 @@ def _metrics(report: HealthReport, version: str | None) -> Mapping[str, float | 
 
 
 def _read(body: bytes) -> Question:
-    try:
-        question = Question.model_validate_json(body or b'{"ask": "health"}')
-    except ValidationError as e:
-        first = e.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the request"
-        example = '{"ask": "triggers", "model": "hex8_2p", "window_minutes": 10}'
-        raise ServiceError(400, f"{where}: {first['msg']}; ask like {example}") from e
+    example = '{"ask": "triggers", "model": "hex8_2p", "window_minutes": 10}'
+    question = read_request(Question.model_validate_json, body or b'{"ask": "health"}', example=example)
     if question.model is None and question.ask != "health":
         raise ServiceError(400, f"model: {question.ask} can be asked of one model only")
     return question

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter
 
 from fleetcast.bus import ServiceError
 from fleetcast.config.notifier import NotifierSettings
@@ -15,6 +15,7 @@ from fleetcast.daemons.notifier.channels import Channel
 from fleetcast.daemons.notifier.ledger import Ledger
 from fleetcast.daemons.notifier.routing import PAGING
 from fleetcast.daemons.notifier.state import Message, Outbox, Section
+from fleetcast.daemons.runtime.requests import read_request
 from fleetcast.events.content import Value
 from fleetcast.events.incidents import Severity
 from fleetcast.registry.commands import stamp
@@ -55,10 +56,7 @@ class NotifierDesk:
         Raises:
             ServiceError: 400: it is none; 404: there is no such channel.
         """
-        try:
-            question = _QUESTION.validate_json(body)
-        except ValidationError as e:
-            raise ServiceError(400, f"{e.errors()[0]['msg']}") from e
+        question = read_request(_QUESTION.validate_json, body)
         if question.channel is not None and question.channel not in self._channels:
             known = ", ".join(self._channels) or "none at all"
             raise ServiceError(404, f"no channel is called {question.channel[:60]!r}; there is {known}")

@@ -6,12 +6,12 @@ from datetime import UTC, datetime
 from typing import TypeVar
 
 import structlog
-from pydantic import ValidationError
 
-from fleetcast.bus import Bus, Entry, ServiceError
+from fleetcast.bus import Bus, Entry
 from fleetcast.bus.errors import BusError
 from fleetcast.bus.streams import REGISTRY
 from fleetcast.config.archival import ArchivalSettings
+from fleetcast.daemons.runtime.requests import read_request, refusals
 from fleetcast.events.content import Value
 from fleetcast.events.lifecycle import EntryState, RolloutState, StageName, rollout_subject
 from fleetcast.events.state import SlotState, slot_subject
@@ -42,14 +42,9 @@ class ArchivalDesk:
         Raises:
             ServiceError: 400: it is none; 503: not now, ask again.
         """
-        try:
-            question = ArchivalQuestion.model_validate_json(body or b"{}")
-        except ValidationError as e:
-            raise ServiceError(400, f"not a question about archival: {e.errors()[0]['msg']}") from e
-        try:
+        question = read_request(ArchivalQuestion.model_validate_json, body or b"{}")
+        with refusals():
             found = await self.plan(question.model)
-        except BusError as away:
-            raise ServiceError(503, str(away)) from away
         shown = tuple(
             Proposed(model=p.model, version=p.version, rule=p.rule, reason=p.reason) for p in found[: question.limit]
         )

@@ -3,18 +3,16 @@
 import asyncio
 
 import structlog
-from pydantic import ValidationError
 
 from fleetcast.bus import patience
-from fleetcast.bus.errors import BusError
 from fleetcast.bus.services import ServiceError
+from fleetcast.daemons.runtime.requests import AWAY, MALFORMED, read_request, refusals
 from fleetcast.registry.commands import Advance, Answer, Transition
 from fleetcast.registry.engine import Engine
-from fleetcast.registry.errors import DescriptionInvalid, RecordDamaged
+from fleetcast.registry.errors import DescriptionInvalid
 
 log = structlog.get_logger("fleetcast.registry")
 
-MALFORMED, DAMAGED, AWAY = 400, 500, patience.NOT_NOW
 
 DECIDE_SECONDS = 0.8 * patience.ANSWER_SECONDS
 """How long a request may wait for its decision: less than whoever asks waits for an answer, which is told so, and asks
@@ -34,11 +32,7 @@ class TransitionDesk:
         Raises:
             ServiceError: 400: it is none; 500: what is stored cannot be read; 503: not now, ask again.
         """
-        try:
-            transition = Transition.model_validate_json(body)
-        except ValidationError as e:
-            first = e.errors()[0]
-            raise ServiceError(MALFORMED, f"{'.'.join(str(p) for p in first['loc'])}: {first['msg']}") from e
+        transition = read_request(Transition.model_validate_json, body)
         if isinstance(transition.command, Advance):
             raise ServiceError(MALFORMED, "command: only a registry daemon itself advances a rollout")
         return (await self.handle(transition)).model_dump_json(by_alias=True).encode()
@@ -46,17 +40,14 @@ class TransitionDesk:
     async def handle(self, transition: Transition) -> Answer:
         """Decide; errors as `answer`."""
         try:
-            async with asyncio.timeout(self._decide_seconds):
-                answer = await self._engine.handle(transition)
+            with refusals():
+                async with asyncio.timeout(self._decide_seconds):
+                    answer = await self._engine.handle(transition)
         except TimeoutError as e:
             # What was written without a confirmation is found by the same request, wherever it is asked again.
             raise ServiceError(AWAY, f"nothing was decided within {self._decide_seconds:g} s") from e
         except DescriptionInvalid as e:
             raise ServiceError(MALFORMED, str(e)) from e
-        except RecordDamaged as e:
-            raise ServiceError(DAMAGED, str(e)) from e
-        except BusError as e:
-            raise ServiceError(AWAY, str(e)) from e
         log.info(
             "transition.answered",
             model=answer.model,

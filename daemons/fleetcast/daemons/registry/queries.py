@@ -9,11 +9,12 @@ import json
 import sqlite3
 from typing import Any, Final
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from fleetcast.bus import Bus, ServiceError
 from fleetcast.bus.streams import REGISTRY
 from fleetcast.daemons.registry.projector import Projector
+from fleetcast.daemons.runtime.requests import read_request
 from fleetcast.events.content import Stored
 from fleetcast.registry.readmodel import BadQuery, NothingFound, ReadModelDamaged, answer
 from fleetcast.registry.readmodel.model import cursor_of
@@ -84,13 +85,8 @@ class QueryDesk:
 
 
 def _read(data: bytes) -> Question:
-    try:
-        return Question.model_validate_json(data)
-    except ValidationError as e:
-        first = e.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the request"
-        example = '{"query": "versions", "args": {"stage": "production"}}'
-        raise ServiceError(400, f"{where}: {first['msg']}; ask like {example}") from e
+    example = '{"query": "versions", "args": {"stage": "production"}}'
+    return read_request(Question.model_validate_json, data, example=example)
 
 
 def _answered(db: sqlite3.Connection, question: Question) -> tuple[int, dict[str, Any]]:

@@ -10,7 +10,6 @@ from pydantic import ValidationError
 
 from fleetcast.bus import Bus, BusState, ConsumerSpec, Delivery, Entry, InSync
 from fleetcast.bus.errors import BusError
-from fleetcast.bus.services import ServiceError
 from fleetcast.bus.streams import EVENTS, NODES_BUCKET, REMEDY
 from fleetcast.config.incidents import IncidentSettings
 from fleetcast.daemons.remedy.incidents import reading
@@ -21,6 +20,7 @@ from fleetcast.daemons.remedy.incidents.noticing import news_of, subjects
 from fleetcast.daemons.remedy.incidents.rules import Said
 from fleetcast.daemons.remedy.ledger import Antecedent, RemedyLedger
 from fleetcast.daemons.remedy.stream_time import StreamClock
+from fleetcast.daemons.runtime.requests import read_request, refusals
 from fleetcast.events.envelope import Event, new_event
 from fleetcast.events.incidents import (
     AboutResource,
@@ -39,7 +39,6 @@ from fleetcast.registry.errors import RecordDamaged
 
 log = structlog.get_logger("fleetcast.remedy")
 
-MALFORMED, DAMAGED, AWAY = 400, 500, 503
 CONSUMER = "incidents"
 HEARTBEATS = f"$KV.{NODES_BUCKET}.*.distributor"
 NODE_LOST = "node_lost"
@@ -102,17 +101,9 @@ class IncidentDesk:
         Raises:
             ServiceError: 400: it is none; 500: what is stored cannot be read; 503: not now, ask again.
         """
-        try:
-            request = REQUEST.validate_json(body)
-        except ValidationError as e:
-            first = e.errors()[0]
-            raise ServiceError(MALFORMED, f"{'.'.join(str(p) for p in first['loc'])}: {first['msg']}") from e
-        try:
+        request = read_request(REQUEST.validate_json, body)
+        with refusals():
             answer = await self.incidents.handle(request)
-        except RecordDamaged as e:
-            raise ServiceError(DAMAGED, str(e)) from e
-        except BusError as e:
-            raise ServiceError(AWAY, str(e)) from e
         if not isinstance(request, Query):
             log.info("incidents.answered", ask=request.ask, outcome=answer.outcome, message=answer.message)
         return answer.model_dump_json(by_alias=True).encode()

@@ -7,8 +7,7 @@ from typing import Any
 import structlog
 from pydantic import ValidationError
 
-from fleetcast.bus.errors import BusError, Conflict
-from fleetcast.bus.services import ServiceError
+from fleetcast.bus.errors import Conflict
 from fleetcast.bus.streams import REGISTRY
 from fleetcast.daemons.remedy.playbooks import rules, telling, turns
 from fleetcast.daemons.remedy.playbooks.commands import (
@@ -28,15 +27,14 @@ from fleetcast.daemons.remedy.playbooks.rules import StepResult
 from fleetcast.daemons.remedy.playbooks.steps import StepContext
 from fleetcast.daemons.remedy.playbooks.store import Kept
 from fleetcast.daemons.remedy.playbooks.turns import Ask
+from fleetcast.daemons.runtime.requests import read_request, refusals
 from fleetcast.events.lifecycle import entry_subject
 from fleetcast.events.remedies import RUN_ENDED, PlaybookRunState, RunPhase, StepRecord
 from fleetcast.events.state import Cause
 from fleetcast.registry.commands import stamp
-from fleetcast.registry.errors import RecordDamaged
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("fleetcast.remedy")
 
-MALFORMED, DAMAGED, AWAY = 400, 500, 503
 TRIES = 10
 
 
@@ -52,17 +50,9 @@ class PlaybookDesk:
         Raises:
             ServiceError: 400: it is none; 500: what is stored cannot be read; 503: not now, ask again.
         """
-        try:
-            asked = ASK.validate_json(body)
-        except ValidationError as e:
-            first = e.errors()[0]
-            raise ServiceError(MALFORMED, f"{'.'.join(str(p) for p in first['loc'])}: {first['msg']}") from e
-        try:
+        asked = read_request(ASK.validate_json, body)
+        with refusals():
             answer = await self._handle(asked)
-        except RecordDamaged as e:
-            raise ServiceError(DAMAGED, str(e)) from e
-        except BusError as e:
-            raise ServiceError(AWAY, str(e)) from e
         return answer.model_dump_json(by_alias=True).encode()
 
     async def _handle(self, asked: List | Show | RunIt | Decide) -> PlaybookAnswer:

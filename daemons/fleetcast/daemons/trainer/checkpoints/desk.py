@@ -1,9 +1,8 @@
 """Answers what is asked about checkpoints: pins, and bringing one to another node."""
 
 import structlog
-from pydantic import ValidationError
 
-from fleetcast.bus.services import ServiceError
+from fleetcast.daemons.runtime.requests import read_request, refusals
 from fleetcast.daemons.trainer.checkpoints.commands import (
     REQUESTS,
     BringCheckpoint,
@@ -29,11 +28,9 @@ class CheckpointDesk:
         Raises:
             ServiceError: it is none.
         """
-        try:
-            asked = REQUESTS.validate_json(body)
-        except ValidationError as e:
-            raise ServiceError(400, f"{e.errors()[0]['loc']}: {e.errors()[0]['msg']}") from e
-        return (await self._do(asked)).model_dump_json().encode()
+        asked = read_request(REQUESTS.validate_json, body)
+        with refusals():
+            return (await self._do(asked)).model_dump_json().encode()
 
     async def _do(self, asked: PinCheckpoint | UnpinCheckpoint | BringCheckpoint) -> CheckpointAnswer:
         try:

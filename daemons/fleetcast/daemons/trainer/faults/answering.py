@@ -2,17 +2,14 @@
 
 from datetime import timedelta
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from fleetcast.bus.errors import BusError
-from fleetcast.bus.services import ServiceError
+from fleetcast.daemons.runtime.requests import read_request, refusals
 from fleetcast.daemons.trainer.faults.book import QuarantineBook
 from fleetcast.events.content import Stored
 from fleetcast.events.ids import Name
 from fleetcast.events.lifecycle import Text
-from fleetcast.registry.errors import RecordDamaged
 
-MALFORMED, DAMAGED, AWAY = 400, 500, 503
 HOURS = 2.0
 MOST_SECONDS = 90 * 86400.0
 
@@ -53,17 +50,9 @@ class QuarantineService:
         Raises:
             ServiceError: 400: it is none; 500: what is stored cannot be read; 503: not now, ask again.
         """
-        try:
-            asked = ChangeQuarantine.model_validate_json(body)
-        except ValidationError as e:
-            first = e.errors()[0]
-            raise ServiceError(MALFORMED, f"{'.'.join(str(p) for p in first['loc'])}: {first['msg']}") from e
-        try:
+        asked = read_request(ChangeQuarantine.model_validate_json, body)
+        with refusals():
             answer = await self._change(asked)
-        except RecordDamaged as e:
-            raise ServiceError(DAMAGED, str(e)) from e
-        except BusError as e:
-            raise ServiceError(AWAY, str(e)) from e
         return answer.model_dump_json().encode()
 
     async def _change(self, asked: ChangeQuarantine) -> QuarantineAnswer:

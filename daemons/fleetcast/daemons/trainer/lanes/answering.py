@@ -4,11 +4,9 @@ from collections.abc import Callable, Iterable
 from datetime import datetime
 
 import structlog
-from pydantic import ValidationError
 
 from fleetcast.bus import Bus
-from fleetcast.bus.errors import BusError
-from fleetcast.bus.services import ServiceError
+from fleetcast.daemons.runtime.requests import read_request, refusals
 from fleetcast.daemons.trainer.lanes import reading
 from fleetcast.daemons.trainer.lanes.commands import (
     ASK,
@@ -25,11 +23,9 @@ from fleetcast.daemons.trainer.lanes.queue import new_run
 from fleetcast.daemons.trainer.lanes.store import Outcome
 from fleetcast.events.state import Cause
 from fleetcast.events.training import LaneState, TrainingRunState
-from fleetcast.registry.errors import RecordDamaged
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("fleetcast.trainer")
 
-MALFORMED, DAMAGED, AWAY = 400, 500, 503
 
 Judge = Callable[[LaneDefinition, TrainingRunState | None, datetime], Iterable[NodeVerdict]]
 """Which nodes may take a run of a lane, and why each other one may not."""
@@ -54,17 +50,9 @@ class LaneService:
         Raises:
             ServiceError: 400: it is none; 500: what is stored cannot be read; 503: not now, ask again.
         """
-        try:
-            asked = ASK.validate_json(body)
-        except ValidationError as e:
-            first = e.errors()[0]
-            raise ServiceError(MALFORMED, f"{'.'.join(str(p) for p in first['loc'])}: {first['msg']}") from e
-        try:
+        asked = read_request(ASK.validate_json, body)
+        with refusals():
             answer = await self._handle(asked)
-        except RecordDamaged as e:
-            raise ServiceError(DAMAGED, str(e)) from e
-        except BusError as e:
-            raise ServiceError(AWAY, str(e)) from e
         return answer.model_dump_json(by_alias=True).encode()
 
     async def _handle(self, asked: ListLanes | ShowLane | ChangeLane) -> LaneAnswer:

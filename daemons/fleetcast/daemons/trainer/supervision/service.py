@@ -4,9 +4,10 @@ import asyncio
 import base64
 from pathlib import Path
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from fleetcast.bus import ServiceError
+from fleetcast.daemons.runtime.requests import read_request
 from fleetcast.daemons.trainer.supervision.folder import LOGS, read_state
 from fleetcast.daemons.trainer.supervision.reading import Piece, read_last_lines, read_piece
 from fleetcast.events.content import Stored
@@ -82,10 +83,7 @@ class LogDesk:
         Raises:
             ServiceError: the request is not one, or this node knows nothing of the run.
         """
-        try:
-            request = LogsRequest.model_validate_json(body)
-        except ValidationError as invalid:
-            raise ServiceError(400, f"not a request for logs: {invalid.errors()[0]['msg']}") from invalid
+        request = read_request(LogsRequest.model_validate_json, body)
         return (await asyncio.to_thread(self._read, request)).model_dump_json().encode()
 
     def _read(self, request: LogsRequest) -> LogsAnswer:

@@ -1,0 +1,47 @@
+"""What every service of a daemon does with a request: read it, and say of what goes wrong whether to ask again."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final, TypeVar
+
+from pydantic import ValidationError
+
+from fleetcast.bus import ServiceError, patience
+from fleetcast.bus.errors import BusError
+from fleetcast.registry.errors import RecordDamaged
+
+T = TypeVar("T")
+
+MALFORMED: Final = 400
+DAMAGED: Final = 500
+AWAY: Final = patience.NOT_NOW
+
+
+def read_request(parse: Callable[[bytes], T], body: bytes, *, example: str = "") -> T:
+    """A request as *parse* reads it; *example*: one that would have been right.
+
+    Raises:
+        ServiceError: 400: it is none.
+    """
+    try:
+        return parse(body)
+    except ValidationError as e:
+        first = e.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the request"
+        hint = f"; ask like {example}" if example else ""
+        raise ServiceError(MALFORMED, f"{where}: {first['msg']}{hint}") from e
+
+
+@contextmanager
+def refusals() -> Iterator[None]:
+    """Errors of what is asked within, as the service tells them.
+
+    Raises:
+        ServiceError: 500: what is stored cannot be read; 503: not now, ask again.
+    """
+    try:
+        yield
+    except RecordDamaged as e:
+        raise ServiceError(DAMAGED, str(e)) from e
+    except BusError as e:
+        raise ServiceError(AWAY, str(e)) from e
