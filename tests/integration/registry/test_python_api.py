@@ -188,7 +188,9 @@ def test_a_version_is_archived_and_comes_back(fleet: SmallFleet, registry: Model
     registry.update_deployment_status("old", DeploymentStage.ARCHIVED, reason="superseded")
     assert registry.get_model("old").deploy_status is DeploymentStage.ARCHIVED
     registry.update_deployment_status("old", DeploymentStage.DEVELOPMENT, reason="needed again")
-    assert [each["reason"] for each in registry.history("old")][-2:] == ["superseded", "needed again"]
+    # Between the two, nodes may have confirmed: such decisions have no reason of a person.
+    reasons = [each["reason"] for each in registry.history("old") if each["reason"]]
+    assert reasons[-2:] == ["superseded", "needed again"]
 
 
 @pytest.mark.parametrize("percentage", [0.0, 12.5, 101.0, float("nan")])

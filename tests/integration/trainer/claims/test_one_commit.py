@@ -9,6 +9,8 @@ from tests.integration.trainer.claims.racing import race
 FIRST = 26
 """Of five runs from here on one is killed before it has said its result, one after it, two stall, and one goes well."""
 
+TURNS = 4
+
 
 @pytest.mark.asyncio
 async def test_stalls_and_crashes_lose_no_run_and_have_no_effect_twice(tmp_path: Path) -> None:
@@ -22,8 +24,12 @@ async def test_stalls_and_crashes_lose_no_run_and_have_no_effect_twice(tmp_path:
 
 @pytest.mark.asyncio
 async def test_without_the_fence_the_same_stalls_have_effects_twice(tmp_path: Path) -> None:
-    made = await race(tmp_path, jobs=2, nodes=2, first=FIRST + 2, fenced=False)
-    assert made.double_commits > 0
+    # On a busy machine a stalled owner may come back when nobody has spoken for the run yet.
+    for turn in range(TURNS):
+        made = await race(tmp_path / str(turn), jobs=2, nodes=2, first=FIRST + 2, fenced=False)
+        if made.double_commits:
+            return
+    raise AssertionError(f"{TURNS} races without a fence had no effect twice")
 
 
 @pytest.mark.soak
