@@ -190,6 +190,10 @@ def test_who_has_no_logs_is_said(room: Room, cli: Cli) -> None:
 
 def test_a_request_that_climbs_out_of_the_folder_of_runs_is_refused(room: Room) -> None:
     with room.trainer("node-1"):
-        for body in (b'{"run": "../secrets"}', b"{", b'{"run": "a", "stdout": -4}'):
-            with pytest.raises(ServiceFailed, match="not a request for logs"):
+        for body, told in (
+            (b'{"run": "../secrets"}', "run: '../secrets' is not a name"),
+            (b"{", "the request: Invalid JSON"),
+            (b'{"run": "a", "stdout": -4}', "stdout: .* greater than or equal to 0"),
+        ):
+            with pytest.raises(ServiceFailed, match=told):
                 room.fleet.do(room.fleet.bus.request(logs_subject("node-1"), body))

@@ -29,7 +29,7 @@ def read_request(parse: Callable[[bytes], T], body: bytes, *, example: str = "")
         first = e.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the request"
         hint = f"; ask like {example}" if example else ""
-        raise ServiceError(MALFORMED, f"{where}: {first['msg']}{hint}") from e
+        raise ServiceError(MALFORMED, f"{where}: {first['msg'].removeprefix('Value error, ')}{hint}") from e
 
 
 @contextmanager
