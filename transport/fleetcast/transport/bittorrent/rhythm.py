@@ -15,8 +15,8 @@ PEERS_SECONDS = 2.0
 """Distance of questions about who sent how much, while something is fetched."""
 
 NOTES_SECONDS = 0.03
-"""Longest that news of libtorrent wait for more to come, while all there is to do is to fetch. Until a ban is heard, the
-banned one's blocks spoil more pieces (ADR 0032)."""
+"""Longest that news of libtorrent wait for more to come, while all there is to do is to fetch. Until a ban is heard,
+the banned one's blocks spoil more pieces (ADR 0032)."""
 NOTES_SHARE = 0.02
 """Share of the time of a torrent so far that its news may wait: a small one is over before."""
 
