@@ -4,6 +4,7 @@ import asyncio
 import importlib
 import importlib.util
 import os
+import signal
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -11,8 +12,11 @@ from types import ModuleType
 
 import pytest
 import pytest_asyncio
+import structlog
 from blockbuster import blockbuster_ctx
 from hypothesis import settings
+
+from fleetcast.cli.running import ENDING
 
 PACKAGES = ("config", "events", "client", "bus", "transport", "registry", "daemons", "cli")
 HARNESSES = ("fleetcast.daemons.testing", "fleetcast.transport.testing")
@@ -39,6 +43,17 @@ def blocking_calls_are_refused() -> Iterator[None]:
         for write in ("io.TextIOWrapper.write", "io.BufferedWriter.write", "os.write"):
             rules.functions[write].can_block_in(STANDARD_STREAMS, "write")
         yield
+
+
+@pytest.fixture(autouse=True)
+def process_as_before() -> Iterator[None]:
+    """Put back what running the command line in this process changes for the process."""
+    handlers = {number: signal.getsignal(number) for number in ENDING}
+    logging = structlog.get_config()
+    yield
+    structlog.configure(**logging)
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
 
 
 @pytest_asyncio.fixture

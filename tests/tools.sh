@@ -14,8 +14,12 @@ need ssh openssh-client
 need strace strace
 need ip iproute2
 need systemd-analyze systemd
-# Debian starts sshd when it is installed: not on a machine that only wants to run the tests.
-[ "${1-}" != server ] || need sshd openssh-server
+# Debian starts these when they are installed: not on a machine that only wants to run the tests.
+if [ "${1-}" = server ]; then
+  need sshd openssh-server
+  need promtool prometheus
+  export RUNLEVEL=1
+fi
 [ -n "$missing" ] || exit 0
 
 if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then

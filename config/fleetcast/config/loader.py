@@ -2,7 +2,8 @@
 
 Later sources win: default, the selected NATS context (whole, and only where nothing else says which server), file,
 the context named by `NATS_CONTEXT`, `NATS_*` variables, `FLEETCAST_*` variables, flags. Relative paths in a file are
-taken from the file's folder, all others from the current one; `~` is the home folder.
+taken from the file's folder, all others from the current one; `~` is the home folder; `credential:FILE` is a secret
+that the service manager hands over (`credentials`).
 """
 
 import os
@@ -15,7 +16,7 @@ from typing import Any, get_args
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
-from fleetcast.config import natscli, toml
+from fleetcast.config import credentials, natscli, toml
 from fleetcast.config.errors import ConfigError, Mistake
 from fleetcast.config.group import Group
 from fleetcast.config.origins import Given, Origin
@@ -76,7 +77,7 @@ def load(
     document = _document(path, env, searched)
     mistakes: list[Mistake] = []
     layers = _layers(document, env, flags or {}, mistakes)
-    given: Layer = {name: value for layer in layers for name, value in layer.items()}
+    given: Layer = {name: _found(value, env) for layer in layers for name, value in layer.items()}
     settings = _validated(given, document, mistakes)
     if mistakes or settings is None:
         raise ConfigError(tuple(mistakes))
@@ -213,11 +214,20 @@ def _holds_paths(annotation: Any) -> bool:
 
 
 def _absolute(value: object, folder: Path) -> object:
+    if credentials.is_named(value):
+        return value
     if isinstance(value, str | Path):
         return folder / Path(value).expanduser()
     if isinstance(value, list | tuple):
         return [_absolute(part, folder) for part in value]
     return value
+
+
+def _found(given: Given, env: Mapping[str, str]) -> Given:
+    """A setting that names a credential, with the file that this process has under that name."""
+    if not credentials.is_named(given.value):
+        return given
+    return Given(credentials.place(str(given.value), env), given.origin)
 
 
 def _validated(given: Layer, document: toml.Document | None, mistakes: list[Mistake]) -> Settings | None:

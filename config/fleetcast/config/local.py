@@ -8,6 +8,7 @@ from fleetcast.config.settings import (
     BusSettings,
     HttpSettings,
     LogSettings,
+    MetricsSettings,
     NetworkSettings,
     NodeSettings,
     Settings,
@@ -33,5 +34,6 @@ def loopback_settings(
         bittorrent=BittorrentSettings(port=0),
         http=HttpSettings(port=0),
         limits=LimitsSettings(download_bytes_per_second=download_limit),
+        metrics=MetricsSettings(port=0),
         log=LogSettings(format="json"),
     )

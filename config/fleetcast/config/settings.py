@@ -7,13 +7,16 @@ from pydantic import Field
 
 from fleetcast.config.archival import ArchivalSettings
 from fleetcast.config.exports import ExportSettings
+from fleetcast.config.gateway import GatewaySettings
 from fleetcast.config.group import Group
 from fleetcast.config.hooks import HookSettings
 from fleetcast.config.incidents import IncidentSettings
 from fleetcast.config.limits import LimitsSettings
+from fleetcast.config.metrics import MetricsSettings
 from fleetcast.config.monitor import MonitorSettings
 from fleetcast.config.notifier import NotifierSettings
 from fleetcast.config.remedy import RemedySettings
+from fleetcast.config.signing import SigningSettings
 from fleetcast.config.trainer import TrainerSettings
 from fleetcast.config.transports import (
     Aria2Settings,
@@ -39,6 +42,7 @@ __all__ = [
     "LadderSettings",
     "LimitsSettings",
     "LogSettings",
+    "MetricsSettings",
     "MonitorSettings",
     "NetworkSettings",
     "NodeSettings",
@@ -118,6 +122,12 @@ class BusSettings(Group):
     )
     key: Path | None = Field(
         default=None, examples=["/etc/fleetcast/node.key"], description="Key of the client certificate (NATS_KEY)."
+    )
+    inbox: str = Field(
+        default="",
+        pattern=r"^[A-Za-z0-9_-]*$",
+        description="Name under which answers reach this process (_INBOX.NAME.>); a role hears only its own. Empty: "
+        "the name in the client certificate, which is the role's; without one the node's id.",
     )
     replicas: int = Field(
         default=1, ge=1, le=5, description="Copies of every stream: 1 on a workstation, 3 in a fleet."
@@ -348,4 +358,7 @@ class Settings(Group):
     remedy: RemedySettings = RemedySettings()
     notifier: NotifierSettings = NotifierSettings()
     trainer: TrainerSettings = TrainerSettings()
+    gateway: GatewaySettings = GatewaySettings()
+    metrics: MetricsSettings = MetricsSettings()
+    signing: SigningSettings = SigningSettings()
     log: LogSettings = LogSettings()

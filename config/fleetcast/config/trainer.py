@@ -99,3 +99,16 @@ class TrainerSettings(Group):
         description="Seconds from when a node's lease has run out and its heartbeat has stopped until its run is given "
         "to another. 5: a server that elects a leader makes both late by less.",
     )
+    keep_runs_seconds: float = Field(
+        default=2_592_000.0,
+        ge=0,
+        description="Seconds from the end of a run for which a node keeps its folder: logs, and checkpoints in it that "
+        "nobody pinned. 2592000, thirty days: longer than it takes to wonder about a run.",
+    )
+    keep_runs_bytes: int | None = Field(
+        default=20 * 1024**3,
+        ge=0,
+        examples=[100 * 1024**3],
+        description="Bytes that folders of ended runs may take on a node; those that ended first go first. 20 GiB: "
+        "hundreds of runs whose checkpoints are small, and a disk that runs do not fill. None: no limit.",
+    )

@@ -13,15 +13,20 @@ from fleetcast.cli.surface import (
     checkpoints,
     decide,
     gates,
+    gateway,
     incidents,
+    install,
+    keys,
     lanes,
     monitor,
     nodes,
     notify,
     playbooks,
     runs,
+    security,
     see,
     start,
+    watching,
 )
 
 EPILOG = (
@@ -72,10 +77,15 @@ def build() -> typer.Typer:
     incidents.add(app)
     playbooks.add(app)
     notify.add(app)
+    watching.add(app)
     runs.add(app)
     checkpoints.add(app)
     lanes.add(app)
     start.add_setting_up(app)
+    gateway.add(app)
+    security.add(app)
+    keys.add(app)
+    install.add(app)
     return app
 
 

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from fleetcast.cli.fleet import NodeView
 from fleetcast.cli.units import ago
 from fleetcast.events.payloads import DaemonState
+from fleetcast.registry.picture.nodes import NodeView
 
 MISSED: Final[Mapping[str, str]] = {
     "monitor": "nobody judges how models perform",

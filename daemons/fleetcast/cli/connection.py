@@ -109,6 +109,8 @@ async def connected(aim: Target) -> AsyncIterator[Bus]:
 
 def quiet_logs() -> None:
     """Keep the layers below from logging into a command's output: what goes wrong comes as an error."""
+    # Python warns of every encrypted connection that a server ends: that it ended is said otherwise.
+    logging.getLogger("asyncio").setLevel(logging.ERROR)
     structlog.configure(
         wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),

@@ -9,9 +9,7 @@ from pathlib import Path
 from fleetcast.bus import Bus
 from fleetcast.cli.call import Call
 from fleetcast.cli.connection import Target, connected, target
-from fleetcast.cli.fleet import DONE, NodeView, received
 from fleetcast.cli.live import Fleet, watched
-from fleetcast.cli.pace import newest, slow_nodes
 from fleetcast.cli.problems import Exit, Problem, not_found, timed_out, usage
 from fleetcast.cli.running import run_async
 from fleetcast.cli.submit import checked, held, mention_unknown_node, publish
@@ -22,6 +20,8 @@ from fleetcast.events.envelope import Event, new_event
 from fleetcast.events.event import rfc3339
 from fleetcast.events.payloads import DistributionOrdered, DistributionRequested
 from fleetcast.events.wants import addressed
+from fleetcast.registry.picture.nodes import DONE, NodeView, received
+from fleetcast.registry.picture.pace import newest, slow_nodes
 
 _NUMBERS = re.compile(r"\b\d[\d.]* (?:%|ms|s|m|h|(?:[KMGTP]i)?B(?:/s)?)(?![\w])")
 """Percent, rates, amounts and times: they change all the time and are no news."""

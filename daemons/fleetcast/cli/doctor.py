@@ -20,13 +20,16 @@ from fleetcast.bus.errors import BusError, NotFound
 from fleetcast.bus.server import find_server
 from fleetcast.cli.call import Call
 from fleetcast.cli.connection import Target, connected, target
-from fleetcast.cli.fleet import views
 from fleetcast.cli.problems import Exit
 from fleetcast.cli.registry.keeping import START_ONE, Keeping, authority
 from fleetcast.cli.running import run_async
 from fleetcast.cli.table import table
 from fleetcast.cli.units import duration, size
 from fleetcast.events.state import NodeStatus
+from fleetcast.registry.picture.nodes import views
+from fleetcast.security.authority import utc_now
+from fleetcast.security.due import own_certificate
+from fleetcast.security.errors import SecretDamaged
 
 State = Literal["ok", "warn", "fail"]
 NATS_SECONDS = 1.5
@@ -90,6 +93,8 @@ async def _examine(aim: Target) -> list[Finding]:
         lambda: check_space(aim),
         lambda: check_spool(aim),
     ]
+    if aim.settings.bus.cert is not None:
+        looks.append(lambda: check_certificate(aim))
     local = asyncio.gather(*(asyncio.to_thread(look) for look in looks))
     bus, own = await check_nats(aim)
     ports = await asyncio.to_thread(check_ports, aim, own)
@@ -202,6 +207,18 @@ def check_spool(aim: Target) -> Finding:
     return Finding(
         "spool", state, f"{folder} cannot be written by this user", f"mkdir -p {folder}, or set FLEETCAST_SPOOL"
     )
+
+
+def check_certificate(aim: Target, now: datetime | None = None) -> Finding:
+    """The certificate that this machine shows to NATS: whole, and not about to end."""
+    fix = "fleetcast fleet rotate NAME where the fleet's keys are kept, then copy its files here"
+    try:
+        found = own_certificate(aim.settings.bus, now or utc_now())
+    except SecretDamaged as error:
+        return Finding("certificate", "fail", str(error), fix)
+    state, said = found or ("ok", "none is used")
+    states: dict[str, State] = {"ok": "ok", "due": "warn"}
+    return Finding("certificate", states.get(state, "fail"), said, "" if state == "ok" else fix)
 
 
 def check_ports(aim: Target, own: NodeStatus | None) -> list[Finding]:

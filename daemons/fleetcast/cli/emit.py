@@ -16,6 +16,7 @@ from fleetcast.client.spool import SpoolError, SpoolWriter
 from fleetcast.events.envelope import Event, new_event
 from fleetcast.events.names import EventType, find
 from fleetcast.events.refusal import fault_of
+from fleetcast.registry.speaking import speaker
 
 
 def run(call: Call, kind: str, fields: Sequence[str], *, dry_run: bool) -> Exit:
@@ -82,6 +83,10 @@ def build(entry: EventType, fields: Mapping[str, Any], aim: Target) -> Event:
         document.setdefault("node", aim.node)
     if isinstance(document.get("path"), str) and document["node"] == aim.node:
         document["path"] = str(absolute(Path(document["path"])))
+    own = speaker() if {"run_id", "claim"} <= entry.payload.model_fields.keys() else None
+    # A command of a lane's job speaks for its run, as the client does.
+    if own is not None and document.setdefault("run_id", own.run) == own.run:
+        document.setdefault("claim", own.claim)
     try:
         return new_event(entry.payload.model_validate(document), source=aim.source)
     except ValidationError as error:

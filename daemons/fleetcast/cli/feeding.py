@@ -10,15 +10,15 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from fleetcast.cli.narrate import printable
-from fleetcast.cli.pace import ENDED, Summary, newest, summary
 from fleetcast.cli.rungs import rung_words
 from fleetcast.cli.table import table
-from fleetcast.cli.transfers import attention, sentence, transfer_document, transfer_table
+from fleetcast.cli.transfers import attention, sentence, transfer_table
 from fleetcast.cli.units import size
 from fleetcast.events import payloads as p
 from fleetcast.events.envelope import Event
 from fleetcast.events.event import rfc3339
 from fleetcast.events.state import TransferStatus
+from fleetcast.registry.picture.pace import ENDED, Summary, newest, summary, transfer_document
 
 MATRIX_NODES = 8
 """Up to so many sources have a column each in the table of who feeds whom."""

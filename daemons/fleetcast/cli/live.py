@@ -1,257 +1,32 @@
-"""The fleet as it changes: heartbeats and progress messages, gathered in one place that others wait on."""
+"""The fleet as it changes, for commands: what goes wrong is told with the next command to type."""
 
-import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager, suppress
-from datetime import UTC, datetime
-from typing import TypeVar
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
-from pydantic import ValidationError
-
-from fleetcast.bus import Bus, InSync
-from fleetcast.bus.errors import NotFound
-from fleetcast.bus.streams import REGISTRY
-from fleetcast.cli.fleet import NodeView, Rollout, rollout, views
+from fleetcast.bus import Bus
 from fleetcast.cli.problems import Problem
-from fleetcast.events.content import Kind
-from fleetcast.events.lifecycle import DrainState, drain_subject
-from fleetcast.events.payloads import DaemonState
-from fleetcast.events.state import NodeStatus, SlotState, TransferStatus
-from fleetcast.registry import Registry
+from fleetcast.registry.picture import live
+from fleetcast.registry.picture.live import Fleet, FleetSilent, NoFleet
 
-_T = TypeVar("_T")
-NODES_STREAM = "KV_fc_nodes"
-NODES_SUBJECTS = ("$KV.fc_nodes.>",)
-_PATIENCE_SECONDS = 10.0
-_LOOK_SECONDS = 0.1
-_TICK_SECONDS = 1.0
-"""Waiting for the fleet also looks at the clock: a node that falls silent sends nothing to wake anybody."""
-
-
-class Fleet:
-    """What is known of the fleet now; one owner (`watched`), any number of readers on the same loop."""
-
-    def __init__(self, heartbeat_seconds: float) -> None:
-        self._heartbeat_seconds = heartbeat_seconds
-        self._statuses: dict[str, NodeStatus] = {}
-        self._progress: dict[tuple[str, str], TransferStatus] = {}
-        self._slots: dict[tuple[Kind, str], SlotState] = {}
-        self._drains: dict[str, DrainState] = {}
-        self._changed = asyncio.Event()
-        self.heartbeats_known = asyncio.Event()
-        self.slots_known = asyncio.Event()
-        self.drains_known = asyncio.Event()
-
-    @property
-    def nodes(self) -> tuple[NodeView, ...]:
-        """All nodes that were heard from within a day."""
-        statuses = [self._as_of_now(status) for status in self._statuses.values()]
-        return views(statuses, now=datetime.now(UTC), heartbeat_seconds=self._heartbeat_seconds, drains=self._drains)
-
-    @property
-    def keepers(self) -> tuple[NodeView, ...]:
-        """All registry daemons that were heard from within a day, by node."""
-        known = self._statuses.values()
-        return views(known, now=datetime.now(UTC), heartbeat_seconds=self._heartbeat_seconds, daemon="registry")
-
-    def attendants(self, kinds: Iterable[str]) -> dict[str, tuple[NodeView, ...]]:
-        """The daemons of other *kinds* that were heard from within a day, by node."""
-        known, now = tuple(self._statuses.values()), datetime.now(UTC)
-        return {kind: views(known, now=now, heartbeat_seconds=self._heartbeat_seconds, daemon=kind) for kind in kinds}
-
-    @property
-    def statuses(self) -> tuple[NodeStatus, ...]:
-        """The newest heartbeat of every daemon of every node."""
-        return tuple(self._statuses.values())
-
-    def _as_of_now(self, status: NodeStatus) -> NodeStatus:
-        # Heartbeats tell changes of state; how far a transfer is comes by progress messages.
-        fresh = tuple(_newer(t, self._progress.get((status.node, t.transfer), t)) for t in status.transfers)
-        return status.model_copy(update={"transfers": fresh})
-
-    def node(self, name: str) -> NodeView | None:
-        """Node *name*, if it was heard from."""
-        return next((node for node in self.nodes if node.name == name), None)
-
-    def is_ready(self, daemon: str, pid: int | None) -> bool:
-        """Whether the process *pid* has said that it is ready as *daemon*, on whichever node."""
-        said = (s for s in self._statuses.values() if s.daemon == daemon and s.pid == pid)
-        return any(s.state is DaemonState.READY for s in said)
-
-    @property
-    def transfers(self) -> tuple[TransferStatus, ...]:
-        """Transfers of all nodes, each as of the newest message about it."""
-        known = {(s.node, t.transfer): t for s in self._statuses.values() for t in s.transfers}
-        for key, fresh in self._progress.items():
-            known[key] = _newer(known.get(key, fresh), fresh)
-        return tuple(sorted(known.values(), key=lambda t: (t.started_at, t.node)))
-
-    @property
-    def slots(self) -> tuple[SlotState, ...]:
-        """What is ordered for every model and lane, by name."""
-        return tuple(sorted(self._slots.values(), key=lambda slot: (slot.kind.value, slot.model)))
-
-    def slot(self, name: str) -> SlotState | None:
-        """What is ordered for the model *name*, or else for the lane of that name."""
-        return self._slots.get((Kind.MODEL, name)) or self._slots.get((Kind.DATASET, name))
-
-    @property
-    def rollouts(self) -> tuple[Rollout, ...]:
-        """How far every order has come."""
-        return tuple(rollout(slot, self.nodes) for slot in self.slots)
-
-    async def until(self, condition: Callable[[], _T | None], timeout_seconds: float) -> _T:
-        """Wait until *condition* gives something; return it.
-
-        Raises:
-            TimeoutError: it did not within *timeout_seconds*.
-        """
-        async with asyncio.timeout(timeout_seconds):
-            while True:
-                found = condition()
-                if found is not None:
-                    return found
-                await self.change()
-
-    async def change(self, within_seconds: float = _TICK_SECONDS) -> None:
-        """Return at the next change, and after *within_seconds* at the latest."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(within_seconds):
-                await self._changed.wait()
-
-    def take_status(self, data: bytes) -> None:
-        """Take a heartbeat; one that cannot be read (of a newer version, say) changes nothing."""
-        with suppress(ValidationError):
-            status = NodeStatus.model_validate_json(data)
-            self._statuses[f"{status.node}.{status.daemon}"] = status
-            self.wake()
-
-    def take_slot(self, slot: SlotState) -> None:
-        """Take a slot order; generations only grow."""
-        key = (slot.kind, slot.model)
-        known = self._slots.get(key)
-        if known is None or slot.generation > known.generation:
-            self._slots[key] = slot
-            self.wake()
-
-    def take_drain(self, data: bytes) -> None:
-        """Take the record of a node that is out of service, or back in."""
-        with suppress(ValidationError):
-            state = DrainState.model_validate_json(data)
-            self._drains[state.node] = state
-            self.wake()
-
-    def take_progress(self, data: bytes) -> None:
-        """Take a progress message."""
-        with suppress(ValidationError):
-            status = TransferStatus.model_validate_json(data)
-            self._progress[status.node, status.transfer] = status
-            self.wake()
-
-    def wake(self) -> None:
-        """Have everybody who waits look again."""
-        # A fresh event each time: whoever comes later waits for the next change, and nobody has to clear anything.
-        changed, self._changed = self._changed, asyncio.Event()
-        changed.set()
-
-
-def _newer(one: TransferStatus, other: TransferStatus) -> TransferStatus:
-    # A heartbeat and a progress message may overtake each other; a transfer never becomes younger.
-    return one if one.seconds > other.seconds else other
+__all__ = ["Fleet", "watched"]
 
 
 @asynccontextmanager
 async def watched(bus: Bus, heartbeat_seconds: float, *, streams_seconds: float = 0.0) -> AsyncIterator[Fleet]:
-    """The fleet, kept up to date for the duration; entered once every heartbeat and slot that is there has been read.
-
-    Args:
-        heartbeat_seconds: distance of heartbeats, which tells when a node is lost.
-        streams_seconds: how long a server may take to have streams, while its first daemons make them.
+    """As `fleetcast.registry.picture.live.watched`.
 
     Raises:
-        Problem: the server has no streams of fleetcast.
+        Problem: the server has no streams of fleetcast, or does not answer.
     """
-    await _check_streams(bus, streams_seconds)
-    fleet = Fleet(heartbeat_seconds)
-    followers = [
-        asyncio.create_task(_follow_heartbeats(bus, fleet), name="heartbeats"),
-        asyncio.create_task(_follow_slots(Registry(bus), fleet), name="slots"),
-        asyncio.create_task(_follow_drains(bus, fleet), name="drains"),
-    ]
-    stop = await bus.listen("fc.progress.*", lambda message: fleet.take_progress(message.data))
     try:
-        await _first_picture(fleet, followers)
-        yield fleet
-    finally:
-        await stop()
-        for follower in followers:
-            follower.cancel()
-        await asyncio.gather(*followers, return_exceptions=True)
-
-
-async def _first_picture(fleet: Fleet, followers: "list[asyncio.Task[None]]") -> None:
-    """Wait for the first picture, or for the reason why there is none."""
-
-    async def known() -> None:
-        await fleet.heartbeats_known.wait()
-        await fleet.slots_known.wait()
-        await fleet.drains_known.wait()
-
-    ready = asyncio.create_task(known())
-    done, _ = await asyncio.wait({ready, *followers}, timeout=_PATIENCE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
-    if ready in done:
-        return
-    ready.cancel()
-    for follower in done:
-        follower.result()
-    raise Problem("no_answer", "NATS did not say what it knows of the fleet in time", next_step="fleetcast doctor")
-
-
-async def _check_streams(bus: Bus, patience_seconds: float) -> None:
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + patience_seconds
-    while True:
-        try:
-            await bus.last(NODES_STREAM, NODES_SUBJECTS[0])
-            return
-        except NotFound as error:
-            if loop.time() < deadline:
-                await asyncio.sleep(_LOOK_SECONDS)
-                continue
-            raise _no_fleet() from error
-
-
-def _no_fleet() -> Problem:
-    return Problem(
-        "no_fleet",
-        "this NATS server knows of no fleet",
-        why="no daemon of fleetcast has ever been connected to it",
-        next_step="fleetcast run distributor (on a node), or name another server with --server",
-    )
-
-
-async def _follow_heartbeats(bus: Bus, fleet: Fleet) -> None:
-    async for entry in bus.watch(NODES_STREAM, NODES_SUBJECTS):
-        if isinstance(entry, InSync):
-            fleet.heartbeats_known.set()
-            fleet.wake()
-        elif entry.data:
-            fleet.take_status(entry.data)
-
-
-async def _follow_slots(registry: Registry, fleet: Fleet) -> None:
-    async for slot in registry.watch_slots():
-        if isinstance(slot, InSync):
-            fleet.slots_known.set()
-            fleet.wake()
-        else:
-            fleet.take_slot(slot)
-
-
-async def _follow_drains(bus: Bus, fleet: Fleet) -> None:
-    async for entry in bus.watch(REGISTRY, (drain_subject("*"),)):
-        if isinstance(entry, InSync):
-            fleet.drains_known.set()
-            fleet.wake()
-        else:
-            fleet.take_drain(entry.data)
+        async with live.watched(bus, heartbeat_seconds, streams_seconds=streams_seconds) as fleet:
+            yield fleet
+    except NoFleet as error:
+        raise Problem(
+            "no_fleet",
+            str(error),
+            why="no daemon of fleetcast has ever been connected to it",
+            next_step="fleetcast run distributor (on a node), or name another server with --server",
+        ) from error
+    except FleetSilent as error:
+        raise Problem("no_answer", str(error), next_step="fleetcast doctor") from error

@@ -1,5 +1,7 @@
-"""`fleetcast gc`: nodes remove what nothing pins, or say what that would be, and why the rest stays."""
+"""`fleetcast gc`: nodes remove what nothing pins, or say what that would be, and why the rest stays. Distributors look
+after versions, trainers after the folders of runs."""
 
+import asyncio
 from collections.abc import Iterable, Sequence
 
 from pydantic import ValidationError
@@ -7,6 +9,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from fleetcast.bus import Bus
+from fleetcast.bus.errors import BusTimeout, ConnectionLost, NoResponder, ServiceFailed
 from fleetcast.cli.call import Call
 from fleetcast.cli.connection import Target, connected, target
 from fleetcast.cli.live import Fleet, watched
@@ -15,6 +18,8 @@ from fleetcast.cli.running import run_async
 from fleetcast.cli.table import table
 from fleetcast.cli.units import counted, parse_duration, size
 from fleetcast.daemons.distributor.report import GC_SUBJECT, CollectionReport, CollectionRequest
+from fleetcast.daemons.trainer.folders.commands import FoldersReport, FoldersRequest
+from fleetcast.events.training import folders_subject
 
 KEPT_SHOWN = 40
 """Kept versions that are listed for people; --json has all."""
@@ -25,24 +30,29 @@ def run(call: Call, *, nodes: Sequence[str], reason: str | None, dry_run: bool, 
     seconds = parse_duration(timeout, option="--timeout")
     aim = target(call)
     request = CollectionRequest(dry_run=dry_run, nodes=tuple(nodes) or None, actor=aim.source, reason=reason)
-    reports, silent = run_async(_ask(aim, request, seconds))
+    reports, folders, silent = run_async(_ask(aim, request, seconds))
     call.out.document(
         {
             "dry_run": dry_run,
             "ok": not silent,
             "nodes": [report.model_dump(mode="json", exclude={"dry_run"}) for report in reports],
             "bytes": sum(report.bytes for report in reports),
+            "run_folders": [report.model_dump(mode="json", exclude={"dry_run"}) for report in folders],
             "silent": silent,
         }
     )
-    call.out.show(picture(reports, dry_run=dry_run))
-    call.out.say(sentence(reports, silent, dry_run=dry_run))
+    call.out.show(picture(reports, folders, dry_run=dry_run))
+    call.out.say(sentence(reports, silent, folders, dry_run=dry_run))
     return Exit.FAILED if silent else Exit.OK
 
 
-async def _ask(aim: Target, request: CollectionRequest, seconds: float) -> tuple[list[CollectionReport], list[str]]:
+async def _ask(
+    aim: Target, request: CollectionRequest, seconds: float
+) -> tuple[list[CollectionReport], list[FoldersReport], list[str]]:
     async with connected(aim) as bus, watched(bus, aim.settings.distributor.heartbeat_seconds) as fleet:
-        return await ask(bus, fleet, request, timeout_seconds=seconds)
+        reports, silent = await ask(bus, fleet, request, timeout_seconds=seconds)
+        folders, mute = await ask_trainers(bus, fleet, request, timeout_seconds=seconds)
+    return reports, folders, [*silent, *(f"the trainer of {node}" for node in mute)]
 
 
 async def ask(
@@ -72,6 +82,25 @@ async def ask(
     return reports, sorted(expected - {report.node for report in reports})
 
 
+async def ask_trainers(
+    bus: Bus, fleet: Fleet, request: CollectionRequest, *, timeout_seconds: float
+) -> tuple[list[FoldersReport], list[str]]:
+    """What the trainers of the nodes answer, by name, and those that should have answered and did not."""
+    body = FoldersRequest(dry_run=request.dry_run, actor=request.actor, reason=request.reason).model_dump_json()
+
+    async def one(node: str) -> FoldersReport | None:
+        try:
+            said = await bus.request(folders_subject(node), body.encode(), timeout_seconds=timeout_seconds)
+            return FoldersReport.model_validate_json(said)
+        except (BusTimeout, ConnectionLost, NoResponder, ServiceFailed, ValidationError):
+            return None
+
+    alive = {trainer.name for trainer in fleet.attendants(("trainer",))["trainer"] if trainer.alive}
+    asked = sorted(alive & set(request.nodes) if request.nodes else alive)
+    answers = dict(zip(asked, await asyncio.gather(*(one(node) for node in asked)), strict=True))
+    return [said for said in answers.values() if said is not None], [n for n, said in answers.items() if said is None]
+
+
 def _report(answer: bytes) -> CollectionReport:
     try:
         return CollectionReport.model_validate_json(answer)
@@ -79,11 +108,15 @@ def _report(answer: bytes) -> CollectionReport:
         raise Problem("bad_answer", "a node answered something that is no report", why=str(error)) from error
 
 
-def picture(reports: Sequence[CollectionReport], *, dry_run: bool) -> RenderableType:
+def picture(
+    reports: Sequence[CollectionReport], folders: Sequence[FoldersReport] = (), *, dry_run: bool
+) -> RenderableType:
     """What goes from where, then what stays and why; the same version on many nodes is one row."""
     verb = "WOULD GO" if dry_run else "REMOVED"
     gone = _rows((r.node, f"{v.model}@{v.version}", v.bytes, "") for r in reports for v in r.removed)
+    gone += _rows((r.node, f"run {f.run}", f.bytes, "") for r in folders for f in r.removed)
     kept = _rows((r.node, f"{v.model}@{v.version}", v.bytes, "; ".join(v.why)) for r in reports for v in r.kept)
+    kept += _rows((r.node, f"run {f.run}", f.bytes, f.why) for r in folders for f in r.kept)
     parts: list[RenderableType] = []
     if gone:
         lines = [(name, size(count), nodes) for name, count, nodes, _ in gone]
@@ -108,11 +141,19 @@ def _nodes(nodes: Sequence[str]) -> str:
     return ", ".join(nodes) if len(nodes) <= 4 else f"{', '.join(nodes[:3])} and {len(nodes) - 3} more"
 
 
-def sentence(reports: Sequence[CollectionReport], silent: Sequence[str], *, dry_run: bool) -> str:
-    """`would remove 2 versions, 128.0 MiB in 2 files, on 3 nodes`."""
+def sentence(
+    reports: Sequence[CollectionReport],
+    silent: Sequence[str],
+    folders: Sequence[FoldersReport] = (),
+    *,
+    dry_run: bool,
+) -> str:
+    """`would remove 2 versions, 128.0 MiB in 2 files, on 3 nodes; 1 folder of ended runs, 40.0 MiB`."""
     verb = "would remove" if dry_run else "removed"
     versions, files = sum(len(r.removed) for r in reports), sum(r.files for r in reports)
     amount = size(sum(r.bytes for r in reports))
     counts = f"{counted(versions, 'version')}, {amount} in {counted(files, 'file')}"
     said = [f"{verb} {counts}, on {counted(len(reports), 'node')}"]
+    if left := [folder for report in folders for folder in report.removed]:
+        said.append(f"{counted(len(left), 'folder')} of ended runs, {size(sum(folder.bytes for folder in left))}")
     return "; ".join([*said, *(f"{node} did not answer" for node in silent)])

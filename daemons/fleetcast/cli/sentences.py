@@ -108,7 +108,7 @@ SENTENCES: Final[Mapping[type[p.Payload], str]] = {
     "{from_device}]",
     t.NodeQuarantined: "{node} gets[{quarantined:if} no] training runs[ until {until}]: {reason}",
     t.ReclaimNotice: "{node}'s machine is to be taken away at {deadline} ({source})",
-    r.RunFaultRecorded: "run {run_id} had a {fault_class} fault on {node} ({signature}): {reason}[; {action}]",
+    r.RunFaultRecorded: "run {run_id} had a fault of class {fault_class} on {node} ({signature}): {reason}[; {action}]",
     i.IncidentRaised: f"{{source}} raised {{trigger}} of {_ABOUT}, {{severity}}: {{title}}[ ({{context:reasons}})]",
     i.IncidentCleared: f"{{source}} cleared {{trigger}} of {_ABOUT}: {{reason}}",
     i.IncidentOpened: "incident {incident} opened, {severity}: {title}[: {reason}][{silenced:if}; silenced]"

@@ -13,10 +13,8 @@ from fleetcast.bus import Bus
 from fleetcast.cli.attendants import MISSED, Attendants
 from fleetcast.cli.call import Call
 from fleetcast.cli.connection import Target, connected, target
-from fleetcast.cli.fleet import NodeView, Rollout, problems, rollout_document
 from fleetcast.cli.live import Fleet, watched
 from fleetcast.cli.narrate import printable
-from fleetcast.cli.pace import ENDED, by_artifact, newest, slow_nodes
 from fleetcast.cli.pictures import Picture, redraw
 from fleetcast.cli.problems import Exit
 from fleetcast.cli.registry.keeping import Keeping, authority
@@ -26,13 +24,15 @@ from fleetcast.cli.remedy.telling import open_line
 from fleetcast.cli.running import run_async
 from fleetcast.cli.table import table
 from fleetcast.cli.training.nodes import TrainingNodes, records
-from fleetcast.cli.transfers import attention, in_one_line, transfer_document
-from fleetcast.cli.truth import Truth, look, rooms, short_of_room
+from fleetcast.cli.transfers import attention, in_one_line
 from fleetcast.cli.units import ago
 from fleetcast.events.incidents import IncidentState
 from fleetcast.events.lifecycle import AuthorityState
-from fleetcast.events.training import NodeQuarantine
+from fleetcast.events.quarantine import NodeQuarantine
 from fleetcast.events.wants import wants
+from fleetcast.registry.picture.nodes import NodeView, Rollout, node_document, problems, rollout_document
+from fleetcast.registry.picture.pace import ENDED, by_artifact, newest, slow_nodes, transfer_document
+from fleetcast.registry.picture.truth import Truth, look, rooms, short_of_room
 
 BESIDE_SECONDS = 5.0
 """Distance of looks at what no heartbeat tells while the picture is watched."""
@@ -120,7 +120,7 @@ def picture(fleet: Fleet, beside: Beside) -> Picture:
         "ok": not wrong,
         "degraded": list(wrong),
         "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
-        "nodes": [_node_document(node) for node in nodes],
+        "nodes": [node_document(node) for node in nodes],
         "models": [_model_document(each, fleet) for each in rollouts],
         "transfers": [transfer_document(t) for t in running],
         "dead_letters": dead,
@@ -211,12 +211,6 @@ def _verdict(wrong: Sequence[str], dead: int) -> Text:
     if dead:
         lines.append("see: fleetcast dlq ls")
     return Text("\n".join(lines), style="yellow")
-
-
-def _node_document(node: NodeView) -> dict[str, object]:
-    status = node.status.model_dump(mode="json", exclude={"transfers", "drained"})
-    drain = node.drain.model_dump(mode="json", by_alias=True) if node.drain else None
-    return status | {"state": node.state, "age_seconds": round(node.age_seconds, 3), "drain": drain}
 
 
 def _model_document(progress: Rollout, fleet: Fleet) -> dict[str, object]:

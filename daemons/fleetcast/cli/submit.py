@@ -8,7 +8,6 @@ from fleetcast.bus import Bus, Receipt, declare
 from fleetcast.bus.errors import NotFound
 from fleetcast.cli.call import Call
 from fleetcast.cli.connection import Target, absolute, connected, target
-from fleetcast.cli.fleet import Rollout, rollout_document
 from fleetcast.cli.history import STREAM
 from fleetcast.cli.live import watched
 from fleetcast.cli.problems import Exit, Problem, not_found, usage
@@ -18,6 +17,8 @@ from fleetcast.cli.waiting import answers_to, sentence, talker, until_answered, 
 from fleetcast.events.envelope import Event, new_event
 from fleetcast.events.payloads import ArtifactAvailable, ModelPromoted, ModelRegistered, ModelSubmitted, Payload
 from fleetcast.registry.description import ASKED_STAGES
+from fleetcast.registry.picture.nodes import Rollout, rollout_document
+from fleetcast.registry.speaking import speaker
 
 LOOKED_AT = 20_000
 """Names below a folder that are looked at before it is published; the origin has the last word on how many it takes."""
@@ -105,6 +106,9 @@ def submission(
             raise usage(f"no version is promoted to {stage!r}", why=f"stages: {', '.join(ASKED_STAGES)}")
         said = fields.get("metadata")
         fields["metadata"] = {**(said if isinstance(said, dict) else {}), "stage": stage}
+    if (own := speaker()) is not None:
+        # A command of a lane's job speaks for its run, as the client does.
+        fields |= {"run_id": own.run, "claim": own.claim}
     return new_event(checked(kind, fields), source=aim.source)
 
 

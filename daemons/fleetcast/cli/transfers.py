@@ -8,15 +8,15 @@ from rich.text import Text
 
 from fleetcast.cli.call import Call
 from fleetcast.cli.connection import Target, connected, target
-from fleetcast.cli.fleet import received
 from fleetcast.cli.live import Fleet, watched
-from fleetcast.cli.pace import ENDED, Summary, by_artifact, newest, summary
 from fleetcast.cli.pictures import Picture, redraw
 from fleetcast.cli.problems import Exit
 from fleetcast.cli.running import run_async
 from fleetcast.cli.table import table
 from fleetcast.cli.units import duration, percent, rate, size
 from fleetcast.events.state import TransferStatus
+from fleetcast.registry.picture.nodes import received
+from fleetcast.registry.picture.pace import ENDED, Summary, summaries, transfers_document
 
 COLUMNS = ("NODE", "MODEL@VERSION", "STATE", "%", "RATE", "LEFT", "RUNG", "SLOW", "BYTES", "FROM", "SENT", "PEERS")
 RIGHT = frozenset({"%", "RATE", "LEFT", "BYTES", "SENT", "PEERS"})
@@ -48,12 +48,8 @@ def picture(fleet: Fleet, *, everything: bool, limit: int, width: int) -> Pictur
     """The transfers of *fleet* now."""
     known = fleet.transfers
     shown = [t for t in known if everything or t.state not in ENDED]
-    running = {t.artifact for t in shown}
-    # Nodes that are done say how fast it can go: they take part in the comparison.
-    groups = {a: ts for a, ts in by_artifact(newest(known)).items() if a in running}
-    summaries = [summary(group) for group in groups.values()]
-    document = {"transfers": [transfer_document(t) for t in shown], "artifacts": [s.document() for s in summaries]}
-    return Picture(document, drawn(shown, summaries, limit=limit, width=width))
+    document = transfers_document(known, everything=everything)
+    return Picture(document, drawn(shown, summaries(known, shown), limit=limit, width=width))
 
 
 def drawn(
@@ -149,9 +145,3 @@ def in_one_line(transfer: TransferStatus, slow: str | None) -> str:
     why = f"; {slow or transfer.slow}" if slow or transfer.slow else ""
     what = f"{transfer.node} {transfer.state} {transfer.model}@{transfer.version}"
     return f"{what}: {done}, {rate(transfer.rate_bytes_per_second)}{left}{way}{why}"
-
-
-def transfer_document(transfer: TransferStatus) -> dict[str, object]:
-    """A transfer in JSON."""
-    shown = transfer.model_dump(mode="json")
-    return shown | {"percent": percent(received(transfer), transfer.bytes_total)}

@@ -10,7 +10,6 @@ from fleetcast.bus import Bus
 from fleetcast.cli import history
 from fleetcast.cli.call import Call
 from fleetcast.cli.connection import Target, connected, target
-from fleetcast.cli.fleet import Rollout, rollout, rollout_document
 from fleetcast.cli.live import Fleet, watched
 from fleetcast.cli.output import Output
 from fleetcast.cli.problems import Exit, Problem, not_found, timed_out
@@ -19,6 +18,7 @@ from fleetcast.cli.units import parse_duration
 from fleetcast.events.decisions import PromotionRefused
 from fleetcast.events.envelope import Event
 from fleetcast.events.payloads import ArtifactAvailable, EventRejected
+from fleetcast.registry.picture.nodes import Rollout, rollout, rollout_document
 
 _PERCENT = re.compile(r"\d+ %")
 Changed = Callable[[Rollout | None], None]

@@ -1,5 +1,5 @@
-"""`fleetcast why`: what happened to an event, a model, a node, a lane or an incident, from the log alone; which nodes
-may take a lane's run, a trainer says."""
+"""`fleetcast why`: what happened to an event, a model, a node, a lane, a run or an incident, from the log alone; which
+nodes may take a lane's run, a trainer says."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -10,29 +10,32 @@ from fleetcast.cli import history
 from fleetcast.cli.call import Call
 from fleetcast.cli.chain import Chain, chain
 from fleetcast.cli.connection import Target, connected, target
-from fleetcast.cli.fleet import NodeView, Rollout, Waiting, rollout
 from fleetcast.cli.live import watched
 from fleetcast.cli.narrate import line
 from fleetcast.cli.narrate import sentence as told_event
 from fleetcast.cli.output import Output
-from fleetcast.cli.pace import by_artifact, newest, slow_nodes
 from fleetcast.cli.problems import Exit, not_found, usage
 from fleetcast.cli.registry.reasons import decision_facts, version_facts
 from fleetcast.cli.remedy.reasons import incident, incident_facts, incident_told, trouble
 from fleetcast.cli.rungs import told
 from fleetcast.cli.running import run_async
-from fleetcast.cli.training.reasons import lane_facts
+from fleetcast.cli.training.reasons import lane_facts, nodes_of, run_of, run_told
 from fleetcast.cli.units import ago, clock, moment
+from fleetcast.daemons.trainer.checkpoints.places import LINES as CHECKPOINTS
 from fleetcast.events.envelope import Event
 from fleetcast.events.ids import is_name
 from fleetcast.events.incidents import IncidentState
 from fleetcast.events.state import HookStatus, SlotState, TransferStatus
+from fleetcast.registry.picture.nodes import NodeView, Rollout, Waiting, rollout
+from fleetcast.registry.picture.pace import by_artifact, newest, slow_nodes
 
 MIN_PREFIX = 6
 """Shortest start of an event id that is looked for: shorter ones match half the log."""
 BEFORE_AN_INCIDENT = timedelta(hours=1)
 NODE_EVENTS = 15
 """How many of a node's newest events are told."""
+_OF_A_RUN = ("run.moved", "run.fault.recorded", "run.fallback", "run.returned", "run.finished")
+"""What tells of a run's way; its epochs and checkpoints would hide it."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ class Answer:
     """What is known about the thing that was asked about.
 
     Attributes:
-        about: what it is: `event`, `model`, `node`, `lane` or `incident`.
+        about: what it is: `event`, `model`, `node`, `lane`, `run` or `incident`.
         name: its id.
         facts: what is the case now, one sentence each.
         chain: the chain behind it, if there is one.
@@ -65,7 +68,7 @@ class Answer:
 
 
 def run(call: Call, what: str) -> Exit:
-    """Explain *what*: a model, a node or a lane of that name, an incident, else an event whose id begins so."""
+    """Explain *what*: a model, node, lane or run of that name, an incident, else an event whose id begins so."""
     answer = run_async(_answer(target(call), what))
     call.out.document(answer.document())
     _tell(call.out, answer)
@@ -90,6 +93,10 @@ async def _answer(aim: Target, what: str) -> Answer:
         known = await incident(bus, what) if what.startswith("inc-") and is_name(what) else None
         if known is not None:
             return await _about_incident(bus, known)
+        begun = await run_of(bus, what) if is_name(what) else None
+        if begun is not None:
+            trainers = fleet.attendants(("trainer",))["trainer"]
+            return await _about_run(bus, what, run_told(begun, nodes_of(trainers, fleet.nodes)))
         lane = await _about_lane(bus, what)
         unserved = await _about_unserved(bus, what) if lane is None and is_name(what) else None
         return lane or unserved or await _about_event(bus, what)
@@ -119,6 +126,12 @@ async def _about_lane(bus: Bus, lane: str) -> Answer | None:
         return None
     events = await history.collect(bus, history.subjects((), lane))
     return Answer("lane", lane, (*facts, *await incident_facts(bus, lane)), None, tuple(events[-NODE_EVENTS:]))
+
+
+async def _about_run(bus: Bus, run: str, facts: Sequence[str]) -> Answer:
+    """A run that a lane started: how it stands, and what became of it."""
+    events = await history.collect(bus, history.subjects(_OF_A_RUN, run))
+    return Answer("run", run, (*facts, *await incident_facts(bus, run)), None, tuple(events[-NODE_EVENTS:]))
 
 
 async def _about_unserved(bus: Bus, model: str) -> Answer | None:
@@ -243,7 +256,11 @@ async def _whole_chain(bus: Bus, cause: str, first: Event | None, asked: str | N
     """The chain of *cause*: all events from its first one on, because nodes report under their own names."""
     if first is None:
         return None
-    return chain(await history.collect(bus, start_sequence=first.sequence), cause, asked=asked)
+    events = await history.collect(bus, start_sequence=first.sequence)
+    if not first.key.startswith(CHECKPOINTS):
+        # A run saves for hours, and its checkpoints follow from what began it: they would hide everything else.
+        events = [event for event in events if not event.key.startswith(CHECKPOINTS)]
+    return chain(events, cause, asked=asked)
 
 
 def _refused(events: Sequence[Event], cause: str) -> tuple[Event, ...]:

@@ -1,7 +1,7 @@
 """What may be asked of the registry, and what it answers: the JSON of `fc.svc.registry.transition`."""
 
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, TypeAdapter
 
@@ -22,6 +22,7 @@ from fleetcast.events.lifecycle import (
     Words,
 )
 from fleetcast.events.payloads import Moment, ObjectRef
+from fleetcast.events.runs import Claim
 from fleetcast.events.state import Cause, DistributionState, SlotEntry, VersionState
 
 
@@ -122,6 +123,23 @@ class Describe(Command):
     do: Literal["describe"] = "describe"
     model: Name
     version: Version
+    facts: Facts = Facts()
+    flags: dict[FlagName, FlagSet] = Field(default={}, max_length=50)
+    metadata: dict[str, Any] = Field(default={}, max_length=200)
+
+
+class Announce(Command):
+    """Make a version known that has no bytes yet: it is at `development` and cannot be served until an origin brings
+    them under the same name. As `Describe` besides.
+
+    Attributes:
+        origin: node that spoke for it.
+    """
+
+    do: Literal["announce"] = "announce"
+    model: Name
+    version: Version
+    origin: Name
     facts: Facts = Facts()
     flags: dict[FlagName, FlagSet] = Field(default={}, max_length=50)
     metadata: dict[str, Any] = Field(default={}, max_length=200)
@@ -260,6 +278,7 @@ AnyCommand = Annotated[
     | Move
     | ArchiveKept
     | Returned
+    | Announce
     | Describe
     | Evaluate
     | Approve
@@ -275,6 +294,8 @@ AnyCommand = Annotated[
     Field(discriminator="do"),
 ]
 COMMAND: TypeAdapter[AnyCommand] = TypeAdapter(AnyCommand)
+VERBS: tuple[str, ...] = tuple(kind.model_fields["do"].default for kind in get_args(get_args(AnyCommand)[0]))
+"""What `do` may say."""
 
 
 class Transition(Value):
@@ -284,6 +305,7 @@ class Transition(Value):
         request: idempotency key: the same request again changes nothing and has the same answer.
         dry_run: judge and answer, and write nothing.
         correlation: of what this is part of; empty: it begins something.
+        run_id, claim: the run of a lane that asks, and the claim by which its node has it; None: no run does.
     """
 
     request: str = Field(default_factory=new_ulid, min_length=1, max_length=200)
@@ -291,6 +313,8 @@ class Transition(Value):
     reason: Words | None = None
     dry_run: bool = False
     correlation: str = Field(default="", max_length=200)
+    run_id: Name | None = None
+    claim: Claim | None = None
     command: AnyCommand
 
 
@@ -305,7 +329,7 @@ class Answer(Value):
             `conflict`: somebody else was quicker, see `winner`; `superseded`: a later event had decided already.
         repeated: the request had been answered before.
         code: of a refusal: `gates`, `stage`, `unknown`, `quarantined`, `frozen`, `slot`, `rollout`, `none-good`,
-            `approval`, `nothing`, `last`.
+            `approval`, `nothing`, `last`, `bytes`, `claim`: another claim has the run that asks.
         generation: of the model's slot afterwards.
         n: the audit record of this decision; 0: none was written.
         sequence: of the batch in FC_REGISTRY; 0: nothing was written. `--min-seq` takes it.

@@ -35,6 +35,7 @@ from fleetcast.registry import rules
 from fleetcast.registry.commands import (
     Adopt,
     Advance,
+    Announce,
     Answer,
     AnyCommand,
     Approve,
@@ -57,11 +58,12 @@ from fleetcast.registry.commands import (
     stamp,
 )
 from fleetcast.registry.errors import RecordDamaged
+from fleetcast.registry.fencing import Fence, Stale, speech_of
 from fleetcast.registry.gates.policy import Policy
 from fleetcast.registry.gates.trust import current
 from fleetcast.registry.ledger import Antecedent, Change, Found, Ledger
 from fleetcast.registry.registry import Registry
-from fleetcast.registry.transitions import archiving, holds, promote, rollback, rollouts, trusting, versions
+from fleetcast.registry.transitions import announcing, archiving, holds, promote, rollback, rollouts, trusting, versions
 from fleetcast.registry.transitions.view import Decision, NodeFacts, Readiness, Refusal, View
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("fleetcast.registry")
@@ -101,6 +103,7 @@ class Engine:
         ledger: Ledger,
         archive_node: str = "",
         node_facts: NodeFactsOf = lambda _node, _drained: NodeFacts(known=True),
+        fence: Fence | None = None,
     ) -> None:
         self._bus = bus
         self._node_facts = node_facts
@@ -109,6 +112,9 @@ class Engine:
         self._archive_node = archive_node
         self._ledger = ledger
         self._registry = Registry(bus, clock=ledger.clock)
+        self._fence = fence or Fence(bus)
+        self.on_answer: Callable[[Transition, Answer], None] = lambda _transition, _answer: None
+        """Called (synchronous, quick) with every answer."""
 
     async def handle(self, transition: Transition) -> Answer:
         """Decide and write; the answer says what became of it.
@@ -117,7 +123,17 @@ class Engine:
             BusUnavailable: not before the publish deadline; the same request again is safe.
             RecordDamaged: what is stored cannot be read.
         """
+        answer = await self._handled(transition)
+        self.on_answer(transition, answer)
+        return answer
+
+    async def _handled(self, transition: Transition) -> Answer:
         command = transition.command
+        said = speech_of(transition)
+        fence = self._fence.check_speech if transition.dry_run else self._fence.commit_speech
+        # Before anything is decided: what is noted here is had, whoever claims the run later.
+        if (stale := await fence(said)) is not None:
+            return _stale(transition, stale)
         if isinstance(command, Order):
             return await self._order(transition, command)
         if isinstance(command, Distribute):
@@ -185,7 +201,7 @@ class Engine:
             trust=trust,
             node_facts=self._node_facts,
         )
-        missing = [v for v in named if v not in known and not isinstance(command, Reserve | Adopt)]
+        missing = [v for v in named if v not in known and not isinstance(command, Reserve | Adopt | Announce)]
         if missing:
             view = replace(view, entries={**known, **await self._unadopted(view, missing)})
         return _Read(view, chain)
@@ -202,7 +218,7 @@ class Engine:
         """The content of a version, where the command is about that."""
         if isinstance(command, Reserve):
             version, kind = command.state.version, command.state.kind
-        elif isinstance(command, Adopt):
+        elif isinstance(command, Adopt | Announce):
             version, kind = command.version, Kind.MODEL
         else:
             return {}
@@ -234,7 +250,9 @@ class Engine:
 
     async def _head(self, command: AnyCommand) -> int:
         """Sequence of the newest event, where a person decides: a decision comes after all events before it."""
-        asks_now = isinstance(command, Rollback | Resume) or (isinstance(command, Promote) and command.cause is None)
+        asks_now = isinstance(command, Rollback | Resume | Announce) or (
+            isinstance(command, Promote) and command.cause is None
+        )
         return await self._bus.last_sequence(EVENTS) if asks_now else 0
 
     async def _commit(
@@ -322,6 +340,7 @@ DECISIONS: Mapping[type[Command], Callable[[View, Transition, Any], Decision]] =
     Move: versions.move,
     ArchiveKept: archiving.kept,
     Returned: archiving.returned,
+    Announce: announcing.announce,
     Describe: versions.describe,
     Evaluate: versions.evaluate,
     Approve: versions.approve,
@@ -334,7 +353,7 @@ DECISIONS: Mapping[type[Command], Callable[[View, Transition, Any], Decision]] =
 }
 """The one table from commands to decisions; `order` and `distribute` need no view."""
 
-OF_ONE_VERSION = (Describe, Evaluate, Approve, Reserve, Adopt, Freeze, Trust, Drain)
+OF_ONE_VERSION = (Announce, Describe, Evaluate, Approve, Reserve, Adopt, Freeze, Trust, Drain)
 """Commands that are about their own version, or none, whatever is served."""
 
 
@@ -367,6 +386,21 @@ def _held(command: AnyCommand, slot: SlotState | None) -> tuple[SlotEntry | None
 
 def _dump(state: RequestState) -> bytes:
     return canonical_json(state.model_dump(mode="json"))
+
+
+def _stale(transition: Transition, stale: Stale) -> Answer:
+    """The answer to a run that another claim has now."""
+    command = transition.command
+    return Answer(
+        outcome="refused",
+        model=chain_of(command),
+        version=getattr(command, "version", None),
+        dry_run=transition.dry_run,
+        code="claim",
+        message=stale.reason,
+        next_step=stale.next_step,
+        winner=stale.winner,
+    )
 
 
 def _again(known: RequestState, attempt_id: str) -> Answer:

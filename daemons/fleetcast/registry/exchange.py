@@ -14,7 +14,7 @@ from pydantic import Field, ValidationError
 from pydantic_core import ErrorDetails
 
 from fleetcast.events.content import Value
-from fleetcast.events.ids import Name, Sha256, Version
+from fleetcast.events.ids import NO_ARTIFACT, Name, Sha256, Version
 from fleetcast.events.lifecycle import EntryState, Facts, Flag, FlagName, StageName
 from fleetcast.events.payloads import Moment, ObjectRef
 from fleetcast.registry.commands import Describe, FlagSet
@@ -132,7 +132,7 @@ def _exported(entry: EntryState) -> dict[str, Any]:
     said = ExportedEntry(
         model=entry.model,
         version=entry.version,
-        artifact=entry.artifact,
+        artifact=None if entry.artifact == NO_ARTIFACT else entry.artifact,
         stage=entry.stage,
         format=entry.format or None,
         bytes=entry.bytes or None,

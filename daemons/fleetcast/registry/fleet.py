@@ -8,7 +8,7 @@ are not drained; nodes of a canary are among the M and not the N.
 import hashlib
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
@@ -43,6 +43,11 @@ class Sighting:
     status: NodeStatus
     age_seconds: float
     silent: bool = False
+    _lines: Mapping[tuple[str, str], ModelStatus] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        # Looked up for every model of every node: a list would make a picture of the fleet quadratic in models.
+        object.__setattr__(self, "_lines", {(m.kind, m.model): m for m in reversed(self.status.models)})
 
     @property
     def node(self) -> str:
@@ -50,7 +55,7 @@ class Sighting:
 
     def line(self, kind: Kind, name: str) -> ModelStatus | None:
         """What it says about a model or lane."""
-        return next((m for m in self.status.models if m.model == name and m.kind == kind.value), None)
+        return self._lines.get((kind.value, name))
 
     def holds(self, artifact: str) -> bool:
         """Whether it reports the artifact as installed, which it does only of proven bytes."""
@@ -217,6 +222,16 @@ class FleetView:
     @property
     def nodes(self) -> tuple[str, ...]:
         return tuple(sorted(self._sightings))
+
+    @property
+    def sightings(self) -> tuple[Sighting, ...]:
+        """All of them, by name of their nodes."""
+        return tuple(self._sightings[node] for node in sorted(self._sightings))
+
+    @property
+    def out_of_service(self) -> frozenset[str]:
+        """Nodes that are drained."""
+        return self._drained
 
     def wanting(self, model: str, kind: Kind = Kind.MODEL) -> tuple[str, ...]:
         """The M of "N of M", in order."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
@@ -21,6 +22,7 @@ from fleetcast.bus.errors import (
     ServiceFailed,
     TransportFailed,
 )
+from fleetcast.bus.handled import Handled
 from fleetcast.bus.intake import EventHandler, event_handler
 from fleetcast.bus.jetstream import Entry, JetStream
 from fleetcast.bus.keyvalue import KeyValue, KvEntry
@@ -61,6 +63,10 @@ class Bus:
         self.node = node
         self.daemon = daemon
         self.closed = asyncio.Event()
+        self.proven = asyncio.Event()
+        """Set for good by the first round trip: a message was stored and read back."""
+        self.tried_at = time.monotonic()
+        """When its supervision last ended a try, a round trip or a dial, well or not (`time.monotonic`)."""
         self.wire = Wire(settings, node=node, daemon=daemon)
         self.js = JetStream(self.wire)
         self.publisher = Publisher(self.js, settings.publish_deadline_seconds)
@@ -71,8 +77,11 @@ class Bus:
         self.canary = Canary(self.js, jetstream=jetstream, report=self._proved)
         self._state = BusState.CONNECTING
         self._callbacks: list[StateCallback] = []
+        self.on_handled: Callable[[Handled], None] = lambda _: None
+        """Called (synchronous, quick) with what became of every message that a handler was given."""
         self._services: list[RunningService] = []
         self.wire.on_change = self._connection_changed
+        self.wire.on_try = self._tried
 
     # -- state
 
@@ -100,7 +109,12 @@ class Bus:
         if not connected:
             self._set_state(BusState.DEGRADED, self.wire.lost_because)
 
+    def _tried(self) -> None:
+        self.tried_at = time.monotonic()
+
     def _proved(self, success: bool, problem: str) -> None:
+        if success:
+            self.proven.set()
         self._set_state(BusState.READY if success else BusState.DEGRADED, problem)
 
     def local_address(self) -> str:
@@ -176,7 +190,10 @@ class Bus:
         Raises:
             OperationRefused: the consumer cannot be declared.
         """
-        await Consumption(self.js, spec, handler, self.dead).run()
+        await Consumption(self.js, spec, handler, self.dead, self._tell_handled).run()
+
+    def _tell_handled(self, handled: Handled) -> None:
+        self.on_handled(handled)
 
     async def consume_events(
         self, spec: ConsumerSpec, handler: EventHandler, *, reject_source: str, report_invalid: bool = False

@@ -5,13 +5,16 @@ import asyncio
 import json
 import time
 from collections import OrderedDict
-from typing import Any
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, Final, Literal
 
 import structlog
 
 from fleetcast.bus.consume import ConsumerSpec, Delivery, Handler
 from fleetcast.bus.dead import DeadLetterBox, Letter
 from fleetcast.bus.errors import BusError, ConnectionLost, NotFound, OperationRefused, TransportFailed
+from fleetcast.bus.handled import Handled
 from fleetcast.bus.jetstream import NANOSECONDS, AckSubject, JetStream, parse_ack_subject
 from fleetcast.bus.link import Message
 from fleetcast.bus.outcome import Again, Dead, Done, Outcome, decide
@@ -108,6 +111,9 @@ class Slots:
         self._changed.set()
 
 
+_CALLED: Final[dict[type[Outcome], Literal["done", "again", "dead"]]] = {Done: "done", Again: "again", Dead: "dead"}
+
+
 class _Work:
     """One message between its delivery and its acknowledgement."""
 
@@ -125,7 +131,15 @@ class _Work:
 class Consumption:
     """One running `consume`."""
 
-    def __init__(self, js: JetStream, spec: ConsumerSpec, handler: Handler, dead: DeadLetterBox) -> None:
+    def __init__(
+        self,
+        js: JetStream,
+        spec: ConsumerSpec,
+        handler: Handler,
+        dead: DeadLetterBox,
+        told: Callable[[Handled], None] = lambda _: None,
+    ) -> None:
+        self._told = told
         self._js = js
         self._spec = spec
         self._handler = handler
@@ -234,8 +248,12 @@ class Consumption:
 
     async def _handle(self, work: _Work) -> None:
         outcome: Outcome | None = None
+        age = (datetime.now(UTC) - work.ack.time).total_seconds()
+        began = time.monotonic()
         try:
             outcome = await self._call(work)
+            took = time.monotonic() - began
+            self._told(Handled(self._spec.group, work.message.subject, _CALLED[type(outcome)], took, max(age, 0.0)))
         finally:
             # None: this consumer is stopped; another one takes the message over at once.
             await finish(self._settle(work, outcome or self._when_stopped(work)))

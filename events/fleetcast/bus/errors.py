@@ -32,6 +32,10 @@ class ConnectionLost(BusUnavailable):
     """The connection ended before the answer came; whether the request took effect is not known."""
 
 
+class NoTls(BusUnavailable):
+    """No encrypted connection could be made: one end refuses the other's certificate, or it is not valid now."""
+
+
 class BusTimeout(BusUnavailable):
     """Nobody answered in time; whether the request took effect is not known."""
 

@@ -14,10 +14,11 @@ from typing import Any, Self, cast
 from urllib.parse import ParseResult, urlsplit
 
 import nats.errors
-from nats.aio.client import Client, RawCredentials
+from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from fleetcast.bus.errors import AccessDenied, BusUnavailable, ConnectionLost, OperationRefused, PayloadTooLarge
+from fleetcast.bus.credentials import RENEW, auth_options, certificate_trouble
+from fleetcast.bus.errors import AccessDenied, BusUnavailable, ConnectionLost, NoTls, OperationRefused, PayloadTooLarge
 from fleetcast.bus.shield import cancellation_kept, finish
 from fleetcast.config.settings import BusSettings
 
@@ -66,46 +67,6 @@ class _DialFailed(Exception):
     """Carries the first dial error out of nats-py's own retry loop."""
 
 
-def tls_context(settings: BusSettings) -> ssl.SSLContext | None:
-    """The TLS settings as a context; None when none are set (a `tls://` address then uses the system's).
-
-    Raises:
-        OperationRefused: a file cannot be read or does not fit.
-    """
-    if not (settings.ca or settings.cert):
-        return None
-    try:
-        context = ssl.create_default_context(cafile=str(settings.ca) if settings.ca else None)
-        if settings.cert:
-            context.load_cert_chain(str(settings.cert), str(settings.key) if settings.key else None)
-    except OSError as e:
-        raise OperationRefused(
-            f"the TLS files cannot be used: {e}", next_step="check bus.ca, bus.cert and bus.key"
-        ) from e
-    return context
-
-
-def _auth_options(settings: BusSettings) -> dict[str, Any]:
-    """Credentials and TLS as nats-py's options; reads files, so that it belongs in a thread. Read anew for every
-    connection, so that renewed files are taken without a restart.
-
-    Raises:
-        OperationRefused: a file cannot be used.
-    """
-    options: dict[str, Any] = {"user": settings.user, "password": settings.password, "token": settings.token}
-    try:
-        if settings.creds:
-            options["user_credentials"] = RawCredentials(settings.creds.read_text())
-        if settings.nkey:
-            options["nkeys_seed_str"] = settings.nkey.read_text().strip()
-    except OSError as e:
-        raise OperationRefused(f"the credentials cannot be read: {e}", next_step="check bus.creds and bus.nkey") from e
-    context = tls_context(settings)
-    if context is not None:
-        options["tls"] = context
-    return options
-
-
 def _is_address(host: str | None) -> bool:
     try:
         ipaddress.ip_address(host or "")
@@ -126,7 +87,7 @@ def _wrapped(error: BaseException, server: str, *, tls: bool = False) -> Excepti
     # the middle of our reading (reset, end of file) or of our writing (broken pipe).
     hung_up = isinstance(error, ConnectionResetError | BrokenPipeError | EOFError | nats.errors.UnexpectedEOF)
     if isinstance(error, ssl.SSLError) or (tls and hung_up):
-        return BusUnavailable(f"no TLS with {server}: {text}", next_step="check bus.ca, bus.cert and bus.key")
+        return NoTls(f"no TLS with {server}: {text}", next_step="check bus.ca, bus.cert and bus.key")
     if isinstance(error, asyncio.TimeoutError | nats.errors.TimeoutError):
         text = "no answer in time"
     return BusUnavailable(f"no NATS at {server}: {text}", next_step="fleetcast doctor")
@@ -169,12 +130,15 @@ class Link:
                 raise
             cause = e.args[0] if isinstance(e, _DialFailed) else e
             tls = server.startswith("tls") or bool(settings.ca or settings.cert)
-            raise _wrapped(cause, server, tls=tls) from cause
+            wrapped = _wrapped(cause, server, tls=tls)
+            if isinstance(wrapped, NoTls) and (trouble := await asyncio.to_thread(certificate_trouble, settings)):
+                wrapped = NoTls(f"no TLS with {server}: {trouble}", next_step=RENEW)
+            raise wrapped from cause
         link._watch()
         return link
 
     async def _options(self, settings: BusSettings) -> dict[str, Any]:
-        options = await asyncio.to_thread(_auth_options, settings)
+        options = await asyncio.to_thread(auth_options, settings)
         host = urlsplit(self.server).hostname
         names = [h for h in (urlsplit(s.strip()).hostname for s in settings.url.split(",")) if not _is_address(h)]
         if "tls" in options and _is_address(host) and names:
@@ -340,7 +304,9 @@ class Link:
         self.lose("dropped")
         writer = self._writer()
         if writer is not None:
-            writer.transport.abort()
+            # A TLS connection that has ended already has nothing to abort, at which Python 3.11.2 (Debian 12) fails.
+            with contextlib.suppress(AttributeError):
+                writer.transport.abort()
 
     async def close(self, *, flush: bool) -> None:
         """End the connection; with *flush*, what was handed over is sent first. Never raises; takes seconds at most."""

@@ -10,6 +10,8 @@ from fleetcast.bus.retry import CONFLICT
 ANSWER_SECONDS = 10.0
 """How long one answer may take: longer than a daemon waits for what it is asked about."""
 BRIEFLY_SECONDS = 0.1
+READING = ".read"
+"""Ending of the subject of a service where only what changes nothing is answered."""
 NOT_NOW = 503
 """The code of a service that cannot answer now, and may be able to later."""
 
@@ -21,6 +23,7 @@ async def ask(
     *,
     deadline_seconds: float,
     wait_for_somebody: bool = True,
+    reads: bool = False,
 ) -> bytes:
     """The answer of whoever serves *subject*. The request must be one that may be asked twice.
 
@@ -30,12 +33,14 @@ async def ask(
         data: the request.
         deadline_seconds: how long to ask.
         wait_for_somebody: whether it is worth waiting where nobody serves the subject at all.
+        reads: the request changes nothing: it is asked at the subject that those may use as well who only look.
 
     Raises:
         NoResponder, BusTimeout, ConnectionLost: nobody answered before the deadline.
         ServiceFailed: the service refused, or could not answer (503) before the deadline.
     """
     deadline = time.monotonic() + deadline_seconds
+    subject = f"{subject}{READING}" if reads else subject
     failures = 0
     while True:
         left = deadline - time.monotonic()

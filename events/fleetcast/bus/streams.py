@@ -11,7 +11,7 @@ from typing import Any, Literal, Protocol
 
 import structlog
 
-from fleetcast.bus.errors import DeclarationRefused, NotFound, OperationRefused, TransportFailed
+from fleetcast.bus.errors import AccessDenied, DeclarationRefused, NotFound, OperationRefused, TransportFailed
 from fleetcast.bus.jetstream import NANOSECONDS, STREAM_EXISTS, JetStream, Unready
 from fleetcast.bus.retry import RESTART
 
@@ -28,6 +28,8 @@ MIB = 2**20
 GIB = 2**30
 DUPLICATE_WINDOW_SECONDS = 30 * MINUTE
 DECLARE_TRIES = 40
+SET_UP = "fleetcast fleet setup --config …/deploy/fleetcast.toml"
+"""What whoever has the deploy role types to bring streams to their declarations."""
 
 EVENTS, PERF, MINUTES, REGISTRY, REMEDY, TRAINING, AUDIT, WORK, DEAD, CANARY = (
     "FC_EVENTS",
@@ -339,7 +341,11 @@ async def _declare_once(js: JetStream, spec: StreamSpec, replicas: int) -> Chang
             return Change(spec.name, "created")
     config, change = plan(spec, replicas, found)
     if config is not None:
-        await _update(js, spec, config, change)
+        try:
+            await _update(js, spec, config, change)
+        except AccessDenied:
+            # What is there works, or `update` would not be the answer; only the role that declares may change it.
+            return Change(spec.name, "kept", change.fields if change else (), f"another role declares it: {SET_UP}")
     return change
 
 
@@ -347,6 +353,10 @@ async def _create(js: JetStream, spec: StreamSpec, replicas: int) -> Mapping[str
     """Create the stream; the configuration found instead when another daemon was quicker, with other settings."""
     try:
         await js.api(f"STREAM.CREATE.{spec.name}", spec.config(replicas))
+    except AccessDenied as e:
+        raise DeclarationRefused(
+            f"stream {spec.name} is not there, and this role may not declare it", next_step=SET_UP
+        ) from e
     except OperationRefused as e:
         if e.error_code == STREAM_EXISTS:
             return await _found(js, spec)
@@ -365,6 +375,8 @@ async def _found(js: JetStream, spec: StreamSpec) -> Mapping[str, Any]:
 async def _update(js: JetStream, spec: StreamSpec, config: dict[str, Any], change: Change | None) -> None:
     try:
         await js.api(f"STREAM.UPDATE.{spec.name}", config)
+    except AccessDenied:
+        raise
     except OperationRefused as e:
         raise _refused(spec, e, change.fields if change else ()) from e
 

@@ -69,6 +69,7 @@ class Canary:
             self._wake.clear()
             generation = self._js.wire.generation
             problem = await self._prove()
+            self._js.wire.on_try()
             if self._js.wire.generation != generation or not self._js.wire.connected:
                 self._misses = 0
                 continue

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import nats.errors
 import structlog
 
+from fleetcast.bus.credentials import common_name
 from fleetcast.bus.errors import (
     AccessDenied,
     BusError,
@@ -80,11 +81,12 @@ class Wire:
         self.settings = settings
         self.node = node
         self.name = f"{node}.{daemon}"
-        self.inbox = f"_INBOX_{node}.{new_ulid()}"
+        self.inbox = ""
         self.generation = 0
         self.max_payload = DEFAULT_MAX_PAYLOAD
         self.lost_because = ""
         self.on_change: Callable[[bool], None] = lambda connected: None
+        self.on_try: Callable[[], None] = lambda: None
         self._servers = [s.strip() for s in settings.url.split(",") if s.strip()]
         self._known = list(self._servers)
         self._link: Link | None = None
@@ -122,6 +124,8 @@ class Wire:
             ServerTooOld, AccessDenied, OperationRefused: no later try will be different.
             BusUnavailable: none answered.
         """
+        if self.generation == 0:
+            self.inbox = await self._own_inbox()
         problem: BusError = BusUnavailable(f"no server in {self.settings.url!r}")
         for server in self._order():
             try:
@@ -146,6 +150,13 @@ class Wire:
                 if self._link is not link:
                     await finish(link.close(flush=False))
         raise problem
+
+    async def _own_inbox(self) -> str:
+        """Where answers come to. The name is a token of its own: a role may hear the answers to its own name and nobody
+        else's, while whoever answers may send to all of them. Nobody is permitted to answer whatever is received: that
+        would let a sender choose where."""
+        named = self.settings.inbox or await asyncio.to_thread(common_name, self.settings)
+        return f"_INBOX.{named or self.node}.{new_ulid()}"
 
     def _order(self) -> list[str]:
         servers = random.sample(self._known, len(self._known))
@@ -195,8 +206,10 @@ class Wire:
             try:
                 await self.dial_once()
                 attempt = 0
+                self.on_try()
             except BusError as e:
                 attempt += 1
+                self.on_try()
                 if str(e) != self.lost_because:
                     log.warning("bus.dial_failed", reason=str(e))
                 self.lost_because = str(e)
@@ -263,7 +276,7 @@ class Wire:
         text = str(error) or type(error).__name__
         denied = _DENIED.search(text)
         if denied:
-            self._deny(denied["subject"], text)
+            self._deny(denied["subject"])
         if isinstance(error, nats.errors.SlowConsumerError):
             text = f"messages on {error.subject} were dropped: the loop is too slow"
         now = asyncio.get_running_loop().time()
@@ -271,12 +284,13 @@ class Wire:
             self._last_logged = {**dict(list(self._last_logged.items())[-32:]), text: now}
             log.warning("bus.error", detail=text)
 
-    def _deny(self, subject: str, text: str) -> None:
+    def _deny(self, subject: str) -> None:
         for waited, future in list(self._waiting.values()):
             if waited.lower() == subject.lower() and not future.done():
                 future.set_exception(
                     AccessDenied(
-                        f"not allowed to publish to {subject}: {text}", next_step="ask for the role of this node"
+                        f"this role may not publish to {waited}",
+                        next_step="use the credentials of a role that may (docs/security.md lists them)",
                     )
                 )
 

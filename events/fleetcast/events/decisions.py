@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from fleetcast.events.content import Stored
-from fleetcast.events.ids import Name, Sha256, Version
+from fleetcast.events.ids import ArtifactOrNone, Name, Sha256, Version
 from fleetcast.events.lifecycle import ArchiveRule, Phase, StageName
 from fleetcast.events.payloads import Moment, Payload
 
@@ -24,13 +24,14 @@ class StageChanged(Payload):
     """A version came to another stage.
 
     Attributes:
+        artifact: `none` for a version that has no bytes yet.
         by: who asked for it.
         n: the audit record that holds the decision: `fleetcast explain MODEL n`.
     """
 
     model: Name
     version: Version
-    artifact: Sha256
+    artifact: ArtifactOrNone
     from_stage: StageName
     to_stage: StageName
     by: str

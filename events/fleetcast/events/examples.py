@@ -386,6 +386,7 @@ EXAMPLES: Final[dict[str, dict[str, Any]]] = {
     "run.moved": {
         **_RUN,
         "lane": "hex8_2p",
+        "model": "hex8_2p",
         "phase": "running",
         "claim": 2,
         "attempt": 2,

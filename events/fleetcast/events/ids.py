@@ -5,13 +5,25 @@ import json
 import re
 import unicodedata
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
 
 from fleetcast.client.ulid import crockford, new_ulid
 
-__all__ = ["FilePath", "Name", "Sha256", "Version", "canonical_json", "crockford", "derived_id", "is_name", "new_ulid"]
+__all__ = [
+    "NO_ARTIFACT",
+    "ArtifactOrNone",
+    "FilePath",
+    "Name",
+    "Sha256",
+    "Version",
+    "canonical_json",
+    "crockford",
+    "derived_id",
+    "is_name",
+    "new_ulid",
+]
 
 NAME_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,47}$"
 VERSION_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,63}$"
@@ -63,6 +75,10 @@ Version = Annotated[
 """One immutable member of a model; JSON integers become strings."""
 Sha256 = Annotated[str, StringConstraints(pattern=SHA256_PATTERN)]
 """64 lower-case hexadecimal digits."""
+NO_ARTIFACT: Final = "none"
+"""In place of a digest: the version was described, and nobody has given its bytes yet."""
+ArtifactOrNone = Annotated[str, StringConstraints(pattern=rf"{SHA256_PATTERN}|^none$")]
+"""The digest of a version's content, or `none`."""
 
 
 def _checked_file_path(value: str) -> str:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import Field, StringConstraints
 
 from fleetcast.events.content import Stored, Value
-from fleetcast.events.ids import Name, Sha256, Version
+from fleetcast.events.ids import ArtifactOrNone, Name, Sha256, Version
 from fleetcast.events.payloads import Moment, ObjectRef
 from fleetcast.events.state import Cause, version_subject
 
@@ -220,6 +220,7 @@ class EntryState(Stored):
     """A version as the registry keeps it, besides its content.
 
     Attributes:
+        artifact: `none` for a version that was described and has no bytes yet.
         stage, since: where it stands, and since when.
         stages: how it came there, oldest first, the newest 50.
         flags: governance flags and outside evidence, by name; a flag that is not here was never set.
@@ -232,7 +233,7 @@ class EntryState(Stored):
     schema_: int = Field(default=1, alias="schema")
     model: Name
     version: Version
-    artifact: Sha256
+    artifact: ArtifactOrNone
     stage: StageName = StageName.DEVELOPMENT
     since: Moment
     stages: tuple[StageChange, ...] = ()
@@ -410,4 +411,10 @@ def trust_subject(model: str) -> str:
 
 AUTHORITY_SUBJECT: Final = "fc.reg.state.authority.fleet"
 TRANSITION_SUBJECT: Final = "fc.svc.registry.transition"
+"""Of any command; `transition_subject` is that of one, so that a role can be allowed one and not another."""
 QUERY_SUBJECT: Final = "fc.svc.registry.query"
+
+
+def transition_subject(verb: str) -> str:
+    """Where the command *verb* is asked; `*` makes a filter."""
+    return f"{TRANSITION_SUBJECT}.{verb}"

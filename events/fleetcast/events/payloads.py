@@ -194,11 +194,19 @@ class Statement(Value):
     not_after: str | None = None
 
 
+class ManifestSignature(Value):
+    """A publisher's signature of a statement: by which key, when as its signer says, and the signature in base 64."""
+
+    keyid: str = Field(pattern=r"^[0-9a-f]{16}$")
+    signed_at: Moment
+    sig: str = Field(max_length=200)
+
+
 class ManifestEnvelope(Value):
-    """A statement and its signatures (none until signing is set up; policy `unsigned = "allow"`)."""
+    """A statement and its signatures; without any it is taken as long as nodes allow unsigned ones."""
 
     statement: Statement
-    signatures: tuple[dict[str, str], ...] = ()
+    signatures: tuple[ManifestSignature, ...] = ()
 
 
 class TransferFact(Payload):

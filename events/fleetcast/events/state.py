@@ -10,7 +10,16 @@ from pydantic import Field, model_validator
 from fleetcast.events.content import Content, Kind, Stored
 from fleetcast.events.gpus import Gpu, RunOnNode
 from fleetcast.events.ids import Name, Sha256, Version
-from fleetcast.events.payloads import Checks, ContentRef, DaemonState, Endpoints, ObjectRef, Origin, Wants
+from fleetcast.events.payloads import (
+    Checks,
+    ContentRef,
+    DaemonState,
+    Endpoints,
+    ManifestEnvelope,
+    ObjectRef,
+    Origin,
+    Wants,
+)
 
 
 def _short_digest(text: str) -> str:
@@ -117,6 +126,7 @@ class VersionState(Stored):
         content: what it is made of; None: it is the object `content_ref`, because it is too large for a message.
         kind: `dataset` or `model`: whose version it is; a bundle is a version of a model.
         format_check: what the origin's format tests said: `ok` or `not tested (…)`; empty: an older origin.
+        envelope: its manifest, where it is signed.
     """
 
     schema_: int = Field(default=1, alias="schema")
@@ -135,6 +145,7 @@ class VersionState(Stored):
     metrics: dict[str, object] | None = None
     metadata: dict[str, object] | None = None
     format_check: str = ""
+    envelope: ManifestEnvelope | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -313,12 +324,15 @@ class NodeStatus(Stored):
         spool_lost: records of its spools that were damaged, or dropped for want of space, since the daemon began.
         drained: whether it knows itself to be out of service; the registry's record is what counts.
         disk_free: bytes free where its data is; None: nobody looked.
+        metrics: URL of the daemon's metrics; None: it serves none.
+        keyring: edition of the key ring that it goes by; None: it checks no signatures, or knows no ring.
         gpus: of its machine; trainers say it, as all that follows.
         arch_list: architectures that the training library was built for; empty: not known.
         runs: that it has in hand.
         limits: runs that it takes at once, by class.
         quarantine: why it takes no runs, and until when; empty: it takes some.
         reclaim_deadline: when its machine is taken away (RFC 3339).
+        lanes: digests of the lanes that its trainer knows, by lane: those with another one have another definition.
     """
 
     node: Name
@@ -344,8 +358,11 @@ class NodeStatus(Stored):
     runs: tuple[RunOnNode, ...] = ()
     limits: dict[str, int] = {}
     disk_free: int | None = None
+    metrics: str | None = None
+    keyring: int | None = None
     quarantine: str = ""
     reclaim_deadline: str | None = None
+    lanes: dict[str, str] = {}
 
 
 class PeerNotice(Stored):

@@ -96,12 +96,14 @@ class RunMoved(RunFact):
     """A run that a lane started came to its next phase.
 
     Attributes:
+        model: the line of versions that it makes.
         claim: under which; None: nobody has claimed it yet.
         device: what it computes on.
         detail: why, in one line.
     """
 
     lane: Name
+    model: Name | None = None
     phase: TrainingPhase
     attempt: int = Field(default=0, ge=0)
     device: Text | None = None
@@ -215,6 +217,15 @@ class LanePause(Stored):
     request: str = ""
 
 
+class RunEnd(Stored):
+    """How the last run of a lane ended: `detail` says why, in one line."""
+
+    run: Name
+    phase: TrainingPhase
+    detail: str = ""
+    at: Moment
+
+
 class LaneState(Stored):
     """A lane's ledger.
 
@@ -230,7 +241,7 @@ class LaneState(Stored):
         opened_at: when the ledger began; the first maximum interval counts from it.
         started_at: when the newest run was queued; exported_at: when the lane's export command was last begun.
         run: the one that is under way; at most one per lane.
-        runs: how many there were.
+        runs: how many there were; ended: the last one that is over.
         forced: somebody asked for a run now.
         paused: None: it may start runs.
     """
@@ -253,6 +264,7 @@ class LaneState(Stored):
     exported_at: Moment | None = None
     run: Name | None = None
     runs: int = 0
+    ended: RunEnd | None = None
     forced: LanePause | None = None
     paused: LanePause | None = None
     at: Moment
@@ -300,6 +312,7 @@ class Attempt(Stored):
         outcome: `succeeded`, a fault class, `lost` (its node went silent), `reclaimed`, `cancelled`; None: under way.
         remedy: what was decided about its fault.
         evidence: exit status, signal, matched signature, last lines of stderr.
+        slower: of a claim on the CPU: how many times as long a step takes as on the GPU before; None: not known.
     """
 
     claim: Claim
@@ -314,15 +327,21 @@ class Attempt(Stored):
     detail: str = ""
     evidence: dict[str, Any] = {}
     resumed_step: int | None = None
+    slower: float | None = None
 
 
 class Commit(Stored):
-    """An effect that the run had under its claim: an export, a registration, a promotion; each is accepted once."""
+    """An effect that the run had under its claim: an export, a promotion, something asked of the registry.
+
+    Attributes:
+        brief: it is asked again within seconds or never: only the newest of these are kept.
+    """
 
     claim: Claim
     what: str
     event: str
     at: Moment
+    brief: bool = False
 
 
 class DataInput(Stored):
@@ -332,6 +351,21 @@ class DataInput(Stored):
     version: Version
     artifact: Sha256
     samples: int = 0
+
+
+class Cancellation(Stored):
+    """Somebody ended a run before it was done.
+
+    Attributes:
+        request: id of what they asked.
+        now: its process gets no time to end by itself.
+    """
+
+    reason: str
+    by: str
+    at: Moment
+    request: str = ""
+    now: bool = False
 
 
 class TrainingRunState(Stored):
@@ -357,6 +391,7 @@ class TrainingRunState(Stored):
         commits: effects that it had.
         reclaims, saves: notices of reclaim that it got, and saves that were fired in time for them.
         degraded_at: since when it is on the CPU.
+        cancelled: by whom, and why; None: it was not.
     """
 
     schema_: int = Field(default=1, alias="schema")
@@ -386,62 +421,17 @@ class TrainingRunState(Stored):
     saves: int = 0
     step: int | None = None
     degraded_at: Moment | None = None
+    cancelled: Cancellation | None = None
     created_at: Moment
     at: Moment
     ended_at: Moment | None = None
     cause: Cause
 
 
-class FaultOnNode(Stored):
-    """The newest fault that a run had on a node.
-
-    Attributes:
-        fell_back: what it computed on from then on; empty: it did not fall back.
-    """
-
-    run: Name
-    claim: int = 0
-    fault_class: FaultClass
-    signature: str = ""
-    reason: str = ""
-    remedy: Remedy | None = None
-    fell_back: str = ""
-    guidance: str = ""
-    at: Moment
-
-
-class NodeQuarantine(Stored):
-    """A node that gets no training runs until a moment; kept per node, the newest one counts.
-
-    Attributes:
-        until: None: it gets some.
-        gpu: it is about its GPUs: runs on the CPU go on there.
-        claim: of the run that met the fault.
-        times: how often in a row, each less than a day after the one before.
-        last_fault: whether or not it led to a quarantine.
-    """
-
-    schema_: int = Field(default=1, alias="schema")
-    node: Name
-    n: int = 0
-    until: Moment | None = None
-    reason: str = ""
-    fault_class: FaultClass | None = None
-    signature: str = ""
-    run: Name | None = None
-    claim: int = 0
-    gpu: bool = False
-    times: int = 0
-    last_fault: FaultOnNode | None = None
-    by: str = ""
-    at: Moment
-
-
 LANE_STATE: Final = "fc.trn.state.lane."
 TRAINING_STATE: Final = "fc.trn.state.run."
-QUARANTINE_STATE: Final = "fc.trn.state.node."
 LANES_SUBJECT: Final = "fc.svc.trainer.lanes"
-QUARANTINE_SUBJECT: Final = "fc.svc.trainer.quarantine"
+RUNS_SUBJECT: Final = "fc.svc.trainer.runs"
 
 
 def lane_subject(lane: str) -> str:
@@ -452,11 +442,6 @@ def lane_subject(lane: str) -> str:
 def training_subject(run: str) -> str:
     """Where a training run is kept; `*` makes a filter."""
     return f"{TRAINING_STATE}{run}"
-
-
-def quarantine_subject(node: str) -> str:
-    """Where a node's quarantine is kept; `*` makes a filter."""
-    return f"{QUARANTINE_STATE}{node}"
 
 
 def work_subject(work_class: WorkClass, lane: str) -> str:
@@ -472,3 +457,8 @@ def lease_name(run: str) -> str:
 def logs_subject(node: str) -> str:
     """Where a node's trainer is asked for the logs of runs that it has or had."""
     return f"fc.svc.trainer.{node}.logs"
+
+
+def folders_subject(node: str) -> str:
+    """Where a node's trainer is asked to remove what nobody needs of runs that have ended."""
+    return f"fc.svc.trainer.{node}.folders"

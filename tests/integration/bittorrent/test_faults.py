@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -275,6 +276,24 @@ async def test_a_peer_that_sends_wrong_bytes_is_banned_and_wastes_little(swarm: 
         assert torrent.failed_bytes <= 8 * thing.piece_length
         assert evil.connections == 1
     assert seen.verifier.complete
+    assert thing.lies_in(node.folder)
+
+
+async def test_two_liars_at_once_are_thrown_out_and_hold_nobody_up(swarm: Swarm) -> None:
+    """Whoever is banned first is let in again, for it may have been the other; it shows itself again, given time."""
+    thing = thing_of({"model.pt": os.urandom(8 * MIB)})
+    good, node = await swarm.node(upload_limit_bytes_per_second=4 * MIB), await swarm.node()
+    told: list[str] = []
+    node.transport._on_banned = lambda _, ban: told.append(ban.peer)
+    await good.seed(thing)
+    info_hash = metainfo.read(thing.metainfo, thing.content).info_hash
+    async with EvilPeer(info_hash) as one, EvilPeer(info_hash) as other:
+        sources = [replace(evil.source, node=name) for evil, name in ((one, "one"), (other, "other"))]
+        await node.fetch(thing, *sources, good.source)
+        (torrent,) = node.transport.stats().torrents
+        print(told, torrent.failed_bytes)  # shown when the test fails
+        assert torrent.failed_bytes <= thing.size // 4
+    assert {"one", "other"}.intersection(told)
     assert thing.lies_in(node.folder)
 
 

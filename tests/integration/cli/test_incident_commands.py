@@ -17,8 +17,9 @@ from fleetcast.cli.connection import quiet_logs
 from fleetcast.cli.entry import run
 from fleetcast.config.incidents import IncidentSettings
 from fleetcast.daemons.remedy.incidents import IncidentDesk
-from fleetcast.daemons.remedy.incidents.commands import INCIDENTS_SUBJECT
+from fleetcast.daemons.remedy.incidents.commands import INCIDENTS_SUBJECT, READS
 from fleetcast.daemons.remedy.ledger import RemedyLedger
+from fleetcast.daemons.runtime.requests import with_reading
 from fleetcast.events.envelope import new_event
 from fleetcast.events.incidents import IncidentRaised
 
@@ -39,7 +40,7 @@ class OnCall:
         desk = IncidentDesk(self.stand.bus, RemedyLedger(self.stand.bus), SETTINGS)
         self.tasks.append(asyncio.create_task(desk.run()))
         await desk.known.wait()
-        endpoints = {"incidents": (INCIDENTS_SUBJECT, desk.answer)}
+        endpoints = with_reading("incidents", INCIDENTS_SUBJECT, desk.answer, READS)
         service = Service(name="fleetcast-remedy", version="0.1.0", description="a test", endpoints=endpoints)
         self.services.append(await self.stand.bus.serve(service))
 

@@ -7,13 +7,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from tests.integration.cli.helpers import Ended, ended, environment, standing, start
+from tests.integration.cli.helpers import Ended, called_here, ended, standing, start
 from tests.integration.cli.helpers import Stand as Fleet
 from tests.integration.trainer.supervision.stand import Stand
 
 from fleetcast.bus import Service
 from fleetcast.bus.errors import ServiceFailed
-from fleetcast.cli.entry import run
 from fleetcast.daemons.trainer.ledger import TrainingLedger, stored
 from fleetcast.daemons.trainer.supervision.handle import Handle
 from fleetcast.daemons.trainer.supervision.service import PIECE_BYTES, LogDesk
@@ -79,13 +78,7 @@ def room(fleet: Fleet, tmp_path: Path) -> Iterator[Room]:
 @pytest.fixture
 def cli(room: Room, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
     def call(*arguments: str) -> Ended:
-        for name, value in environment(room.home, room.fleet.url).items():
-            monkeypatch.setenv(name, value)
-        monkeypatch.chdir(room.home)
-        capsys.readouterr()
-        code = run(arguments)
-        captured = capsys.readouterr()
-        return Ended(code, captured.out, captured.err)
+        return called_here(room.home, room.fleet.url, arguments, monkeypatch, capsys)
 
     return call
 

@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[3]
 SOURCES = ("config", "events", "transport", "daemons")
-PACKAGES = {"examples", "config", "events", "client", "bus", "transport", "registry", "daemons", "cli"}
+PACKAGES = {"examples", "config", "events", "client", "bus", "transport", "registry", "daemons", "security", "cli"}
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,15 @@ def test_wheel_names_its_command_its_licence_and_its_extras(wheel: Path, names: 
     assert "fleetcast = fleetcast.cli:main" in metadata(wheel, "entry_points.txt")
     assert about["License-Expression"] == "Apache-2.0"
     assert any(name.endswith("licenses/LICENSE") for name in names)
-    assert set(about.get_all("Provides-Extra") or []) == {"amd", "apprise", "demo", "nvidia", "onnx", "torch"}
+    assert set(about.get_all("Provides-Extra") or []) == {
+        "amd",
+        "apprise",
+        "demo",
+        "gateway",
+        "nvidia",
+        "onnx",
+        "torch",
+    }
 
 
 def test_packages_of_the_users_card_are_all_required(wheel: Path) -> None:

@@ -1,17 +1,23 @@
 """The Python API against a real fleet: what a program sees, from threads, forks and running loops, and what it is told
 when something is missing."""
 
+import asyncio
 import signal
 import threading
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.integration.registry.small_fleet import GATES, SmallFleet, small_fleet
 
+from fleetcast.bus import connect
 from fleetcast.bus.errors import BusUnavailable
+from fleetcast.bus.streams import TRAINING
+from fleetcast.events.names import TRAINING_PREFIX
+from fleetcast.events.state import Cause
+from fleetcast.events.training import TrainingPhase, TrainingRunState, training_subject
 from fleetcast.registry import (
     AmbiguousVersion,
     DeploymentStage,
@@ -26,6 +32,8 @@ from fleetcast.registry import (
     RegistryRefused,
     get_registry,
 )
+from fleetcast.registry.book import Book, stored
+from fleetcast.registry.commands import stamp
 
 GOVERNED: dict[str, Any] = {"constitutional_compliance": True, "bias_check_passed": True}
 
@@ -126,6 +134,68 @@ def test_a_file_that_the_origin_refuses_is_told_with_its_words(fleet: SmallFleet
     path.write_bytes(b"no torch file")
     with pytest.raises(RegistrationFailed, match=r"not a loadable"):
         registry.register_model(ModelRegistryEntry(model_id="broken", version="1", artifact_path=str(path)))
+
+
+# -- in a run that a lane started
+
+
+def held(fleet: SmallFleet, run: str, claim: int) -> None:
+    """Have a node hold a run of a lane under a claim."""
+
+    async def write() -> None:
+        async with connect(fleet.node.settings.bus, node="test", daemon="test") as bus:
+            book = Book(bus, TRAINING, TRAINING_PREFIX)
+            found = await book.find(training_subject(run), TrainingRunState)
+            at = stamp(datetime.now(UTC))
+            cause = Cause(event="export-1", sequence=0, by="/test", correlation="export-1")
+            fresh = TrainingRunState(run=run, lane="hex8", model="hex8", created_at=at, at=at, cause=cause)
+            update = {"claim": claim, "owner": f"gpu-{claim}", "phase": TrainingPhase.RUNNING}
+            after = (found.value or fresh).model_copy(update=update)
+            await book.write([stored(training_subject(run), after, found.sequence)])
+
+    asyncio.run(write())
+
+
+def test_a_job_of_a_lane_registers_and_changes_under_the_claim_that_its_environment_names(
+    fleet: SmallFleet, registry: ModelRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held(fleet, "hex8-1", 2)
+    monkeypatch.setenv("FLEETCAST_RUN_ID", "hex8-1")
+    monkeypatch.setenv("FLEETCAST_CLAIM", "2")
+    assert registry.register_model(entry(fleet, "lane", **GOVERNED)).run_id == "hex8-1"
+    # Started again from its checkpoint, a job registers again what it had registered.
+    assert registry.register_model(entry(fleet, "lane", run_id="hex8-1")).run_id == "hex8-1"
+    assert registry.update_model("lane", {"owner": "job"}).owner == "job"
+    assert registry.update_deployment_status("lane", "sandbox").outcome == "done"
+
+    # Another node has the run now, and this job has not noticed.
+    held(fleet, "hex8-1", 3)
+    with pytest.raises(RegistrationFailed, match=r"claim 2 of run hex8-1 is over; winner: claim 3 on gpu-3"):
+        registry.register_model(entry(fleet, "lane", "1.1.0"))
+    with pytest.raises(RegistryRefused, match=r"claim 2 of run hex8-1 is over\n  winner: claim 3 on gpu-3"):
+        registry.update_deployment_status("lane", DeploymentStage.PRODUCTION)
+    with pytest.raises(RegistryRefused, match="claim 3 on gpu-3"):
+        registry.update_model("lane", {"owner": "late"})
+    assert [(each.version, each.owner) for each in registry.list_models(model_id="lane")] == [("1.0.0", "job")]
+
+
+def test_what_is_said_of_a_lane_s_run_from_elsewhere_has_no_claim_and_waits_for_its_end(
+    fleet: SmallFleet, registry: ModelRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held(fleet, "hex8-2", 1)
+    held(fleet, "hex8-3", 1)
+    monkeypatch.setenv("FLEETCAST_RUN_ID", "hex8-2")
+    monkeypatch.setenv("FLEETCAST_CLAIM", "1")
+    with pytest.raises(RegistrationFailed, match="run hex8-3 was started by a lane, and no claim is said"):
+        registry.register_model(entry(fleet, "elsewhere", run_id="hex8-3"))
+
+
+def test_a_job_outside_lanes_is_not_affected_whatever_its_run_is_called(
+    fleet: SmallFleet, registry: ModelRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FLEETCAST_RUN_ID", "My Run/7")
+    assert registry.register_model(entry(fleet, "outside")).run_id is None
+    assert registry.update_model("outside", {"owner": "ann"}).owner == "ann"
 
 
 # -- stages

@@ -22,15 +22,16 @@ from fleetcast.config.settings import DistributorSettings, Settings
 from fleetcast.daemons.registry.desk import TransitionDesk
 from fleetcast.daemons.registry.watching import Nodes
 from fleetcast.daemons.remedy.ledger import RemedyLedger
-from fleetcast.daemons.remedy.playbooks.commands import PlaybookAnswer
+from fleetcast.daemons.remedy.playbooks.commands import READS, PlaybookAnswer
 from fleetcast.daemons.remedy.playbooks.desk import PlaybookDesk
 from fleetcast.daemons.remedy.playbooks.intake import Incidents, Intake
 from fleetcast.daemons.remedy.playbooks.keeper import Keeper
 from fleetcast.daemons.remedy.playbooks.loading import load_all
 from fleetcast.daemons.remedy.playbooks.steps import Step, Surroundings, params_of, registered
 from fleetcast.daemons.remedy.stream_time import StreamClock
+from fleetcast.daemons.runtime.requests import with_reading
 from fleetcast.events.content import Content, ContentFile, Format, Kind
-from fleetcast.events.lifecycle import TRANSITION_SUBJECT, EntryState, StageName, entry_subject
+from fleetcast.events.lifecycle import EntryState, StageName, entry_subject
 from fleetcast.events.payloads import Checks, DaemonState, Endpoints, Origin, Wants
 from fleetcast.events.remedies import PLAYBOOKS_SUBJECT, RUN_ENDED, PlaybookRunState
 from fleetcast.events.state import (
@@ -185,7 +186,7 @@ async def rig(folder: Path) -> AsyncIterator[Rig]:
                 name="registry",
                 version="0.0.1",
                 description="test",
-                endpoints={"transition": (TRANSITION_SUBJECT, TransitionDesk(engine).answer)},
+                endpoints=TransitionDesk(engine).endpoints(),
             )
             running = await bus.serve(service)
             stop = await _dependent(made)
@@ -316,7 +317,7 @@ async def life(
             for each in (fleet.watch(), keeper.run(), intake.consume(), intake.tell(), _beat(bus, node))
         ]
         await asyncio.gather(fleet.known.wait(), keeper.known.wait())
-        endpoints = {"playbooks": (PLAYBOOKS_SUBJECT, alive.desk.answer)}
+        endpoints = with_reading("playbooks", PLAYBOOKS_SUBJECT, alive.desk.answer, READS)
         service = await bus.serve(Service(name="remedy", version="0.0.1", description="test", endpoints=endpoints))
         try:
             yield alive

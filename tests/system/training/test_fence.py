@@ -59,12 +59,14 @@ async def test_a_former_owner_promotes_and_saves_nothing_and_the_owner_promotes_
         assert refused["winner"] == "claim 2 on gpu-2"
 
         saved = {"node": "node-1", "claim": 1, "epoch": 3, "path": "/ckpt", "size": 1}
-        await f.say(f"fc.ev.run.checkpoint_saved.{RUN}", saved)
+        for epoch in (3, 4, 5):
+            await f.say(f"fc.ev.run.checkpoint_saved.{RUN}", {**saved, "epoch": epoch})
         await _promote(f, "44", claim=2)
         await f.until_served("hex8", "44")
         await _promote(f, "44", claim=2)
 
         found = await _refusals(f, 3)
+        assert len(found) == 3, "who saves on under a claim that is over is told so once"
         assert sorted(found)[:2] == [f"claim 1 of run {RUN} is over"] * 2
         assert f"run {RUN} had this effect before: model.promoted hex8@44" in found
         assert not (f.nodes["node-1"].data / "models" / "hex8" / "43").exists()

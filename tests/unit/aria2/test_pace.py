@@ -73,3 +73,20 @@ def test_nothing_is_never_told_for_it_would_mean_no_limit() -> None:
     pace = Pace()
     pace.told(LIMIT, 0, 1, 0.0)
     assert pace.told(LIMIT, 100 * LIMIT, 1, 0.25) == 1
+
+
+def test_first_bytes_from_mirrors_that_keep_to_a_rate_are_not_held_up() -> None:
+    pace = Pace(head_start_seconds=1.0)
+    assert pace.backstop(LIMIT, 0, 0, 0.0) == 0
+    assert pace.backstop(LIMIT, 100_000, 50 * LIMIT, 0.25) == 0
+    assert pace.backstop(LIMIT, LIMIT, LIMIT, 1.25) > LIMIT
+
+
+def test_mirrors_that_said_they_would_keep_to_a_rate_and_do_not_are_held_to_it() -> None:
+    limiter, pace, taken = Limiter(), Pace(head_start_seconds=module.AHEAD_SECONDS), []
+    for look in range(120):
+        now = look * LOOK_SECONDS
+        told = pace.backstop(LIMIT, limiter.received, limiter.speed(now), now)
+        limiter.told = told or 1000 * LIMIT
+        taken.append(limiter.look(now, LIMIT))
+    assert sum(taken) < (30 + 2 * module.AHEAD_SECONDS + 1) * LIMIT

@@ -119,6 +119,17 @@ async def test_a_torrent_is_put_back_with_its_pieces_and_what_others_sent() -> N
 
 
 @pytest.mark.asyncio
+async def test_blocks_of_a_piece_that_hashed_wrong_meanwhile_are_not_taken_for_there() -> None:
+    session, t = Sessions(left()), torrent()
+    t.spoiled.add(4)
+    await purged(t, session)
+    [(_, remainder)] = session.added
+    assert remainder is not None
+    assert remainder.blocks == {}
+    assert t.spoiled == set()
+
+
+@pytest.mark.asyncio
 async def test_a_folder_that_is_to_be_checked_meanwhile_is_put_back_without_belief() -> None:
     session, t = Sessions(left()), torrent()
     t.steady.clear()

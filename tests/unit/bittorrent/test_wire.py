@@ -56,6 +56,7 @@ print(ours, heavy)
         "line",
         "listening",
         "notes",
+        "pardons",
         "profile",
         "purging",
         "rhythm",

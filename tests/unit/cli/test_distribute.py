@@ -6,9 +6,9 @@ import pytest
 from tests.unit.cli.builders import NOW, node
 
 from fleetcast.cli.distribute import addressees, default_name
-from fleetcast.cli.fleet import NodeView, views
 from fleetcast.cli.problems import Exit, Problem
 from fleetcast.events.state import NodeStatus
+from fleetcast.registry.picture.nodes import NodeView, views
 
 
 def fleet(*statuses: NodeStatus) -> tuple[NodeView, ...]:

@@ -6,11 +6,11 @@ import pytest
 from rich.console import Console
 from tests.unit.cli.builders import NOW, held, node, slot, transfer
 
-from fleetcast.cli.fleet import NodeView, problems, rollout, rollout_document, views
 from fleetcast.cli.status import _model_table
 from fleetcast.events.content import Kind
 from fleetcast.events.payloads import DaemonState, Wants
 from fleetcast.events.state import CanaryEntry, NodeStatus, SlotState
+from fleetcast.registry.picture.nodes import NodeView, problems, rollout, rollout_document, views
 
 
 def seen(*statuses: NodeStatus) -> tuple[NodeView, ...]:

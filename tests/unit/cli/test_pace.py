@@ -2,8 +2,8 @@
 
 from tests.unit.cli.builders import transfer
 
-from fleetcast.cli.pace import newest, slow_nodes, summary
 from fleetcast.events.state import TransferStatus
+from fleetcast.registry.picture.pace import newest, slow_nodes, summary
 
 MIB = 2.0**20
 

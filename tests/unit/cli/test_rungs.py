@@ -2,11 +2,11 @@
 
 from tests.unit.cli.builders import ARTIFACT, event, node, transfer
 
-from fleetcast.cli.fleet import NodeView
 from fleetcast.cli.narrate import sentence
 from fleetcast.cli.rungs import told
 from fleetcast.cli.why import transfer_facts
 from fleetcast.events import payloads as p
+from fleetcast.registry.picture.nodes import NodeView
 
 RUNGS = [
     {"transport": "bittorrent", "state": "stalled", "reason": "no byte for 5 s", "received_bytes": 2**20, "seconds": 9},

@@ -7,11 +7,12 @@ from typing import Any
 from rich.console import Console
 from tests.unit.cli.builders import NOW, node
 
-from fleetcast.cli.fleet import NodeView
 from fleetcast.cli.training.nodes import TrainingNodes
 from fleetcast.events.gpus import Gpu, RunOnNode
+from fleetcast.events.quarantine import FaultOnNode, NodeQuarantine
 from fleetcast.events.runs import FaultClass
-from fleetcast.events.training import FaultOnNode, NodeQuarantine, Remedy
+from fleetcast.events.training import Remedy
+from fleetcast.registry.picture.nodes import NodeView
 
 CARD = Gpu(
     index=0,
@@ -88,7 +89,18 @@ def test_a_degraded_run_a_quarantine_and_a_gpu_that_cannot_be_used_are_problems(
 
 def test_what_is_over_is_no_problem() -> None:
     assert TrainingNodes([trainer(gpus=(CARD,))], {"gpu-1": record(-1.0)}, NOW).problems == ()
-    assert TrainingNodes([trainer(runs=(RUN,), lost=True)], {"gpu-1": record(None)}, NOW).problems == ()
+    stopped = trainer(runs=(), state="stopped")
+    assert TrainingNodes([stopped], {"gpu-1": record(None)}, NOW).problems == ()
+
+
+def test_a_trainer_that_fell_silent_is_a_problem_that_names_its_runs_and_its_gpus_are_not_called_proven() -> None:
+    nodes = TrainingNodes([trainer(gpus=(CARD,), runs=(RUN,), lost=True)], {}, NOW)
+
+    (said,) = nodes.problems
+    assert said.startswith("the trainer on gpu-1 is lost, last heard 1 s ago; its runs go on without it")
+    assert said.endswith(": hex8_2p-1")
+    assert "trainer lost" in shown(nodes)
+    assert "proven" not in shown(nodes)
 
 
 def test_a_flag_is_shown_and_is_no_problem() -> None:
@@ -110,3 +122,14 @@ def test_where_nobody_trains_nothing_is_drawn_and_records_are_told_all_the_same(
 
 def test_a_trainer_without_a_gpu_has_a_line_too() -> None:
     assert "none" in shown(TrainingNodes([trainer()], {}, NOW))
+
+
+def test_trainers_with_other_lanes_are_a_problem_as_long_as_they_run() -> None:
+    one, two = trainer(lanes={"hex8": "aaaa"}), trainer("gpu-2", lanes={"hex8": "bbbb"})
+    gone = trainer("gpu-2", lost=True, lanes={"hex8": "bbbb"})
+
+    assert TrainingNodes([one, two], {}, NOW).problems == (
+        "lane hex8 differs between nodes: aaaa on gpu-1; bbbb on gpu-2",
+    )
+    assert not any("differs" in each for each in TrainingNodes([one, gone], {}, NOW).problems)
+    assert TrainingNodes([one], {}, NOW).document()[0]["lanes"] == {"hex8": "aaaa"}

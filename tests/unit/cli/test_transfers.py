@@ -6,10 +6,10 @@ from rich.console import Console, RenderableType
 from tests.unit.cli.builders import ARTIFACT, event, transfer
 
 from fleetcast.cli.feeding import Story, choose, fed, from_facts, picture, stories
-from fleetcast.cli.pace import by_artifact, newest, summary
 from fleetcast.cli.transfers import drawn, in_one_line
 from fleetcast.events.payloads import TransferFailed, TransferMoved, TransferVerified
 from fleetcast.events.state import RungStatus, TransferStatus
+from fleetcast.registry.picture.pace import by_artifact, newest, summary
 
 MIB = 2**20
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from tests.unit.cli.builders import node
 
-from fleetcast.cli.truth import (
+from fleetcast.registry.picture.truth import (
     LEAST_ROOM_BYTES,
     Copy,
     ReadModel,

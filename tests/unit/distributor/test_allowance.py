@@ -6,8 +6,8 @@ from datetime import datetime
 import pytest
 
 from fleetcast.config.limits import LimitsSettings, Window
-from fleetcast.daemons.distributor import shares
 from fleetcast.daemons.distributor.allowance import Allowance
+from fleetcast.transport import shares
 from fleetcast.transport.capped import Moved
 
 TICK = 0.125

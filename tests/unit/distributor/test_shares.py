@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fleetcast.config.limits import LEAST_CAP
-from fleetcast.daemons.distributor.shares import (
+from fleetcast.transport.shares import (
     FLOOR_SHARE,
     TRIM_DOWN,
     TRIM_UP,

@@ -84,8 +84,9 @@ nats pub -J -H 'A:b: c' \\
 
 
 GLOSSARY = (
-    "node daemon model version lane bucket ledger job content artifact manifest slot origin transfer "
-    "install wants straggler hook drained form archive stage gate snapshot trigger incident playbook run supervisor"
+    "node daemon model version lane bucket ledger job content artifact manifest keyring slot origin transfer "
+    "install wants straggler hook drained form archive stage gate snapshot trigger incident playbook run supervisor "
+    "reader role"
 )
 
 

@@ -11,7 +11,8 @@ from fleetcast.events.envelope import new_event
 from fleetcast.events.payloads import ExportCompleted, ModelPromoted
 from fleetcast.events.runs import RunCheckpointSaved
 from fleetcast.events.training import TrainingPhase, TrainingRunState
-from fleetcast.registry.fencing import Speech, committed, judge, speech
+from fleetcast.registry.commands import Promote, Transition
+from fleetcast.registry.fencing import BRIEF_KEPT, Speech, committed, judge, speech, speech_of
 
 PROMOTION = "model.promoted hex8@43"
 
@@ -44,6 +45,46 @@ def test_what_a_run_said_before_its_end_is_believed_when_it_arrives_after_it() -
     ended = held(phase=TrainingPhase.SUCCEEDED, ended_at="2026-11-21T12:00:00Z")
     assert judge(ended, said()) is None
     assert judge(held(phase=TrainingPhase.CANCELLED, ended_at="2026-11-21T12:00:00Z"), said()) is not None
+
+
+@pytest.mark.parametrize("claim", [2, 1, None])
+def test_of_a_run_that_was_cancelled_nothing_is_believed_and_who_cancelled_it_is_told(claim: int | None) -> None:
+    ended = held(
+        phase=TrainingPhase.CANCELLED, phase_detail="ann cancelled it: wrong labels", ended_at="2026-11-21T12:00:00Z"
+    )
+    stale = judge(ended, said(claim=claim))
+    assert stale is not None
+    assert (stale.reason, stale.winner) == ("run hex8-1 was cancelled", "nobody: ann cancelled it: wrong labels")
+
+
+@pytest.mark.parametrize(
+    ("claim", "refused"), [(2, False), (1, True), (None, True)], ids=["holds it", "former owner", "says none"]
+)
+def test_what_a_run_asks_of_the_registry_is_fenced_and_may_be_asked_again(claim: int | None, refused: bool) -> None:
+    def asks(request: str) -> Speech | None:
+        command = Promote(model="hex8", version="43")
+        return speech_of(Transition(request=request, actor="/job", run_id="hex8-1", claim=claim, command=command))
+
+    first, second = asks("r1"), asks("r2")
+    assert first is not None
+    assert second is not None
+    assert (judge(held(), first) is not None) is refused
+    if not refused:
+        assert judge(committed(held(), first, NOW), second) is None
+
+
+def test_a_run_that_asks_the_registry_with_every_epoch_keeps_a_short_record_and_forgets_no_effect() -> None:
+    state = committed(held(), said(event="e0"), NOW)
+    for number in range(3 * BRIEF_KEPT):
+        state = committed(state, Speech("hex8-1", 2, "describe hex8 43", f"r{number}", once=False, brief=True), NOW)
+    assert [commit.event for commit in state.commits] == [
+        "e0",
+        *(f"r{number}" for number in range(2 * BRIEF_KEPT, 3 * BRIEF_KEPT)),
+    ]
+
+
+def test_what_nobody_s_run_asks_of_the_registry_is_fenced_by_nothing() -> None:
+    assert speech_of(Transition(actor="/ann", command=Promote(model="hex8", version="43"))) is None
 
 
 def test_an_effect_that_was_had_is_repeated_by_its_own_event_and_by_no_other() -> None:

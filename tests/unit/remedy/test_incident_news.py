@@ -68,7 +68,12 @@ def told(*events: Fact) -> dict[str, IncidentState]:
         (("run.degraded", {}), "run_degraded", Severity.LOW, ("run.finished", {})),
         (("run.fallback", {}), "run_fallback", Severity.MEDIUM, ("run.returned", {})),
         (("run.fallback", {}), "run_fallback", Severity.MEDIUM, ("run.finished", {"outcome": "failed"})),
-        (("run.fault.recorded", {"spent": True}), "retry_budget_spent", Severity.HIGH, ("run.finished", {})),
+        (
+            ("run.fault.recorded", {"spent": True, "remedy": "never"}),
+            "retry_budget_spent",
+            Severity.HIGH,
+            ("run.finished", {}),
+        ),
         (("node.quarantined", {}), "node_quarantined", Severity.MEDIUM, ("node.quarantined", {"quarantined": False})),
         (("incident.raised", {}), "error_rate", Severity.MEDIUM, ("incident.cleared", {})),
     ],
@@ -134,6 +139,13 @@ def test_a_fault_that_leaves_tries_opens_no_incident_about_them_and_a_failed_run
     assert set(told(("run.fault.recorded", {}))) == {"run_fault"}
     failed = told(("run.fault.recorded", {"spent": True}), ("run.finished", {"outcome": "failed"}))
     assert failed["retry_budget_spent"].cleared_at is None
+    assert failed["run_failed"].cleared_at is None
+    assert failed["run_fault"].cleared_at is not None
+
+
+def test_tries_that_are_used_up_wake_nobody_while_the_run_goes_on_on_the_cpu() -> None:
+    spent = told(("run.fault.recorded", {"spent": True, "remedy": "cpu"}))["retry_budget_spent"]
+    assert (spent.severity, spent.title.endswith("and goes on on the CPU")) == (Severity.MEDIUM, True)
 
 
 def test_every_trigger_of_a_fact_has_a_page_for_people() -> None:

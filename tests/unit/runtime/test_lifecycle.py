@@ -359,15 +359,16 @@ def test_service_manager_hears_ready_status_watchdog_and_stopping(start: Start, 
         WATCHDOG_USEC="300000",
     )
     daemon.wait_for("daemon.ready")
-    heard = [manager.receive() for _ in range(5)]
+    heard = [manager.receive() for _ in range(6)]
     daemon.signal(signal.SIGTERM)
     assert daemon.end().code == 0
     heard += manager.waiting()
 
-    assert heard[0].startswith(b"EXTEND_TIMEOUT_USEC=")
-    assert heard[1:3] == [b"READY=1\nSTATUS=in sync", b"STATUS=1 transfer"]
+    assert heard[0] == b"STATUS=starting, with NATS at 127.0.0.1:4222"
+    assert heard[1].startswith(b"EXTEND_TIMEOUT_USEC=")
+    assert heard[2:4] == [b"READY=1\nSTATUS=in sync", b"STATUS=1 transfer"]
     assert heard.count(b"STATUS=1 transfer") == 1
-    assert heard[3:5] == [b"WATCHDOG=1", b"WATCHDOG=1"]
+    assert heard[4:6] == [b"WATCHDOG=1", b"WATCHDOG=1"]
     stopping = heard.index(b"STOPPING=1\nSTATUS=stopping: SIGTERM")
     assert heard[stopping + 1].startswith(b"EXTEND_TIMEOUT_USEC=")
 

@@ -6,7 +6,7 @@ import pytest
 
 from fleetcast.events.content import Content, ContentFile, Format, Kind
 from fleetcast.transport.errors import ManifestRefused
-from fleetcast.transport.manifest import check, state
+from fleetcast.transport.manifest import Trust, check, state
 
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
 
@@ -35,9 +35,9 @@ def test_manifest_of_a_model_does_not_vouch_for_a_data_set() -> None:
 
 def test_unsigned_manifest_is_taken_until_the_policy_says_otherwise() -> None:
     envelope = state(content("a"), "hex8", "1")
-    check(envelope, content("a"), unsigned="allow")
+    check(envelope, content("a"), trust=Trust(unsigned="allow"))
     with pytest.raises(ManifestRefused, match="not signed"):
-        check(envelope, content("a"), unsigned="refuse")
+        check(envelope, content("a"), trust=Trust(unsigned="refuse"))
 
 
 def test_time_limit_holds_at_the_first_installation_only() -> None:

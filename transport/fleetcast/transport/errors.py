@@ -67,6 +67,14 @@ class ManifestRefused(BadData):
     """The manifest is not a valid statement about this content."""
 
 
+class RingRefused(BadData):
+    """The key ring is not one that this node may believe."""
+
+
+class KeyUnusable(TransportError):
+    """A private key cannot be read, or is none that signs."""
+
+
 class TransferError(TransportError):
     """A transfer could not bring the bytes."""
 

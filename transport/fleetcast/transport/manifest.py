@@ -1,16 +1,29 @@
-"""Manifests: a statement that a version is an artifact, in an envelope for signatures.
+"""Manifests: a statement that a version is an artifact, in an envelope for signatures, and whether it counts here."""
 
-The envelope carries no signatures until signing is set up; the policy `unsigned = "allow"` is in force until then.
-"""
-
-from datetime import UTC, datetime
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 from fleetcast.events.content import Content, Kind
-from fleetcast.events.payloads import ManifestEnvelope, Statement
+from fleetcast.events.ids import canonical_json
+from fleetcast.events.payloads import ManifestEnvelope, ManifestSignature, Statement
+from fleetcast.events.signing import MANIFEST_TYPE, KeyRing, RingKey, Seal
 from fleetcast.transport.errors import ManifestRefused
 
 Unsigned = Literal["allow", "refuse"]
+CLOCK_SKEW = timedelta(minutes=5)
+"""How far the clocks of two machines may differ."""
+_PUBLISH = "publish it as a new version, from a node whose publisher key is in the key ring: fleetcast keys list"
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """What a node believes: the newest key ring that it knows, and whether a manifest may come without a signature that
+    can be looked up in it."""
+
+    unsigned: Unsigned = "allow"
+    ring: KeyRing | None = None
 
 
 def state(content: Content, name: str, version: str, *, not_after: datetime | None = None) -> ManifestEnvelope:
@@ -21,38 +34,115 @@ def state(content: Content, name: str, version: str, *, not_after: datetime | No
             model=name,
             version=version,
             artifact=content.artifact,
-            not_after=not_after.astimezone(UTC).isoformat() if not_after else None,
+            not_after=_text(not_after) if not_after else None,
         )
     )
 
 
+def signed_bytes(statement: Statement, signed_at: str) -> bytes:
+    """What a signature of a manifest is about."""
+    return canonical_json({"statement": statement.model_dump(mode="json"), "signed_at": signed_at})
+
+
+def with_signature(envelope: ManifestEnvelope, seal: Seal, signed_at: str) -> ManifestEnvelope:
+    """The manifest with one signature more."""
+    made = ManifestSignature(keyid=seal.keyid, signed_at=signed_at, sig=seal.sig)
+    return envelope.model_copy(update={"signatures": (*envelope.signatures, made)})
+
+
 def check(
-    envelope: ManifestEnvelope, content: Content, *, now: datetime | None = None, unsigned: Unsigned = "allow"
+    envelope: ManifestEnvelope, content: Content, *, now: datetime | None = None, trust: Trust | None = None
 ) -> Statement:
-    """Return what the manifest states, once it is shown to be about *content*.
+    """Return what the manifest states, once it is shown to be about *content* and to count on this node.
 
     Args:
-        now: aware time against which `not_after` is held: at the first installation only. None: the limit is not looked
+        now: aware time against which time limits are held: at the first installation only. None: they are not looked
             at, as for a pointer that moves among installed versions.
+        trust: what this node believes; None: all that is not about something else.
 
     Raises:
-        ManifestRefused: it names another artifact or kind, its time is over, or it lacks a signature.
+        ManifestRefused: it names another artifact or kind, its time is over, nobody who may has signed it, or what
+            signed it counts no more.
     """
     statement = envelope.statement
-    named = f"the manifest of {statement.model}@{statement.version}"
+    named = _named(statement)
     if statement.artifact != content.artifact:
         raise ManifestRefused(f"{named} names artifact {statement.artifact}, the content is {content.artifact}")
     if statement.kind != _kind(content):
         raise ManifestRefused(f"{named} says {statement.kind}, the content is a {content.kind}")
-    if unsigned == "refuse" and not envelope.signatures:
-        raise ManifestRefused(f"{named} is not signed", next_step="sign it and publish it again")
     if now is not None and statement.not_after is not None and now > _time(statement.not_after, named):
         raise ManifestRefused(f"{named} was valid until {statement.not_after}", next_step="publish the version again")
+    if trust is not None:
+        _check_signatures(envelope, trust, now)
     return statement
+
+
+@dataclass(frozen=True, slots=True)
+class _Finding:
+    """What speaks against one signature; *fatal*: also where unsigned manifests are taken."""
+
+    reason: str
+    fatal: bool
+
+
+def _check_signatures(envelope: ManifestEnvelope, trust: Trust, now: datetime | None) -> None:
+    named = _named(envelope.statement)
+    if not envelope.signatures:
+        if trust.unsigned == "refuse":
+            raise ManifestRefused(f"{named} is not signed", next_step=_PUBLISH)
+        return
+    findings = list(_findings(envelope, trust.ring, now))
+    if len(findings) < len(envelope.signatures):
+        return
+    for finding in findings:
+        if finding.fatal or trust.unsigned == "refuse":
+            raise ManifestRefused(f"{named} {finding.reason}", next_step=_PUBLISH)
+
+
+def _findings(envelope: ManifestEnvelope, ring: KeyRing | None, now: datetime | None) -> Iterator[_Finding]:
+    """One for each signature that does not count."""
+    for signature in envelope.signatures:
+        if ring is None:
+            yield _Finding(f"is signed by key {signature.keyid}, and no key ring has reached this node", fatal=False)
+            continue
+        key = ring.find(signature.keyid)
+        if key is None:
+            yield _Finding(f"is signed by key {signature.keyid}, which key ring {ring.number} lacks", fatal=False)
+        elif (wrong := _wrong(envelope.statement, signature, key, now)) is not None:
+            yield _Finding(wrong, fatal=True)
+
+
+def _wrong(statement: Statement, signature: ManifestSignature, key: RingKey, now: datetime | None) -> str | None:
+    """Why a signature by a known key does not count; None: it does."""
+    # Imported by whoever has keys: a fleet without them does not pay for the library.
+    from fleetcast.transport.signing.keys import holds
+
+    whose = f"key {key.id} of {key.owner}"
+    payload = signed_bytes(statement, signature.signed_at)
+    at = datetime.fromisoformat(signature.signed_at)
+    if not holds(Seal(keyid=signature.keyid, sig=signature.sig), key.public, MANIFEST_TYPE, payload):
+        return f"carries a signature that {whose} did not make for it"
+    if key.revoked is not None:
+        return f"is signed by {whose}, which was revoked at {key.revoked.at}: {key.revoked.reason}"
+    if not key.may_sign(statement.model):
+        return f"is signed by {whose}, which is for {', '.join(key.models)} only"
+    if at < datetime.fromisoformat(key.added_at) - CLOCK_SKEW or at > datetime.fromisoformat(key.not_after):
+        return f"was signed at {signature.signed_at} by {whose}, which counts from {key.added_at} to {key.not_after}"
+    if now is not None and at > now + CLOCK_SKEW:
+        return f"was signed at {signature.signed_at}, which is yet to come"
+    return None
+
+
+def _named(statement: Statement) -> str:
+    return f"the manifest of {statement.model}@{statement.version}"
 
 
 def _kind(content: Content) -> str:
     return "dataset" if content.kind is Kind.DATASET else "model"
+
+
+def _text(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat()
 
 
 def _time(text: str, named: str) -> datetime:

@@ -2,8 +2,8 @@
 
 `/<capability>/c/<sha256>` is a file by its digest; `/<capability>/a/<artifact>/<artifact16>/<path>` is a file of an
 artifact, in the form that BitTorrent web seeds (BEP 19) and aria2 need. `POST /<capability>/l/<artifact>` borrows
-pieces (`lending`). Whoever knows the capability, 128 random bits,
-may read; nothing can be listed. No part of a URL ever becomes a path: files are found by digest and by record only.
+pieces (`lending`), `POST /<capability>/r/<token>` asks for a rate (`pacing`). Whoever knows the capability, 128 random
+bits, may read; nothing can be listed. No part of a URL ever becomes a path: files are found by digest and record only.
 """
 
 import asyncio
@@ -33,6 +33,8 @@ from fleetcast.transport.errors import CannotListen
 from fleetcast.transport.guests import Guest, Guests
 from fleetcast.transport.lending.desk import LendingDesk, Loan, borrower_of
 from fleetcast.transport.metainfo import torrent_name
+from fleetcast.transport.pacing import SENT, Paced, Paces
+from fleetcast.transport.spans import Span, Unsatisfiable, wanted_span
 
 MAX_REQUEST_BYTES = 16 * 1024
 """Request line and headers together; the longest path that is served takes under 2 KiB."""
@@ -50,54 +52,12 @@ log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
-    """Bytes of a file: `start` up to, and without, `stop`."""
-
-    start: int
-    stop: int
-
-    def __len__(self) -> int:
-        return self.stop - self.start
-
-
-class Unsatisfiable(Exception):
-    """A range that begins behind the end of the file."""
-
-
-@dataclass(frozen=True, slots=True)
 class Found:
     """A file that a URL names, open: its digest, its size in bytes."""
 
     sha256: str
     size: int
     file: FileIO
-
-
-def wanted_span(header: str | None, size: int) -> Span | None:
-    """Return the one range that a Range header asks for; None where the whole file is the answer (RFC 9110, 14.2).
-
-    A header that is malformed, of another unit, or of several ranges is ignored, as the RFC allows.
-
-    Raises:
-        Unsatisfiable: it begins behind the end, or asks for the last 0 bytes.
-    """
-    unit, _, ranges = (header or "").partition("=")
-    first, dash, last = ranges.strip().partition("-")
-    if unit.strip().lower() != "bytes" or not dash or not _digits(first) or not _digits(last) or not first + last:
-        return None
-    if not first:
-        start, stop = max(0, size - int(last)), size
-    else:
-        start, stop = int(first), min(int(last) + 1, size) if last else size
-        if last and int(last) < start:
-            return None
-    if start >= size:
-        raise Unsatisfiable
-    return Span(start, stop)
-
-
-def _digits(text: str) -> bool:
-    return not text or (text.isascii() and text.isdigit() and len(text) <= 18)
 
 
 def new_capability() -> str:
@@ -137,6 +97,7 @@ class StoreServer:
         self._connections: set[asyncio.Task[None]] = set()
         self._guests = Guests(settings.max_connections_per_client, settings.requests_per_second)
         self._pacer = Pacer()
+        self._paces = Paces(self._capability)
         self._desk = desk
         self.sent_bytes = 0
 
@@ -213,6 +174,7 @@ class StoreServer:
                 self._look_up,
                 self._count,
                 self._pacer,
+                self._paces,
                 self._borrowing,
                 guest,
             ).run()
@@ -273,13 +235,14 @@ class _Connection:
         look_up: Callable[[str], Found | None],
         count: Callable[[int], None],
         pacer: Pacer,
+        paces: Paces,
         borrowing: Callable[[str, dict[str, str]], Awaitable[tuple[LendingDesk, Loan] | None]],
         guest: Guest,
     ) -> None:
         self._reader, self._writer = reader, writer
         self._idle_seconds = idle_seconds
         self._look_up, self._count, self._pacer = look_up, count, pacer
-        self._borrowing, self._guest = borrowing, guest
+        self._paces, self._borrowing, self._guest = paces, borrowing, guest
         self._bodiless = False
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_REQUEST_BYTES)
 
@@ -328,7 +291,7 @@ class _Connection:
 
     async def _answer(self, request: h11.Request) -> None:
         if request.method == b"POST":
-            await self._answer_borrower(request)
+            await self._answer_post(request.target.decode("latin-1"), _headers(request))
             return
         if request.method not in {b"GET", b"HEAD"}:
             await self._refuse(405, "only GET and HEAD", [("Allow", "GET, HEAD")])
@@ -340,8 +303,12 @@ class _Connection:
         with found.file:
             await self._answer_with(request, found)
 
-    async def _answer_borrower(self, request: h11.Request) -> None:
-        lent = await self._borrowing(request.target.decode("latin-1"), _headers(request))
+    async def _answer_post(self, target: str, headers: dict[str, str]) -> None:
+        sent = self._paces.asked(self._guest.address, target, headers, time.monotonic())
+        if sent is not None:
+            await self._send(204, [(SENT, str(sent))])
+            return
+        lent = await self._borrowing(target, headers)
         if lent is None:
             await self._refuse(405, "only GET and HEAD", [("Allow", "GET, HEAD")])
             return
@@ -384,20 +351,27 @@ class _Connection:
         partial = [("Content-Range", f"bytes {whole.start}-{whole.stop - 1}/{size}")] if span else []
         await self._send(status, [*common, *partial, ("Content-Length", str(len(whole)))], end=False)
         if not self._bodiless:
-            await self._send_file(found.file, whole)
+            await self._send_file(found.file, whole, self._paces.of(self._guest.address, headers, time.monotonic()))
         self._write(h11.EndOfMessage())
 
-    async def _send_file(self, file: FileIO, span: Span) -> None:
+    async def _send_file(self, file: FileIO, span: Span, paced: Paced | None = None) -> None:
         loop = asyncio.get_running_loop()
         # h11 keeps count of the body; the bytes themselves go from the file to the socket in the kernel.
         self._http.send_with_data_passthrough(h11.Data(data=cast("bytes", span)))
         start = span.start
         while start < span.stop:
-            count = min(self._pacer.slice_bytes(SLICE_BYTES), span.stop - start)
+            most = self._pacer.slice_bytes(SLICE_BYTES)
+            count = min(paced.pacer.slice_bytes(most) if paced else most, span.stop - start)
             await self._pacer.take(count)
+            if paced:
+                await paced.pacer.take(count)
+            if self._writer.transport.is_closing():
+                raise ConnectionAbortedError("the reader left while it waited for its turn")
             async with asyncio.timeout(self._idle_seconds):
                 sent = await loop.sendfile(self._writer.transport, file, start, count)
             self._count(sent)
+            if paced:
+                paced.sent += sent
             if sent != count:
                 raise ConnectionAbortedError("the file is shorter than it was")
             start += count

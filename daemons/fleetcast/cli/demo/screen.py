@@ -4,13 +4,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from fleetcast.cli.fleet import Rollout, received
 from fleetcast.cli.live import Fleet
 from fleetcast.cli.output import Output
-from fleetcast.cli.pace import ENDED
 from fleetcast.cli.units import duration, rate
 from fleetcast.cli.waiting import Changed, talker
 from fleetcast.events.state import TransferStatus
+from fleetcast.registry.picture.nodes import Rollout, received
+from fleetcast.registry.picture.pace import ENDED
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID

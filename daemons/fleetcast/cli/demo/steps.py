@@ -18,13 +18,13 @@ from fleetcast.cli.demo.stage import (
     Stage,
     publish,
 )
-from fleetcast.cli.fleet import Rollout, received
 from fleetcast.cli.live import Fleet
 from fleetcast.cli.units import duration, percent, size
 from fleetcast.cli.verify import Wanted, ask, until_repaired
 from fleetcast.cli.waiting import answers_to, until_answered
 from fleetcast.events.payloads import ExportCompleted, ModelPromoted, Payload, TransferVerified
 from fleetcast.events.state import TransferStatus
+from fleetcast.registry.picture.nodes import Rollout, received
 
 Step = Callable[[Stage], Awaitable[str]]
 

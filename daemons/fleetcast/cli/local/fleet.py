@@ -12,6 +12,7 @@ from fleetcast.cli.live import Fleet
 from fleetcast.cli.local.layout import Layout, Policies, node_settings, write_settings
 from fleetcast.cli.local.processes import Child, adopt_orphans, clean_environment, daemon_command
 from fleetcast.cli.problems import Problem
+from fleetcast.config.local import LOOPBACK
 from fleetcast.events.payloads import DaemonState
 
 READY_SECONDS = 60.0
@@ -29,6 +30,7 @@ class Plan:
         download_limits: bytes per second that single nodes receive at most.
         policies: what its daemons decide by.
         trainers: how many of the nodes, the first ones, play GPU nodes and train.
+        gateway_port: of the gateway; None: there is none.
     """
 
     nodes: tuple[str, ...]
@@ -37,6 +39,7 @@ class Plan:
     download_limits: dict[str, int] = field(default_factory=dict)
     policies: Policies = field(default_factory=Policies)
     trainers: int = 0
+    gateway_port: int | None = None
 
     @property
     def training(self) -> tuple[str, ...]:
@@ -50,6 +53,7 @@ class LocalFleet:
     def __init__(self, layout: Layout, plan: Plan, server: LocalServer) -> None:
         self.layout = layout
         self.server = server
+        self._gateway_port = plan.gateway_port
         environment = clean_environment()
         self.nodes = {
             name: Child(name, daemon_command(layout.node_config(name)), layout.log(name), environment)
@@ -64,7 +68,7 @@ class LocalFleet:
         first = plan.nodes[0]
         self.controls = {
             name: Child(name, daemon_command(layout.node_config(first), name), layout.log(first, name), environment)
-            for name in CONTROLS
+            for name in (*CONTROLS, *(() if plan.gateway_port is None else ("gateway",)))
         }
 
     @property
@@ -72,6 +76,12 @@ class LocalFleet:
         """All daemons, by what people are told."""
         trainers = {f"trainer on {name}": child for name, child in self.trainers.items()}
         return {**self.nodes, **self.controls, **trainers}
+
+    @property
+    def gateway(self) -> str | None:
+        """Where the gateway answers; None: there is none, or it has ended."""
+        child = self.controls.get("gateway")
+        return None if child is None or not child.running else f"http://{LOOPBACK}:{self._gateway_port}"
 
     @property
     def url(self) -> str:
@@ -89,18 +99,22 @@ class LocalFleet:
         others = [child for name, child in self.trainers.items() if name in wanted]
         others += [] if names else self.controls.values()
 
+        def needed() -> list[Child]:
+            # A gateway has ended where somebody was quicker to take its port: the fleet does without.
+            return [child for child in others if child.running or child.name != "gateway"]
+
         def look() -> bool | None:
-            for child in (*wanted.values(), *others):
+            for child in (*wanted.values(), *needed()):
                 if not child.running:
                     raise _ended(child)
             ready = all(_is_ready(fleet, child) for child in wanted.values())
-            return True if ready and all(fleet.is_ready(c.name, c.pid) for c in others) else None
+            return True if ready and all(fleet.is_ready(c.name, c.pid) for c in needed()) else None
 
         try:
             await fleet.until(look, READY_SECONDS)
         except TimeoutError:
             late = [child for child in wanted.values() if not _is_ready(fleet, child)]
-            late += [child for child in others if not fleet.is_ready(child.name, child.pid)]
+            late += [child for child in needed() if not fleet.is_ready(child.name, child.pid)]
             raise Problem(
                 "not_ready",
                 f"{', '.join(child.name for child in late)} not ready after {READY_SECONDS:g} s",
@@ -166,6 +180,7 @@ def _write_settings(layout: Layout, plan: Plan, url: str) -> None:
             download_limit=plan.download_limits.get(name, 0),
             policies=plan.policies,
             trains=name in plan.training,
+            gateway_port=plan.gateway_port,
         )
         write_settings(layout.node_config(name), settings)
     own = node_settings(layout, plan.nodes[0], url, publish=plan.publish, policies=plan.policies)

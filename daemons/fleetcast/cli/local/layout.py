@@ -91,6 +91,7 @@ def node_settings(
     download_limit: int = 0,
     policies: Policies = Policies(),
     trains: bool = False,
+    gateway_port: int | None = None,
 ) -> Settings:
     """Settings of node *name*: its own data folder, free ports on loopback, the shared publish folder.
 
@@ -99,6 +100,7 @@ def node_settings(
         download_limit: bytes per second that the node receives at most; 0: no limit.
         policies: what its daemons decide by.
         trains: whether it plays a node with a GPU.
+        gateway_port: of the gateway, where one runs.
     """
     settings = loopback_settings(
         name,
@@ -112,6 +114,9 @@ def node_settings(
         update={
             "registry": settings.registry.model_copy(update={"gates": policies.gates}),
             "monitor": settings.monitor.model_copy(update={"policy": policies.monitor}),
+            "gateway": settings.gateway
+            if gateway_port is None
+            else settings.gateway.model_copy(update={"port": gateway_port}),
             "trainer": settings.trainer.model_copy(update={"lanes": policies.lanes}),
             "node": settings.node.model_copy(
                 update={"labels": settings.node.labels | (SIMULATED_GPU if trains else {})}

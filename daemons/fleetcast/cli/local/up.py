@@ -8,6 +8,7 @@ from fleetcast.bus import connect
 from fleetcast.cli.call import Call
 from fleetcast.cli.connection import absolute, quiet_logs
 from fleetcast.cli.live import watched
+from fleetcast.cli.local.answering import port_of_gateway
 from fleetcast.cli.local.fleet import LocalFleet, Plan, local_fleet
 from fleetcast.cli.local.layout import Layout, Policies, node_names
 from fleetcast.cli.local.processes import end_leftovers
@@ -35,6 +36,8 @@ def run(
     policy: Path | None = None,
     trainers: int = 0,
     lanes: Path | None = None,
+    gateway_port: int | None = None,
+    gateway: bool = True,
 ) -> Exit:
     """Run a local fleet in *folder* until SIGINT or SIGTERM.
 
@@ -44,6 +47,8 @@ def run(
         policy: file that the monitor judges performance by.
         trainers: how many of the nodes train.
         lanes: file, or folder of files, with what starts training.
+        gateway_port: of the gateway; 0: a free one; None: the usual one, and no gateway where that is taken.
+        gateway: whether one runs.
 
     Raises:
         ConfigError: one of these files is not right.
@@ -67,6 +72,7 @@ def run(
         limits,
         policies,
         trainers=min(trainers or (nodes if lanes else 0), nodes),
+        gateway_port=port_of_gateway(call.out, gateway_port) if gateway else None,
     )
     try:
         with held(layout):
@@ -104,6 +110,7 @@ def _greet(call: Call, running: LocalFleet) -> None:
             "folder": str(layout.folder),
             "config": str(layout.config),
             "publish": str(layout.publish),
+            "gateway": running.gateway,
             "logs": str(layout.logs),
             "nodes": [
                 {"node": name, "pid": child.pid, "data": str(layout.data(name)), "log": str(child.log)}
@@ -125,9 +132,14 @@ def _greet(call: Call, running: LocalFleet) -> None:
 def _greeting(running: LocalFleet) -> list[str]:
     layout = running.layout
     first = next(iter(running.nodes))
+    answers = [f"  gateway       {running.gateway}    (REST: docs/gateway.md)"] if running.gateway else []
+    training = [f"{', '.join(running.trainers)} train, each with a simulated GPU"] if running.trainers else []
+    lanes = ["  fleetcast lanes; fleetcast why LANE"] if running.trainers else []
     return [
         f"{len(running.nodes)} nodes are ready: {', '.join(running.nodes)}",
+        *training,
         "",
+        *answers,
         f"  export NATS_URL={running.url}      (for the nats command line; fleetcast finds it by itself)",
         f"  publish from  {layout.publish}",
         f"  models        {layout.data('NODE')}/models/MODEL/current",
@@ -138,6 +150,7 @@ def _greeting(running: LocalFleet) -> list[str]:
         f"  cp model.safetensors {layout.publish}/",
         f"  fleetcast promote my_model 1 {layout.publish}/model.safetensors --wait",
         "  fleetcast status --watch",
+        *lanes,
         (
             f"  nats pub -J fc.ev.model.promoted.my_model"
             f' \'{{"version":"2","path":"{layout.publish}/model.safetensors","node":"{first}"}}\''

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 from fleetcast.bus import Bus
 from fleetcast.bus.errors import NotFound
-from fleetcast.cli.fleet import NodeView
 from fleetcast.cli.units import ago
 from fleetcast.events.lifecycle import AUTHORITY_SUBJECT, AuthorityState
 from fleetcast.registry.ledger import Ledger
+from fleetcast.registry.picture.nodes import NodeView
 
 START_ONE = "fleetcast run registry    (on one or two nodes)"
 

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from fleetcast.bus import Bus
 from fleetcast.cli.call import Call
 from fleetcast.cli.connection import Target, connected, target
-from fleetcast.cli.fleet import rollout_document
 from fleetcast.cli.problems import Exit
 from fleetcast.cli.registry.asking import ask, decide, parsed, show
 from fleetcast.cli.registry.settling import settled
@@ -15,6 +14,7 @@ from fleetcast.cli.waiting import served, talker
 from fleetcast.registry import Registry
 from fleetcast.registry.client import RegistryClient
 from fleetcast.registry.commands import Answer, AnyCommand, Promote
+from fleetcast.registry.picture.nodes import rollout_document
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

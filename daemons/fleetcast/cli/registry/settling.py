@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 from fleetcast.bus import Bus, InSync
 from fleetcast.bus.streams import REGISTRY
-from fleetcast.cli.fleet import Rollout, rollout, rollout_document
 from fleetcast.cli.live import Fleet, watched
 from fleetcast.cli.problems import Problem, timed_out
 from fleetcast.cli.waiting import Changed, sentence
 from fleetcast.events.lifecycle import ENDED, Phase, RolloutState, StageName, rollout_subject
 from fleetcast.registry.commands import Answer
 from fleetcast.registry.ledger import read
+from fleetcast.registry.picture.nodes import Rollout, rollout, rollout_document
 
 _STANDS = frozenset({Phase.CANARY, Phase.BAKING})
 

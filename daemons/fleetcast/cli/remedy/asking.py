@@ -47,7 +47,7 @@ async def answer(bus: Bus, request: AnyRequest) -> IncidentAnswer:
     reads = isinstance(request, Query)
     try:
         said = await patience.ask(
-            bus, INCIDENTS_SUBJECT, data, deadline_seconds=DEADLINE_SECONDS, wait_for_somebody=not reads
+            bus, INCIDENTS_SUBJECT, data, deadline_seconds=DEADLINE_SECONDS, wait_for_somebody=not reads, reads=reads
         )
         return IncidentAnswer.model_validate_json(said)
     except (NoResponder, BusTimeout, ConnectionLost) as error:

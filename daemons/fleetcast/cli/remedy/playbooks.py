@@ -166,7 +166,8 @@ async def answer(bus: Bus, asked: List | Show | RunIt | Decide) -> PlaybookAnswe
     """
     data = asked.model_dump_json().encode()
     try:
-        said = await patience.ask(bus, PLAYBOOKS_SUBJECT, data, deadline_seconds=DEADLINE_SECONDS)
+        reads = isinstance(asked, List | Show)
+        said = await patience.ask(bus, PLAYBOOKS_SUBJECT, data, deadline_seconds=DEADLINE_SECONDS, reads=reads)
         return _accepted(PlaybookAnswer.model_validate_json(said))
     except (NoResponder, BusTimeout, ConnectionLost) as error:
         raise Problem(

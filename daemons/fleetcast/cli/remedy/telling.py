@@ -2,28 +2,30 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fleetcast.cli.units import ago, clock, counted, duration, moment
+from fleetcast.daemons.remedy.incidents.documents import document, next_step
 from fleetcast.daemons.remedy.incidents.rules import times
-from fleetcast.events.incidents import IncidentPhase, IncidentState, ResourceType, Severity, SilenceState
+from fleetcast.events.incidents import IncidentState, ResourceType, SilenceState
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+__all__ = [
+    "document",
+    "listing",
+    "next_step",
+    "numbers",
+    "open_line",
+    "silence_row",
+    "timeline",
+    "told",
+    "took",
+]
+
 STEPS = 12
 """Lines of the timeline that are told; --json has all of them."""
-
-
-def document(state: IncidentState) -> dict[str, Any]:
-    """An incident in JSON, with its times."""
-    measured = times(state)
-    return state.model_dump(mode="json", by_alias=True, exclude={"seen", "flips", "sequence"}) | {
-        "time_to_detect_seconds": measured.detect_seconds,
-        "time_to_mitigate_seconds": measured.mitigate_seconds,
-        "time_to_resolve_seconds": measured.resolve_seconds,
-        "next": next_step(state),
-    }
 
 
 def listing(states: Sequence[IncidentState], now: datetime | None = None) -> "RenderableType":
@@ -129,19 +131,6 @@ def timeline(state: IncidentState) -> list[str]:
     if len(shown) <= STEPS:
         return shown
     return [shown[0], f"… {len(shown) - STEPS} more (--json has them)", *shown[-(STEPS - 1) :]]
-
-
-def next_step(state: IncidentState) -> str:
-    """The one command that helps now."""
-    if state.ended:
-        return f"fleetcast events --since 7d --model {state.resource_id}"
-    if state.runs and state.phase is IncidentPhase.MITIGATING:
-        return f"fleetcast playbook show {state.runs[-1]}"
-    if state.phase is IncidentPhase.OPEN and state.severity is not Severity.LOW:
-        return f"fleetcast ack {state.incident} --reason 'I look after it'"
-    if state.resource_type in {ResourceType.MODEL, ResourceType.NODE}:
-        return f"fleetcast why {state.resource_id}"
-    return f"fleetcast events --since 1d --model {state.resource_id}"
 
 
 def silence_row(silence: SilenceState) -> tuple[object, ...]:

@@ -179,7 +179,8 @@ def _add_distribution(app: typer.Typer) -> None:
         """Remove from the nodes what nothing pins, and say why the rest stays.
 
         Slots, the last production versions (store.keep_versions), the newest that were never served, transfers under
-        way and distributions pin versions. Nodes do the same by themselves when their disk is full.
+        way, runs that read them and distributions pin versions. Nodes do the same by themselves when their disk is
+        full. Folders of runs that ended go after their time (trainer.keep_runs_seconds, keep_runs_bytes).
         """
         from fleetcast.cli.removal import run
 

@@ -50,15 +50,16 @@ def _add_quarantine(node: typer.Typer) -> None:
         name: NodeName,
         keep: Annotated[str, typer.Option("--for", metavar="DURATION", help="Such as 30m, 2h or 3d.")] = "2h",
         reason: Reason = None,
+        dry_run: DryRun = False,
     ) -> Exit:
         """Keep training runs away from a node for a while; those that it has go on."""
         from fleetcast.cli.training.quarantine import change
 
-        return change(call, name, quarantined=True, keep=keep, reason=reason)
+        return change(call, name, quarantined=True, keep=keep, reason=reason, dry_run=dry_run)
 
     @command(node, "release")
-    def release(call: Call, name: NodeName, reason: Reason = None) -> Exit:
+    def release(call: Call, name: NodeName, reason: Reason = None, dry_run: DryRun = False) -> Exit:
         """Give a node training runs again, before its quarantine ends by itself."""
         from fleetcast.cli.training.quarantine import change
 
-        return change(call, name, quarantined=False, reason=reason)
+        return change(call, name, quarantined=False, reason=reason, dry_run=dry_run)

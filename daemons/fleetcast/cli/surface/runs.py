@@ -7,12 +7,12 @@ import typer
 
 from fleetcast.cli.call import Call, command, group
 from fleetcast.cli.problems import Exit
-from fleetcast.cli.surface.act import DryRun
+from fleetcast.cli.surface.act import DryRun, Reason
 from fleetcast.cli.surface.ask import After, Limit
 
 PANEL = "Training"
 
-State = Literal["running", "succeeded", "failed", "preempted", "cancelled"]
+State = Literal["queued", "running", "succeeded", "failed", "preempted", "cancelled"]
 RunName = Annotated[str, typer.Argument(metavar="RUN")]
 
 
@@ -51,6 +51,25 @@ def add(app: typer.Typer) -> None:
         from fleetcast.cli.training.runs import compare as run
 
         return run(call, a, b)
+
+    @command(app, "cancel", panel=PANEL)
+    def cancel(
+        call: Call,
+        run_id: RunName,
+        reason: Reason = None,
+        now: Annotated[
+            bool, typer.Option("--now", help="Kill its process at once: no SIGTERM and no grace before.")
+        ] = False,
+        dry_run: DryRun = False,
+    ) -> Exit:
+        """End a training run, wherever it is; its checkpoints and logs stay, and what it spent stays spent.
+
+        Its process gets SIGTERM and the lane's grace. From now on nothing that the run says is accepted, not even from
+        a node that is away. `fleetcast trigger LANE` begins another run.
+        """
+        from fleetcast.cli.training.cancelling import run
+
+        return run(call, run_id, reason=reason, now=now, dry_run=dry_run)
 
     @command(app, "sync", panel=PANEL)
     def sync(

@@ -93,7 +93,7 @@ def _add_history(app: typer.Typer) -> None:
     @command(app, "why", panel=PANEL)
     def why(
         call: Call,
-        what: Annotated[str, typer.Argument(metavar="MODEL|NODE|LANE|INCIDENT|EVENT", help="A name, or an id.")],
+        what: Annotated[str, typer.Argument(metavar="MODEL|NODE|LANE|RUN|INCIDENT|EVENT", help="A name, or an id.")],
     ) -> Exit:
         """Explain from the log what happened, who did it, when, and which numbers decided it."""
         from fleetcast.cli.why import run

@@ -55,6 +55,11 @@ def add_running(app: typer.Typer) -> None:
         lanes: Annotated[
             Path | None, typer.Option(metavar="FILE", help="What starts training, such as config/lanes.toml.")
         ] = None,
+        gateway_port: Annotated[
+            int | None,
+            typer.Option(min=0, max=65535, help="Port of the gateway on loopback, 8000 if it is free; 0: a free one."),
+        ] = None,
+        gateway: Annotated[bool, typer.Option("--gateway/--no-gateway", help="Answer programs over HTTP.")] = True,
     ) -> Exit:
         """Run NATS, several nodes and the daemons that serve them all on this machine until Ctrl-C.
 
@@ -75,13 +80,16 @@ def add_running(app: typer.Typer) -> None:
             policy=policy,
             trainers=trainers,
             lanes=lanes,
+            gateway_port=gateway_port,
+            gateway=gateway,
         )
 
     @command(app, "run", panel=RUN)
     def run_daemon(
         call: Call,
         daemon: Annotated[
-            str, typer.Argument(metavar="DAEMON", help="distributor, registry, monitor, remedy, notifier or trainer")
+            str,
+            typer.Argument(metavar="DAEMON", help="distributor, registry, monitor, remedy, notifier, …"),
         ],
     ) -> int:
         """Run one daemon in the foreground, as the systemd units do."""

@@ -13,7 +13,7 @@ from fleetcast.cli.narrate import printable
 from fleetcast.cli.problems import Exit, Problem, not_found, usage
 from fleetcast.cli.running import run_async
 from fleetcast.cli.table import table
-from fleetcast.cli.units import clock, duration, moment, size
+from fleetcast.cli.units import clock, counted, duration, moment, size
 from fleetcast.daemons.trainer.checkpoints import cadence
 from fleetcast.daemons.trainer.checkpoints.commands import (
     CHECKPOINTS_SUBJECT,
@@ -59,7 +59,8 @@ def listed(call: Call, run: str) -> Exit:
     every = f"a save every {duration(advice.seconds)} is advised, by {_BOUNDS[advice.bound_by]}"
     call.out.say(every + ("" if advice.measured else "; nobody has said yet how long a save takes"))
     if found.reclaims:
-        call.out.say(f"its machine was taken away {found.reclaims} times; {found.saves} saves were made for that")
+        times, saves = counted(found.reclaims, "time"), counted(found.saves, "save")
+        call.out.say(f"its machine was taken away {times}; made for that: {saves}")
     return Exit.OK
 
 
@@ -93,7 +94,7 @@ def _document(each: Judgement) -> dict[str, Any]:
     return {**each.record.model_dump(mode="json"), "kept_because": list(each.reasons), "stays": each.stays}
 
 
-def pin(call: Call, run: str, which: str, *, keep: bool, reason: str | None) -> Exit:
+def pin(call: Call, run: str, which: str, *, keep: bool, reason: str | None, dry_run: bool) -> Exit:
     """Keep a checkpoint whatever the lane's policy says, or leave it to that again."""
     if keep and not reason:
         raise usage(
@@ -105,6 +106,9 @@ def pin(call: Call, run: str, which: str, *, keep: bool, reason: str | None) -> 
     async def act() -> CheckpointAnswer:
         async with connected(target(call)) as bus:
             record = chosen(await _run(bus, run), which)
+            if dry_run:
+                would = "be kept" if keep else "be left to the lane's policy"
+                return CheckpointAnswer(outcome="done", message=f"dry run: {record.path} would {would}")
             if keep:
                 return await _ask(bus, PinCheckpoint(run=run, path=record.path, reason=reason or "", by=by))
             return await _ask(bus, UnpinCheckpoint(run=run, path=record.path, by=by))
@@ -112,7 +116,7 @@ def pin(call: Call, run: str, which: str, *, keep: bool, reason: str | None) -> 
     said = run_async(act())
     if said.outcome != "done":
         raise not_found(said.message, next_step=f"fleetcast checkpoints {run}")
-    call.out.document({"run": run, "message": said.message})
+    call.out.document({"run": run, "message": said.message, "dry_run": dry_run})
     call.out.text(printable(said.message))
     return Exit.OK
 

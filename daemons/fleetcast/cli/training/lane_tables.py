@@ -6,10 +6,12 @@ from rich.table import Table
 
 from fleetcast.cli.table import table
 from fleetcast.cli.units import clock, counted, moment
+from fleetcast.daemons.trainer.lanes import agreement
 from fleetcast.daemons.trainer.lanes.commands import LaneView
-from fleetcast.events.training import CountedExport, LaneState
+from fleetcast.events.training import CountedExport, LaneState, TrainingPhase
 
 _MARK = "-"
+_EXPORT = "fleetcast emit EXPORT_COMPLETED lane={} path=FILE.npz samples_new=N samples_total=N"
 SHOWN = 10
 """Data sets in a list; --json has all that are kept."""
 
@@ -42,9 +44,15 @@ def _run(view: LaneView) -> str:
 
 def _next(view: LaneView) -> str:
     if view.run is not None:
-        return "when the run has ended"
+        paused = view.state.paused if view.state is not None else None
+        return f"nothing after this run: paused by {paused.by}: {paused.reason}" if paused else "when the run has ended"
     said = "; ".join(view.reasons)
     return f"due: {said}" if view.due else said
+
+
+def differences(lanes: Sequence[LaneView]) -> list[str]:
+    """The lanes that are not the same on all nodes, a sentence each."""
+    return [agreement.told(each.lane, each.copies) for each in lanes if each.copies is not None]
 
 
 def shown(view: LaneView) -> list[Table]:
@@ -64,6 +72,8 @@ def _facts(view: LaneView) -> Iterable[tuple[str, str]]:
     yield from _flat("", view.definition)
     if view.file:
         yield "file", f"{view.file} ({view.digest})"
+    if view.copies is not None:
+        yield "other nodes", agreement.told(view.lane, view.copies)
 
 
 def _ledger(state: LaneState) -> Iterable[tuple[str, str]]:
@@ -119,7 +129,13 @@ def told(view: LaneView) -> list[str]:
     if view.state is not None:
         said.append(_money(view.state, view.needed))
         said += _newest(view.state)
-    said.append(_what_next(view))
+        said += _last_end(view.state)
+    if view.copies is not None:
+        said.append(agreement.told(view.lane, view.copies))
+    if view.defined or view.run is not None:
+        said.append(_what_next(view))
+    if view.defined and (view.state is None or view.state.latest is None):
+        said.append(f"next: {_EXPORT.format(view.lane)}")
     may = [each for each in view.nodes if each.eligible]
     said += [f"{each.node} may take it, score {each.score:g}" for each in sorted(may, key=lambda each: -each.score)]
     said += [f"{each.node} may not: {each.reason}" for each in view.nodes if not each.eligible]
@@ -128,7 +144,7 @@ def told(view: LaneView) -> list[str]:
 
 def _standing(view: LaneView) -> str:
     if not view.defined:
-        return f"lane {view.lane} is not defined in the lane file of the trainer that answered"
+        return f"lane {view.lane} is undefined: {'; '.join(view.reasons)}"
     enough = f"the newest data set has {view.samples:,} of {view.required:,} samples"
     return f"lane {view.lane} is {view.standing}: {enough}"
 
@@ -137,7 +153,8 @@ def _money(state: LaneState, needed: int) -> str:
     capped = f", {state.samples_capped:,} not carried over" if state.samples_capped else ""
     spent = f"{state.samples_spent:,} spent in {counted(state.runs, 'run')}"
     owed = f" (a debt of {-state.tokens:,g})" if state.tokens < 0 else ""
-    return f"{state.samples_in:,} samples in{capped}, {spent}; {state.tokens:,g} of {needed:,} in the bucket{owed}"
+    of = f" of {needed:,}" if needed else ""
+    return f"{state.samples_in:,} samples in{capped}, {spent}; {state.tokens:,g}{of} in the bucket{owed}"
 
 
 def _newest(state: LaneState) -> list[str]:
@@ -146,6 +163,15 @@ def _newest(state: LaneState) -> list[str]:
     used = "was trained on" if state.latest.artifact == state.used else "is new to training"
     came = clock(moment(state.latest.at))
     return [f"newest data set: {state.lane}@{state.latest.version}, {state.latest.samples:,} new, at {came}; it {used}"]
+
+
+def _last_end(state: LaneState) -> list[str]:
+    if state.ended is None:
+        return []
+    end = state.ended
+    verb = "was cancelled" if end.phase is TrainingPhase.CANCELLED else end.phase.value
+    detail = f": {end.detail}" if end.detail else ""
+    return [f"the last run that ended, {end.run}, {verb} at {clock(moment(end.at))}{detail}"]
 
 
 def _what_next(view: LaneView) -> str:

@@ -19,6 +19,7 @@ from fleetcast.events.ids import is_name
 from fleetcast.events.training import LANES_SUBJECT
 
 START_ONE = "fleetcast run trainer    (on one or more nodes, with trainer.lanes set)"
+SAME_FILES = "next: give all trainers the same lane files (trainer.lanes), and start them again"
 DEADLINE_SECONDS = 15.0
 """A person waits this long for a trainer that is just being restarted."""
 
@@ -32,6 +33,11 @@ def listed(call: Call) -> Exit:
         call.out.say("next: write one (config/lanes.toml is an example), name it in trainer.lanes, start a trainer")
         return Exit.OK
     call.out.show(lane_tables.listing(lanes))
+    differences = lane_tables.differences(lanes)
+    for each in differences:
+        call.out.text(printable(each))
+    if differences:
+        call.out.say(SAME_FILES)
     return Exit.OK
 
 
@@ -94,7 +100,7 @@ async def answer(bus: Bus, request: ListLanes | ShowLane | ChangeLane) -> LaneAn
     data = request.model_dump_json().encode()
     try:
         said = await patience.ask(
-            bus, LANES_SUBJECT, data, deadline_seconds=DEADLINE_SECONDS, wait_for_somebody=not reads
+            bus, LANES_SUBJECT, data, deadline_seconds=DEADLINE_SECONDS, wait_for_somebody=not reads, reads=reads
         )
         return LaneAnswer.model_validate_json(said)
     except (NoResponder, BusTimeout, ConnectionLost) as error:
@@ -113,7 +119,8 @@ async def answer(bus: Bus, request: ListLanes | ShowLane | ChangeLane) -> LaneAn
 
 
 async def _read(bus: Bus, request: ListLanes | ShowLane) -> LaneAnswer:
-    views = await reading.views(bus, Lanes({}), datetime.now(UTC))
+    kept = await reading.views(bus, Lanes({}), datetime.now(UTC))
+    views = tuple(each.model_copy(update={"reasons": (reading.UNANSWERED,)}) for each in kept)
     if isinstance(request, ListLanes):
         return LaneAnswer(lanes=views)
     found = tuple(each for each in views if each.lane == request.lane)

@@ -107,8 +107,8 @@ def _find_node(call: Call, following: Following, state: TrainingRunState | None)
         if not following.follow:
             raise not_found(
                 f"no node has had {following.run} yet",
-                why="it is queued",
-                next_step=f"fleetcast logs {following.run} --follow",
+                why=f"it is {state.phase.value}: {state.phase_detail}" if state is not None else "",
+                next_step=f"fleetcast why {following.run}, or fleetcast logs {following.run} --follow",
             )
         return False
     if node != following.node:

@@ -10,14 +10,16 @@ from rich.text import Text
 from fleetcast.bus import Bus
 from fleetcast.bus.errors import BusError, NotFound
 from fleetcast.bus.streams import TRAINING
-from fleetcast.cli.fleet import NodeView
 from fleetcast.cli.narrate import printable
 from fleetcast.cli.table import table
 from fleetcast.cli.units import ago, moment, size
+from fleetcast.daemons.trainer.lanes.agreement import differing, told
 from fleetcast.events.gpus import Gpu
-from fleetcast.events.training import NodeQuarantine, TrainingPhase, quarantine_subject
+from fleetcast.events.quarantine import NodeQuarantine, quarantine_subject
+from fleetcast.events.training import TrainingPhase
 from fleetcast.registry.book import read
 from fleetcast.registry.errors import RecordDamaged
+from fleetcast.registry.picture.nodes import NodeView
 
 _MARK = "-"
 
@@ -50,8 +52,13 @@ class TrainingNodes:
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """What is worse than it should be, one sentence each."""
+        """What is worse than it should be, one sentence each. A trainer that was stopped in order is not missed."""
         said = [
+            f"the trainer on {view.name} is lost, last heard {ago(view.age_seconds)}{_left(view)}"
+            for view in self._trainers
+            if view.lost
+        ]
+        said += [
             f"run {run.run} of lane {run.lane} is degraded: on {run.device or 'the CPU'} of {view.name}"
             for view in self._trainers
             if view.alive
@@ -70,7 +77,10 @@ class TrainingNodes:
             for gpu in view.status.gpus
             if gpu.fault
         ]
-        return tuple(said)
+        return (*said, *(told(lane, copies) for lane, copies in differing(self._lanes()).items()))
+
+    def _lanes(self) -> dict[str, dict[str, str]]:
+        return {view.name: view.status.lanes for view in self._trainers if view.alive}
 
     def _quarantined(self) -> list[NodeQuarantine]:
         return [self._kept[node] for node in sorted(self._kept) if self._is_quarantined(node)]
@@ -88,7 +98,7 @@ class TrainingNodes:
             rest = (self._fault(view.name), self._runs(view))
             gpus: Iterable[Gpu | None] = view.status.gpus or (None,)
             for number, gpu in enumerate(gpus):
-                rows.append((view.name, *_gpu(gpu), *(rest if number == 0 else ("", ""))))
+                rows.append((view.name, *_gpu(gpu, view), *(rest if number == 0 else ("", ""))))
         return table(("GPUS", "GPU", "FREE", "DRIVER", "STATE", "LAST FAULT", "RUNS"), rows)
 
     def _fault(self, node: str) -> str:
@@ -102,7 +112,8 @@ class TrainingNodes:
 
     def _runs(self, view: NodeView) -> str:
         said = (f"{run.run} {run.phase}{f' on {run.device}' if run.device else ''}" for run in view.status.runs)
-        return printable(", ".join(said)) or _MARK
+        last = "" if view.alive or not view.status.runs else "when last heard: "
+        return printable(last + ", ".join(said)) or _MARK
 
     def lines(self) -> list[Text]:
         """What is flagged, one line each."""
@@ -129,6 +140,7 @@ class TrainingNodes:
             "state": view.state if view is not None else None,
             "gpus": [gpu.model_dump(mode="json") for gpu in view.status.gpus] if view is not None else [],
             "arch_list": list(view.status.arch_list) if view is not None else [],
+            "lanes": dict(view.status.lanes) if view is not None else {},
             "runs": [run.model_dump(mode="json") for run in view.status.runs] if view is not None else [],
             "last_fault": last.model_dump(mode="json") if last is not None else None,
             "quarantine": None
@@ -137,13 +149,20 @@ class TrainingNodes:
         }
 
 
-def _gpu(gpu: Gpu | None) -> tuple[object, ...]:
+def _left(view: NodeView) -> str:
+    """What a trainer that is not heard from had in hand."""
+    runs = ", ".join(run.run for run in view.status.runs)
+    return f"; its runs go on without it or are taken by another node: {runs}" if runs else ""
+
+
+def _gpu(gpu: Gpu | None, view: NodeView) -> tuple[object, ...]:
+    away = "" if view.alive else f"trainer {view.state}"
     if gpu is None:
-        return ("none", _MARK, _MARK, _MARK)
+        return ("none", _MARK, _MARK, away or _MARK)
     free = _MARK
     if gpu.memory_free is not None and gpu.memory_total is not None:
         free = f"{size(gpu.memory_free)} of {size(gpu.memory_total)}"
     what = " ".join(filter(None, (f"{gpu.index}:", gpu.vendor if not gpu.model else gpu.model, gpu.arch)))
-    state = gpu.fault or ("proven" if gpu.proven_at else "not probed")
+    state = away or gpu.fault or ("proven" if gpu.proven_at else "not probed")
     heat = f", {gpu.temperature:.0f} °C" if gpu.temperature is not None else ""
     return (printable(what), free, printable(gpu.driver) or _MARK, printable(state) + heat)

@@ -14,6 +14,7 @@ from fleetcast.cli.registry.reading import document
 from fleetcast.cli.running import run_async
 from fleetcast.cli.training.asking import ask
 from fleetcast.cli.training.tables import compared, listed, shown
+from fleetcast.cli.units import counted
 from fleetcast.registry.querying import QueryAnswer
 
 WATCH_SECONDS = 2.0
@@ -63,6 +64,9 @@ def show(call: Call, run_id: str, *, epochs: int) -> Exit:
     answer = _once(call, "run", {"run_id": run_id, "epochs": epochs})
     call.out.document(document(answer))
     _print(call, shown(answer.result))
+    if answer.result["checkpoints"]:
+        saved = counted(len(answer.result["checkpoints"]), "checkpoint")
+        call.out.say(f"{saved} so far; fleetcast checkpoints {run_id} lists those that are kept")
     return Exit.OK
 
 

@@ -12,6 +12,8 @@ Row = Mapping[str, Any]
 _MARK = "-"
 METRICS_SHOWN = 3
 """Metrics of a run in a list; `runs show` has all of them."""
+CHECKPOINTS_SHOWN = 5
+"""Newest checkpoints that a run said; what of them is kept is another question (`fleetcast checkpoints`)."""
 
 
 def listed(rows: Sequence[Row]) -> Table:
@@ -82,6 +84,7 @@ def _facts(result: Row) -> list[tuple[str, str]]:
         rows.append(("latest", f"step {_plain(latest.get('step'))}, {metrics(latest, 8) or 'no metrics'}"))
     if result.get("degraded"):
         rows.append(("degraded", f"since epoch {result['degraded']['since_epoch']}: {result['degraded']['reason']}"))
+    rows += [("slower", each["slowdown"]["said"]) for each in result.get("fallbacks") or () if each.get("slowdown")]
     rows += [(f"data {number}", _slice(each)) for number, each in enumerate(result.get("data") or (), 1)]
     return rows + [(f"config.{name}", str(value)) for name, value in (result.get("config") or {}).items()]
 
@@ -113,7 +116,8 @@ def _epoch(epoch: Row) -> tuple[object, ...]:
 def _checkpoints(checkpoints: Sequence[Row]) -> Table:
     columns = ("CHECKPOINT", "EPOCH", "STEP", "BYTES", "NODE", "SAVED")
     rows = [
-        (c["path"], c["epoch"], _plain(c.get("step")), size(c["size"]), c["node"], _clock(c["at"])) for c in checkpoints
+        (c["path"], c["epoch"], _plain(c.get("step")), size(c["size"]), c["node"], _clock(c["at"]))
+        for c in checkpoints[-CHECKPOINTS_SHOWN:]
     ]
     return table(columns, rows, right=(1, 2, 3))
 

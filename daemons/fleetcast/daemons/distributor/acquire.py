@@ -58,11 +58,12 @@ class Acquisition:
         """Fetch, prove and install one offer.
 
         Raises:
-            BadData: what arrived is not what was promised, or cannot be loaded.
+            BadData: what arrived is not what was promised, or cannot be loaded, or its manifest does not count here.
             TransferError: the sources failed; worth another try.
             StoreError: this node failed (no space, I/O); worth another try.
             BusUnavailable: large metainfo, or the registry's word on the version, could not be read.
         """
+        self._check_manifest(offer)
         if await self._is_held(offer):
             verdict = (await self.prove_stored(offer.content)).verdict
             await self.ensure_record(offer)
@@ -214,8 +215,16 @@ class Acquisition:
         await parts.bittorrent.seed(offer.artifact, offer.content, await self.metainfo(offer), folder)
         await self._neighbours.announce(offer.artifact, complete=True)
 
+    def _check_manifest(self, offer: Offer) -> None:
+        """Refuse what nobody who may has signed. A version that was here before is only repaired: its time limit is for
+        the first installation."""
+        known = self._shelf.artifact_of((offer.kind, offer.name), offer.version) is not None
+        self._parts.keyring.check(offer, first=not known)
+
     async def _confirm_version(self, offer: Offer) -> None:
         """Ask the registry whether the offer is what the version was reserved for: events may be forged."""
+        # Again: what signed it may have been revoked while its bytes came.
+        self._check_manifest(offer)
         state = await self._parts.registry.version(offer.name, offer.version, offer.kind)
         if state is None or state.artifact != offer.artifact:
             known = "unknown to the registry" if state is None else f"reserved for artifact {state.artifact}"

@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 import structlog
 
 from fleetcast.config.limits import Caps, LimitsSettings, cap_at
-from fleetcast.daemons.distributor.shares import Peak, Rate, Trim, demand, divide, half, is_worth_telling, less
 from fleetcast.transport.capped import Capped, Moved
+from fleetcast.transport.shares import Peak, Rate, Trim, demand, divide, half, is_worth_telling, less
 
 log = structlog.get_logger("fleetcast.distributor.allowance")
 

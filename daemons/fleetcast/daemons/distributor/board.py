@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from fleetcast.events.payloads import DaemonState
 from fleetcast.events.state import ModelStatus, TransferStatus
@@ -28,6 +28,8 @@ class Board:
         """Bytes free where the store is; None: nobody looked yet."""
         self.disk_stall: float | None = None
         """Share of the last seconds in which this machine waited for its disk; None: not measured."""
+        self.on_end: Callable[[TransferStatus], None] = lambda _: None
+        """Called with every transfer that has ended."""
         self._active: dict[str, TransferStatus] = {}
         self._waiting: tuple[TransferStatus, ...] = ()
         self._ended: deque[TransferStatus] = deque(maxlen=ENDED_SHOWN)
@@ -50,6 +52,7 @@ class Board:
     def end(self, status: TransferStatus) -> None:
         self._active.pop(status.transfer, None)
         self._ended.append(status)
+        self.on_end(status)
         self.changed.set()
 
     def set_models(self, models: Iterable[ModelStatus]) -> None:

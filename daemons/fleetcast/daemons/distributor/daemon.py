@@ -2,31 +2,30 @@
 
 import asyncio
 import contextlib
-import functools
 import os
 from collections.abc import AsyncIterator
-from concurrent.futures import ThreadPoolExecutor
 
 import structlog
 
 from fleetcast.bus import Bus, BusState, Service, connect
 from fleetcast.bus.streams import declare
 from fleetcast.client.spool import SpoolWriter
-from fleetcast.config.settings import RsyncSettings, Settings
+from fleetcast.config.settings import Settings
+from fleetcast.daemons import metrics
 from fleetcast.daemons.distributor import heartbeat
 from fleetcast.daemons.distributor.acquire import Acquisition
-from fleetcast.daemons.distributor.allowance import Allowance
 from fleetcast.daemons.distributor.archival import ArchiveBook
 from fleetcast.daemons.distributor.archivist import Archivist
 from fleetcast.daemons.distributor.bans import tell_bans
 from fleetcast.daemons.distributor.board import Board
-from fleetcast.daemons.distributor.capability import kept_capability
+from fleetcast.daemons.distributor.carriers import Carriers, Notices, threads
 from fleetcast.daemons.distributor.distributions import DistributionBook
 from fleetcast.daemons.distributor.exports import watch_exports
 from fleetcast.daemons.distributor.forwarder import forward
 from fleetcast.daemons.distributor.hardware import detect_vendor, labels_of
 from fleetcast.daemons.distributor.inspection import Inspector
 from fleetcast.daemons.distributor.intake import IntakeDesk, consume_intake, consume_submissions
+from fleetcast.daemons.distributor.keyring import Keyring
 from fleetcast.daemons.distributor.neighbours import Neighbours
 from fleetcast.daemons.distributor.orders import SlotOrders
 from fleetcast.daemons.distributor.origin import OriginDesk
@@ -44,24 +43,15 @@ from fleetcast.daemons.distributor.swarm import SwarmBook
 from fleetcast.daemons.distributor.transfers import Transfers
 from fleetcast.daemons.distributor.turns import Turns
 from fleetcast.daemons.distributor.voice import Voice
+from fleetcast.daemons.metrics.readings.node import NodeReading
 from fleetcast.daemons.runtime import Daemon, Grace, Stage, run_daemon
+from fleetcast.daemons.runtime.readiness import say_ready
 from fleetcast.events.content import Kind
-from fleetcast.events.payloads import DaemonState, Endpoints
+from fleetcast.events.payloads import DaemonState
 from fleetcast.registry import OriginRegistry
-from fleetcast.transport.aria2 import Aria2Transport
-from fleetcast.transport.bittorrent import BittorrentTransport
-from fleetcast.transport.capped import Capped, Sending
-from fleetcast.transport.lending.desk import LendingDesk
-from fleetcast.transport.niceness import IDLE, lower
-from fleetcast.transport.protocol import Ban, Transport
-from fleetcast.transport.rsync import RsyncTransport
-from fleetcast.transport.serve import StoreServer
 from fleetcast.transport.store import Store
 
 log = structlog.get_logger("fleetcast.distributor")
-
-HASHING_THREADS = max(1, min(4, (os.cpu_count() or 2) // 2))
-"""As many as libtorrent has for its own hashing: the other half of the cores is for what the machine is there for."""
 
 
 def main(settings: Settings) -> int:
@@ -88,76 +78,33 @@ async def _parts(daemon: Daemon, bus: Bus, store: Store) -> AsyncIterator[Parts]
     """Start the transports and wire everything; stop them in reverse order."""
     settings = await asyncio.to_thread(_with_hardware, daemon.settings)
     address = settings.network.address or bus.local_address()
-    lost_seeds: asyncio.Queue[str] = asyncio.Queue()
-    bans: asyncio.Queue[tuple[str, Ban]] = asyncio.Queue()
-
-    def note_ban(artifact: str, ban: Ban) -> None:
-        bans.put_nowait((artifact, ban))
-
-    bittorrent = BittorrentTransport(
-        settings.bittorrent,
-        bind=settings.network.bind,
-        advertise=address,
-        nice=settings.limits.nice,
-        on_seed_lost=lambda artifact, _reason: lost_seeds.put_nowait(artifact),
-        on_banned=note_ban,
-    )
-    server = StoreServer(
-        settings.http,
-        bind=settings.network.bind,
-        advertise=address,
-        find=store.find,
-        content_of=store.content_of,
-        capability=await kept_capability(settings.store.data),
-        desk=LendingDesk(bittorrent.lendable),
-    )
-    nice = settings.limits.nice
-    hashing = ThreadPoolExecutor(HASHING_THREADS, "hashing", initializer=functools.partial(lower, nice))
-    aria2 = Aria2Transport(settings.aria2, staging=store.staging, nice=nice, on_banned=note_ban)
-    rsync = RsyncTransport(settings.rsync, staging=store.staging, nice=nice, on_banned=note_ban)
-    idle = ThreadPoolExecutor(1, "idle", initializer=functools.partial(lower, nice, io=IDLE))
-    sharers: dict[str, Capped] = {
-        bittorrent.name: bittorrent,
-        f"{bittorrent.name}/borrowing": bittorrent.borrowing,
-        aria2.name: aria2,
-    }
-    allowance = Allowance(
-        settings.limits,
-        {**sharers, "http": Sending(lambda: server.sent_bytes, server.limit)},
-        fixed={rsync.name: rsync},
-    )
-    # Caps hold from the first byte.
-    allowance.look(0.0)
-    async with contextlib.AsyncExitStack() as stack:
-        stack.callback(hashing.shutdown, wait=False, cancel_futures=True)
-        stack.callback(idle.shutdown, wait=False, cancel_futures=True)
-        await server.start()
-        stack.push_async_callback(server.close)
-        for transport in (bittorrent, aria2, rsync):
-            await transport.start()
-            stack.push_async_callback(transport.close)
-        yield Parts(
-            node=daemon.node,
-            settings=settings,
-            bus=bus,
-            registry=OriginRegistry(bus),
-            store=store,
-            bittorrent=bittorrent,
-            transports=_transports(bittorrent, aria2, rsync),
-            voice=Voice(bus, SpoolWriter(settings.store.data / "spool")),
-            endpoints=Endpoints(
-                bt=bittorrent.endpoint, http=server.endpoint, rsync=_rsync_endpoint(settings.rsync, address)
-            ),
-            board=Board(),
-            swarm=SwarmBook(daemon.node),
-            distributions=DistributionBook(daemon.node, settings.node.labels),
-            archive=ArchiveBook(daemon.node),
-            hashing=hashing,
-            idle=idle,
-            lost_seeds=lost_seeds,
-            bans=bans,
-            allowance=allowance,
-        )
+    notices = Notices()
+    carriers = await Carriers.make(settings, store, address, notices)
+    allowance = carriers.allowance(settings)
+    keyring = await asyncio.to_thread(Keyring.open, settings.signing, settings.store.data)
+    with threads(settings.limits.nice) as (hashing, idle):
+        async with carriers.started():
+            yield Parts(
+                node=daemon.node,
+                settings=settings,
+                bus=bus,
+                registry=OriginRegistry(bus),
+                store=store,
+                bittorrent=carriers.bittorrent,
+                transports=carriers.by_name(),
+                voice=Voice(bus, SpoolWriter(settings.store.data / "spool")),
+                endpoints=carriers.endpoints(settings.rsync, address),
+                board=Board(),
+                swarm=SwarmBook(daemon.node),
+                distributions=DistributionBook(daemon.node, settings.node.labels),
+                archive=ArchiveBook(daemon.node),
+                hashing=hashing,
+                idle=idle,
+                lost_seeds=notices.lost_seeds,
+                bans=notices.bans,
+                allowance=allowance,
+                keyring=keyring,
+            )
 
 
 def _with_hardware(settings: Settings) -> Settings:
@@ -166,20 +113,6 @@ def _with_hardware(settings: Settings) -> Settings:
     labels = labels_of(settings.node.labels, vendor)
     log.info("node.labelled", labels=labels, detected_gpu=vendor)
     return settings.model_copy(update={"node": settings.node.model_copy(update={"labels": labels})})
-
-
-def _rsync_endpoint(settings: RsyncSettings, address: str) -> str | None:
-    host = f"[{address}]" if ":" in address else address
-    return settings.serve.replace("{address}", host) or None
-
-
-def _transports(*all_of_them: Transport) -> dict[str, Transport]:
-    """The rungs by name; one that does not work here is named once, with what to do."""
-    for each in all_of_them:
-        there = each.available()
-        if not there.ok:
-            log.warning("transport.unavailable", transport=each.name, reason=there.reason)
-    return {each.name: each for each in all_of_them}
 
 
 async def _live(daemon: Daemon, parts: Parts) -> None:
@@ -200,11 +133,13 @@ async def _live(daemon: Daemon, parts: Parts) -> None:
     seeding.leaving = reclaim.is_leaving
     archivist = Archivist(parts, shelf, acquisition, remover, reconciler)
     neighbours.on_joiner = seeding.joined
+    parts.keyring.on_change = reconciler.keys_changed
     await shelf.refresh()
     await _seed_again(parts, neighbours)
     service = await parts.bus.serve(_service(parts, inspector, remover))
     async with daemon.roots() as roots:
         roots.start("voice", parts.voice.run(), stage=Stage.SUPPORT)
+        roots.start("metrics", _metrics(daemon, parts), stage=Stage.SUPPORT)
         roots.start("heartbeat", heartbeat.beat(parts, daemon), stage=Stage.SUPPORT)
         roots.start("spool", forward(parts), stage=Stage.SUPPORT)
         roots.start("bus", _until_closed(parts), stage=Stage.SUPPORT)
@@ -218,6 +153,7 @@ async def _live(daemon: Daemon, parts: Parts) -> None:
         roots.start("slots", orders.watch())
         roots.start("resync", orders.resync())
         roots.start("offers", reconciler.watch_offers())
+        roots.start("keyring", parts.keyring.watch(parts.bus))
         roots.start("distributions", reconciler.watch_distributions())
         roots.start("duty", serving.duty.watch())
         roots.start("duty again", serving.duty.resync())
@@ -232,16 +168,24 @@ async def _live(daemon: Daemon, parts: Parts) -> None:
         roots.start("submissions", consume_submissions(parts, OriginDesk(parts, acquisition)))
         roots.start("exports", watch_exports(parts))
         roots.start("intake", consume_intake(parts, IntakeDesk(parts, neighbours)))
-        _say_ready(daemon, parts)
+        await _say_ready(daemon, parts)
     await service.stop()
     await heartbeat.say_stopped(parts)
 
 
-def _say_ready(daemon: Daemon, parts: Parts) -> None:
+async def _metrics(daemon: Daemon, parts: Parts) -> None:
+    def told() -> None:
+        parts.metrics_url = daemon.metrics_url
+        parts.board.changed.set()
+
+    await metrics.serve(daemon, parts.bus, NodeReading(parts).read, told=told)
+
+
+async def _say_ready(daemon: Daemon, parts: Parts) -> None:
     parts.board.set_state(DaemonState.READY)
     parts.bus.on_state(lambda state: _follow(parts, state))
     parts.say_first(heartbeat.started(parts))
-    daemon.ready(parts.board.sentence)
+    await say_ready(daemon, parts.bus, lambda: parts.board.sentence)
 
 
 def _follow(parts: Parts, state: BusState) -> None:

@@ -1,6 +1,7 @@
 """Forwards what jobs and daemons on this node left in its spools: at least once, in order, with their own ids."""
 
 import asyncio
+import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,7 +49,12 @@ def _open_to_jobs(folder: Path) -> None:
     """Make the spool, open to the jobs of this node: whoever is in the daemon's group may add, nobody may remove."""
     if not folder.is_dir():
         folder.mkdir(parents=True)
-        folder.chmod(SPOOL_MODE)
+        try:
+            folder.chmod(SPOOL_MODE)
+        except PermissionError:
+            # In a unit with RestrictSUIDSGID, for which `fleetcast install` makes the folder: without the group's bit
+            # what jobs write is readable to everybody who gets in, and that is the group.
+            folder.chmod(SPOOL_MODE & ~stat.S_ISGID)
 
 
 async def _forward(parts: Parts, line: Line, lines: Sequence[Line], *, own: bool) -> None:

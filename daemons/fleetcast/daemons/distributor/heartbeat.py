@@ -11,6 +11,7 @@ from fleetcast.bus.errors import BusError
 from fleetcast.daemons.distributor.parts import Parts, now
 from fleetcast.daemons.distributor.voice import LAST_WORDS_SECONDS
 from fleetcast.daemons.runtime import Daemon, Progress
+from fleetcast.daemons.runtime.readiness import with_bus
 from fleetcast.events.envelope import new_event
 from fleetcast.events.payloads import DaemonState, NodeStarted, NodeStopped
 from fleetcast.events.state import NodeStatus
@@ -50,6 +51,8 @@ def status(parts: Parts) -> NodeStatus:
         drained=board.drained,
         spool_lost=board.spool_lost,
         disk_free=board.disk_free,
+        metrics=parts.metrics_url,
+        keyring=parts.keyring.ring.number if parts.keyring.ring else None,
     )
 
 
@@ -63,7 +66,7 @@ async def beat(parts: Parts, daemon: Daemon) -> None:
         parts.board.urgent.clear()
         await _put(parts, parts.settings.bus.request_timeout_seconds)
         alive.made()
-        daemon.status(parts.board.sentence)
+        daemon.status(with_bus(parts.bus, parts.board.sentence))
         try:
             async with asyncio.timeout(parts.settings.distributor.heartbeat_seconds):
                 await parts.board.changed.wait()

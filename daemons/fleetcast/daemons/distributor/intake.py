@@ -10,6 +10,7 @@ from fleetcast.daemons.distributor.origin import SUBMISSIONS, OriginDesk, submis
 from fleetcast.daemons.distributor.parts import Parts
 from fleetcast.daemons.distributor.rules import check_addressee
 from fleetcast.events.envelope import Event
+from fleetcast.events.runs import RunCheckpointSaved
 from fleetcast.registry.fencing import Fence
 
 log = structlog.get_logger("fleetcast.distributor.intake")
@@ -18,6 +19,8 @@ CHECKPOINT = "run.checkpoint.saved"
 PATIENCE = 3
 """Looks at an event that names an unknown node before it is refused: its node may be starting right now."""
 PATIENCE_SECONDS = 2.0
+CLAIMS_REMEMBERED = 1000
+"""Whose checkpoints were refused: what else comes under the same claim has no effect, and is not refused again."""
 
 
 class IntakeDesk:
@@ -27,6 +30,7 @@ class IntakeDesk:
         self._parts = parts
         self._neighbours = neighbours
         self._fence = Fence(parts.bus)
+        self._refused: dict[tuple[str, int], None] = {}
 
     async def handle(self, event: Event, delivery: Delivery) -> None:
         """Refuse a submission to a node that nobody knows, and a checkpoint of a run that another claim holds.
@@ -49,7 +53,16 @@ class IntakeDesk:
 
     async def _check_claim(self, event: Event) -> None:
         stale = await self._fence.check(event)
-        if stale is not None:
+        if stale is None:
+            return
+        said = event.payload
+        assert isinstance(said, RunCheckpointSaved)
+        claim = (said.run_id, said.claim or 0)
+        # A stalled node saves on for hours: one letter says that it does, a thousand would hide all others.
+        if claim not in self._refused:
+            self._refused[claim] = None
+            if len(self._refused) > CLAIMS_REMEMBERED:
+                del self._refused[next(iter(self._refused))]
             raise Reject(stale.reason, field="claim", next_step=stale.next_step, winner=stale.winner)
 
 

@@ -22,6 +22,7 @@ from fleetcast.events.lifecycle import StageName
 from fleetcast.events.payloads import (
     DistributionRequested,
     ExportCompleted,
+    ManifestEnvelope,
     ModelPromoted,
     ModelSubmitted,
     Origin,
@@ -30,7 +31,7 @@ from fleetcast.events.state import Cause, DistributionState, SlotEntry, VersionS
 from fleetcast.registry import DescriptionInvalid, VersionTaken
 from fleetcast.registry.description import described
 from fleetcast.registry.fencing import Fence, Stale
-from fleetcast.transport import metainfo
+from fleetcast.transport import manifest, metainfo
 from fleetcast.transport.errors import BadData, ContentRefused, FormatRefused
 from fleetcast.transport.store import Ingested, is_folder
 
@@ -168,6 +169,7 @@ class OriginDesk:
         inline, reference = await put_metainfo(parts.bus, ingested.content.artifact, blob)
         content, content_ref = await put_content(parts.bus, ingested.content)
         version = asked.version or data_set_version(None, ingested.content.artifact)
+        envelope = self._manifest(ingested.content, asked.name, version)
         state = VersionState(
             model=asked.name,
             version=version,
@@ -184,6 +186,7 @@ class OriginDesk:
             metrics=asked.metrics,
             metadata=asked.metadata,
             format_check=proof.verdict,
+            envelope=envelope if envelope.signatures else None,
         )
         # The last that can still be refused: what is noted here is had, whoever claims the run later.
         _refuse(await self._fence.commit(event))
@@ -191,6 +194,17 @@ class OriginDesk:
         offer = offer_from_state(reserved.state, ingested.content)
         await self._acquisition.keep_own(offer, proof.verdict, install=not asked.to)
         return offer
+
+    def _manifest(self, content: Content, name: str, version: str) -> ManifestEnvelope:
+        """What this node vouches for.
+
+        Raises:
+            ManifestRefused: not even this node would take it from others.
+        """
+        keyring = self._parts.keyring
+        envelope = keyring.sign(manifest.state(content, name, version))
+        keyring.check_own(envelope, content)
+        return envelope
 
     def _ingest(self, asked: Submission, metadata: MetadataDesk) -> Ingested:
         store = self._parts.store

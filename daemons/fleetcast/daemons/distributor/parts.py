@@ -14,6 +14,7 @@ from fleetcast.daemons.distributor.allowance import Allowance
 from fleetcast.daemons.distributor.archival import ArchiveBook
 from fleetcast.daemons.distributor.board import Board
 from fleetcast.daemons.distributor.distributions import DistributionBook
+from fleetcast.daemons.distributor.keyring import Keyring
 from fleetcast.daemons.distributor.rules import Offer
 from fleetcast.daemons.distributor.swarm import SwarmBook
 from fleetcast.daemons.distributor.voice import Voice
@@ -66,6 +67,8 @@ class Parts:
     lost_seeds: asyncio.Queue[str]
     bans: asyncio.Queue[tuple[str, Ban]]
     allowance: Allowance
+    keyring: Keyring = field(default_factory=Keyring)
+    """Whose word about versions counts here."""
     ordered: Callable[[], Pins] = Pins
     """What stays here because of slot orders; said by their owner."""
     carries: Callable[[Line], bool] = lambda _line: True
@@ -73,6 +76,8 @@ class Parts:
     offered: set[Line] = field(default_factory=set)
     """The models and lanes that this node has offered something of to the swarm."""
     started_at: str = field(default_factory=now)
+    metrics_url: str | None = None
+    """Where the daemon's metrics are served; said by whoever serves them."""
     _sending: set[asyncio.Task[bool]] = field(default_factory=set)
 
     @property

@@ -4,6 +4,7 @@ Runs at start, on every change, and every few seconds, so that a missed message 
 """
 
 import asyncio
+import contextlib
 import functools
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -82,6 +83,12 @@ class Reconciler:
     def wake(self) -> None:
         """Compare again soon."""
         self._wake.set()
+
+    def keys_changed(self) -> None:
+        """Another key ring is in force: look again at what was refused."""
+        self._transfers.forgive_manifests()
+        self._parts.board.changed.set()
+        self.wake()
 
     def repair(self, line: Line, installed: InstalledVersion) -> None:
         """Bring a damaged version back, whether or not a slot names it."""
@@ -260,6 +267,8 @@ class Reconciler:
             self._serving.hooks.serve(line, before, (), self._sayings(before.slot, in_force(before)))
             return
         new = [getattr(slot, name) for name in coming(before, slot, held, on_canary=on_canary)]
+        if await self._are_revoked(slot, new):
+            return
         if not all([await self._serving.soundness.of(line, entry) for entry in new]):
             return
         try:
@@ -272,6 +281,19 @@ class Reconciler:
         for name in names:
             self._log_activated(slot, name)
         self._serving.hooks.serve(line, done.applied, self._sayings(slot, names))
+
+    async def _are_revoked(self, slot: SlotState, new: Sequence[SlotEntry]) -> bool:
+        """Whether what would be shown was signed by a key that counts no more; what is shown already stays."""
+        keyring, store = self._parts.keyring, self._parts.store
+        if not keyring.revokes:
+            return False
+        for entry in new:
+            with contextlib.suppress(StoreError):
+                record = await asyncio.to_thread(store.read_record, entry.artifact)
+                if (why := keyring.revoked(record.envelope)) is not None:
+                    log.warning("slot.revoked", model=slot.model, version=entry.version, reason=why)
+                    return True
+        return False
 
     def _log_activated(self, slot: SlotState, name: InForce) -> None:
         log.info(

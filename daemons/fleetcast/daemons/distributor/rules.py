@@ -13,6 +13,7 @@ from fleetcast.events.payloads import (
     ContentRef,
     DaemonState,
     ManifestEnvelope,
+    ManifestSignature,
     ObjectRef,
     Origin,
     Statement,
@@ -39,6 +40,7 @@ class Offer:
     Attributes:
         sequence: position in `FC_EVENTS` (0 when read from the registry), which orders offers of one model.
         content_ref: the object that holds `content`, where it is too large for a message.
+        not_after, signatures: of its manifest.
     """
 
     kind: Kind
@@ -53,6 +55,8 @@ class Offer:
     correlation: str
     sequence: int
     content_ref: ContentRef | None = None
+    not_after: str | None = None
+    signatures: tuple[ManifestSignature, ...] = ()
 
     @property
     def key(self) -> tuple[Kind, str, str]:
@@ -61,9 +65,10 @@ class Offer:
     @property
     def envelope(self) -> ManifestEnvelope:
         kind = "dataset" if self.kind is Kind.DATASET else "model"
-        return ManifestEnvelope(
-            statement=Statement(kind=kind, model=self.name, version=self.version, artifact=self.artifact)
+        statement = Statement(
+            kind=kind, model=self.name, version=self.version, artifact=self.artifact, not_after=self.not_after
         )
+        return ManifestEnvelope(statement=statement, signatures=self.signatures)
 
     def announcement(self, origin: Origin, *, cause: str) -> ArtifactAvailable:
         """What a node that serves it tells the fleet."""
@@ -99,6 +104,8 @@ def offer_from_event(
         cause=payload.cause,
         correlation=correlation,
         sequence=sequence,
+        not_after=statement.not_after,
+        signatures=payload.envelope.signatures,
     )
 
 
@@ -119,6 +126,8 @@ def offer_from_state(state: VersionState, content: Content | None = None) -> Off
         cause=state.cause.event,
         correlation=state.cause.correlation,
         sequence=state.cause.sequence,
+        not_after=state.envelope.statement.not_after if state.envelope else None,
+        signatures=state.envelope.signatures if state.envelope else (),
     )
 
 

@@ -12,7 +12,7 @@ from fleetcast.daemons.distributor.acquire import Acquisition
 from fleetcast.daemons.distributor.parts import Parts
 from fleetcast.daemons.distributor.progress import waiting
 from fleetcast.daemons.distributor.rules import Offer, Urgency, retry_delay
-from fleetcast.transport.errors import BadData, TransportError, VerificationFailed
+from fleetcast.transport.errors import BadData, ManifestRefused, TransportError, VerificationFailed
 
 log = structlog.get_logger("fleetcast.distributor.transfers")
 
@@ -28,7 +28,7 @@ class Transfers:
         self._acquisition = acquisition
         self._wanted: Wanted = {}
         self._running: dict[str, asyncio.Task[None]] = {}
-        self._refused: dict[str, str] = {}
+        self._refused: dict[str, tuple[Offer, BadData]] = {}
         self._group: asyncio.TaskGroup | None = None
         self.installed = asyncio.Event()
         """Set whenever a version was installed; whoever waits clears it."""
@@ -61,12 +61,17 @@ class Transfers:
         """Forget that *artifact* was refused."""
         self._refused.pop(artifact, None)
 
+    def forgive_manifests(self) -> None:
+        """Another key ring is in force: whose manifest was refused may count now."""
+        for artifact in [a for a, (_, refused) in self._refused.items() if isinstance(refused, ManifestRefused)]:
+            del self._refused[artifact]
+
     def _start_more(self) -> None:
         if self._group is None:
             return
         limit = self._parts.settings.distributor.parallel_transfers
         for artifact, (urgency, offer) in sorted(self._wanted.items(), key=lambda g: g[1][0]):
-            if artifact in self._running or artifact in self._refused:
+            if artifact in self._running or self._is_refused(offer):
                 continue
             # What is to be served now never waits behind what may be needed later.
             if len(self._running) >= limit and urgency is not Urgency.PRODUCTION:
@@ -79,7 +84,16 @@ class Transfers:
     def _queued(self) -> list[Offer]:
         """What has not begun, in the order in which it will."""
         ordered = sorted(self._wanted.items(), key=lambda g: g[1][0])
-        return [offer for artifact, (_, offer) in ordered if artifact not in {*self._running, *self._refused}]
+        return [
+            offer for artifact, (_, offer) in ordered if artifact not in self._running and not self._is_refused(offer)
+        ]
+
+    def _is_refused(self, offer: Offer) -> bool:
+        """Whether it cannot be had: its bytes are not what they should be, or this very manifest does not count."""
+        before, refused = self._refused.get(offer.artifact, (None, None))
+        if before is None:
+            return False
+        return not isinstance(refused, ManifestRefused) or before.envelope == offer.envelope
 
     def _ended(self, artifact: str, task: asyncio.Task[None]) -> None:
         self._running.pop(artifact, None)
@@ -98,7 +112,7 @@ class Transfers:
                 # Bytes that differ came from a source or a disk and may be right next time; a file that does not
                 # load will never load.
                 if not isinstance(refused, VerificationFailed):
-                    self._refused[offer.artifact] = str(refused)
+                    self._refused[offer.artifact] = offer, refused
                     log.warning("transfer.refused", version=offer.version, reason=str(refused))
                     return
             except (TransportError, BusError) as fault:

@@ -1,6 +1,7 @@
 """The voice: publishes facts in the order in which they happened, without making the work that they are about wait."""
 
 import asyncio
+from collections.abc import Callable
 
 import structlog
 
@@ -21,6 +22,8 @@ class Voice:
         self._bus = bus
         self._spool = spool
         self._waiting: asyncio.Queue[Event] = asyncio.Queue()
+        self.on_said: Callable[[Event], None] = lambda _: None
+        """Called with every fact, before it is published."""
 
     def say(self, event: Event) -> None:
         """Publish soon."""
@@ -37,6 +40,7 @@ class Voice:
 
     async def now(self, event: Event, *, deadline_seconds: float | None = None) -> None:
         """Publish, or spool at once when the bus is known to be away: nobody waits for it in turn."""
+        self.on_said(event)
         try:
             if self._bus.state is BusState.DEGRADED:
                 await asyncio.to_thread(self._spool.append, event.encode()[0])

@@ -15,6 +15,8 @@ from fleetcast.bus.services import RunningService
 from fleetcast.bus.streams import LEASE_SECONDS, PERF, declare
 from fleetcast.client.ulid import new_ulid
 from fleetcast.config.settings import Settings
+from fleetcast.daemons import metrics
+from fleetcast.daemons.metrics.readings.performance import PerformanceReading
 from fleetcast.daemons.monitor.clock import ServerClock
 from fleetcast.daemons.monitor.flow import Flow
 from fleetcast.daemons.monitor.judging import Judging
@@ -28,6 +30,7 @@ from fleetcast.daemons.monitor.surroundings import Surroundings
 from fleetcast.daemons.monitor.telling import Teller
 from fleetcast.daemons.runtime import Daemon, Roots, Stage, run_daemon
 from fleetcast.daemons.runtime.beat import VERSION, Heartbeat, until_closed
+from fleetcast.daemons.runtime.readiness import say_ready
 from fleetcast.events.envelope import Event
 from fleetcast.events.incidents import VerdictChanged
 from fleetcast.events.state import SlotState
@@ -104,6 +107,9 @@ class Monitor:
         )
         self._beat = Heartbeat(daemon, bus, self.sentence, whole=self._is_whole)
         self._desk = QueryDesk(bus, self._judging, self._teller, self._around, now=self._clock.now)
+        self._reading = PerformanceReading(
+            self._judging, self._around, self._shards, self._flow, self._minutes, self._clock
+        )
         self._services: list[RunningService] = []
         self._around.on_slot = self._ordered
         self._around.on_facts = self._judging.learn
@@ -113,6 +119,7 @@ class Monitor:
         """Start everything, in the order in which it leans on each other."""
         roots.start("bus", until_closed(self._bus), stage=Stage.SUPPORT)
         self._clock.seen(parse_time((await self._bus.js.api(f"STREAM.INFO.{PERF}"))["ts"]))
+        roots.start("metrics", metrics.serve(self._daemon, self._bus, self._reading.read), stage=Stage.SUPPORT)
         roots.start("heartbeat", self._beat.run(), stage=Stage.SUPPORT)
         roots.start("slots", self._around.watch_slots())
         roots.start("nodes", self._around.watch_nodes())
@@ -128,7 +135,7 @@ class Monitor:
         roots.start("shards", self._shards.run())
         for service in (self._as_service(), self._as_part()):
             self._services.append(await self._bus.serve(service))
-        self._daemon.ready(self.sentence())
+        await say_ready(self._daemon, self._bus, self.sentence)
 
     async def stopped(self) -> None:
         """Last words of an orderly end."""

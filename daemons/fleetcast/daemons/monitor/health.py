@@ -44,20 +44,24 @@ def report(
 ) -> HealthReport:
     """How a model stands now."""
     versions = tuple(_version(deciding, minutes) for deciding in slots)
-    known = [each.health for each in versions]
-    worst = next((h for h in (Health.CRITICAL, Health.DEGRADED) if h in known), None)
-    production = next((each.health for each in versions if each.slot == "production"), None)
     return HealthReport(
         model=model,
         generation=generation,
         mode=policy.mode.value,
-        health=worst or production or (known[0] if known else Health.UNKNOWN),
+        health=standing({each.slot: each.health for each in versions}),
         should_rollback=any(t.remedy is Remedy.ROLL_BACK for each in versions for t in each.triggers),
         window_minutes=minutes,
         comparison=_comparison(slots),
         versions=versions,
         dropped=dict(dropped),
     )
+
+
+def standing(health: Mapping[str, Health]) -> Health:
+    """How a model stands, from its versions by slot: the worst that is wrong with any, else production's."""
+    known = list(health.values())
+    worst = next((h for h in (Health.CRITICAL, Health.DEGRADED) if h in known), None)
+    return worst or health.get("production") or (known[0] if known else Health.UNKNOWN)
 
 
 def fleet_summary(reports: Iterable[HealthReport]) -> dict[str, Any]:

@@ -107,6 +107,11 @@ class Judge:
         return report(self.model, self._generation, self.policy, list(self._slots.values()), minutes, self.dropped)
 
     @property
+    def deciding(self) -> tuple[Deciding, ...]:
+        """What is judged: production and canary, where there are such."""
+        return tuple(self._slots.values())
+
+    @property
     def versions(self) -> Mapping[str, str]:
         """The versions that are judged, by slot."""
         return {slot: deciding.watch.version for slot, deciding in self._slots.items()}

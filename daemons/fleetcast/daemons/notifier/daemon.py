@@ -6,6 +6,8 @@ import structlog
 
 from fleetcast.bus import Bus, Service, connect, declare
 from fleetcast.config.settings import Settings
+from fleetcast.daemons import metrics
+from fleetcast.daemons.metrics.readings.notices import NoticeReading
 from fleetcast.daemons.notifier.channels import open_channel
 from fleetcast.daemons.notifier.desk import NOTIFIER_SUBJECT, NotifierDesk
 from fleetcast.daemons.notifier.intake import GROUP, Intake
@@ -13,6 +15,7 @@ from fleetcast.daemons.notifier.ledger import Ledger
 from fleetcast.daemons.notifier.sender import Sender
 from fleetcast.daemons.runtime import Daemon, Stage, run_daemon
 from fleetcast.daemons.runtime.beat import VERSION, Heartbeat, until_closed
+from fleetcast.daemons.runtime.readiness import say_ready
 
 log = structlog.get_logger("fleetcast.notifier")
 
@@ -47,9 +50,11 @@ async def _live(daemon: Daemon, bus: Bus) -> None:
         intake = Intake(bus, ledger, settings)
         roots.start("intake", intake.run())
         await intake.listening()
+        reading = NoticeReading(ledger, channels)
+        roots.start("metrics", metrics.serve(daemon, bus, reading.read), stage=Stage.SUPPORT)
         roots.start("heartbeat", beat.run(), stage=Stage.SUPPORT)
         service = await bus.serve(_service(daemon, desk))
-        daemon.ready(beat.sentence())
+        await say_ready(daemon, bus, beat.sentence)
     await service.stop()
     await beat.stopped()
 

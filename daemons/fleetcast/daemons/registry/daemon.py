@@ -12,6 +12,9 @@ import structlog
 from fleetcast.bus import Bus, Service, connect
 from fleetcast.bus.streams import declare
 from fleetcast.config.settings import Settings
+from fleetcast.daemons import metrics
+from fleetcast.daemons.metrics.audit import AuditWatch
+from fleetcast.daemons.metrics.readings.fleet import FleetReading
 from fleetcast.daemons.registry.adoption import adopt_all, take_authority
 from fleetcast.daemons.registry.archival import ArchivalDesk
 from fleetcast.daemons.registry.desk import TransitionDesk
@@ -21,7 +24,8 @@ from fleetcast.daemons.registry.queries import QueryDesk
 from fleetcast.daemons.registry.watching import Nodes
 from fleetcast.daemons.runtime import Daemon, Stage, run_daemon
 from fleetcast.daemons.runtime.beat import VERSION, Heartbeat, until_closed
-from fleetcast.events.lifecycle import QUERY_SUBJECT, TRANSITION_SUBJECT, AuthorityState
+from fleetcast.daemons.runtime.readiness import say_ready
+from fleetcast.events.lifecycle import QUERY_SUBJECT, AuthorityState
 from fleetcast.registry.archival.asking import ARCHIVAL_SUBJECT
 from fleetcast.registry.commands import stamp
 from fleetcast.registry.engine import Engine
@@ -81,8 +85,12 @@ async def _live(daemon: Daemon, bus: Bus, policy: Policy) -> None:
     archival = ArchivalDesk(bus, engine, daemon.settings.archival, actor=actor)
     projector = Projector(bus, _read_model(daemon.settings))
     beat = Heartbeat(daemon, bus, lambda: _sentence(driver))
+    audit = AuditWatch(bus)
+    reading = FleetReading(bus, nodes, driver, engine, projector, audit)
     async with daemon.roots() as roots:
         roots.start("bus", until_closed(bus), stage=Stage.SUPPORT)
+        roots.start("audit", audit.run(), stage=Stage.SUPPORT)
+        roots.start("metrics", metrics.serve(daemon, bus, reading.read), stage=Stage.SUPPORT)
         roots.start("read-model", projector.run(), stage=Stage.SUPPORT)
         roots.start("nodes", nodes.watch())
         roots.start("rollouts", driver.watch())
@@ -102,7 +110,7 @@ async def _live(daemon: Daemon, bus: Bus, policy: Policy) -> None:
         if daemon.settings.archival.mode != "off":
             roots.start("archival", archival.run())
         service = await bus.serve(_service(daemon, desk, QueryDesk(bus, projector), archival, driver))
-        daemon.ready(beat.sentence())
+        await say_ready(daemon, bus, beat.sentence)
     await service.stop()
     await beat.stopped()
 
@@ -119,7 +127,7 @@ def _service(
         description="decides which version of a model is served, and says what was decided",
         metadata={"node": daemon.node, "daemon": "registry", "pid": str(os.getpid())},
         endpoints={
-            "transition": (TRANSITION_SUBJECT, desk.answer),
+            **desk.endpoints(),
             "query": (QUERY_SUBJECT, queries.answer),
             "archival": (ARCHIVAL_SUBJECT, archival.answer),
         },

@@ -1,13 +1,15 @@
 """The desk: `fc.svc.registry.transition` in, decision out."""
 
 import asyncio
+from collections.abc import Mapping
 
 import structlog
 
 from fleetcast.bus import patience
-from fleetcast.bus.services import ServiceError
+from fleetcast.bus.services import EndpointHandler, ServiceError
 from fleetcast.daemons.runtime.requests import AWAY, MALFORMED, read_request, refusals
-from fleetcast.registry.commands import Advance, Answer, Transition
+from fleetcast.events.lifecycle import TRANSITION_SUBJECT, transition_subject
+from fleetcast.registry.commands import VERBS, Advance, Answer, Transition
 from fleetcast.registry.engine import Engine
 from fleetcast.registry.errors import DescriptionInvalid
 
@@ -26,13 +28,29 @@ class TransitionDesk:
         self._engine = engine
         self._decide_seconds = decide_seconds
 
-    async def answer(self, body: bytes) -> bytes:
-        """The answer to a request, as JSON.
+    def endpoints(self) -> Mapping[str, tuple[str, EndpointHandler]]:
+        """Where requests come in: at the subject of all commands, and each command at its own, which is the one that a
+        role may be allowed."""
+
+        def of(verb: str) -> EndpointHandler:
+            async def answer(body: bytes) -> bytes:
+                return await self.answer(body, verb=verb)
+
+            return answer
+
+        own = {verb: (transition_subject(verb), of(verb)) for verb in VERBS}
+        return {"transition": (TRANSITION_SUBJECT, self.answer), **own}
+
+    async def answer(self, body: bytes, *, verb: str = "") -> bytes:
+        """The answer to a request, as JSON; *verb*: the only command that was allowed to whoever asks.
 
         Raises:
             ServiceError: 400: it is none; 500: what is stored cannot be read; 503: not now, ask again.
         """
         transition = read_request(Transition.model_validate_json, body)
+        if verb and transition.command.do != verb:
+            asked = transition_subject(transition.command.do)
+            raise ServiceError(MALFORMED, f"command: {transition.command.do} is asked for at {asked}")
         if isinstance(transition.command, Advance):
             raise ServiceError(MALFORMED, "command: only a registry daemon itself advances a rollout")
         return (await self.handle(transition)).model_dump_json(by_alias=True).encode()

@@ -25,7 +25,12 @@ log = structlog.get_logger("fleetcast.registry")
 
 
 class Driver:
-    """Owner of the rollouts under way, as the stream tells them. Finished ones leave it: they are history."""
+    """Owner of the rollouts under way, as the stream tells them. Finished ones leave it: they are history.
+
+    Attributes:
+        open: the rollouts that have not ended, by model, those that wait for somebody included.
+        slots: what is ordered of every model.
+    """
 
     def __init__(self, bus: Bus, engine: Engine, nodes: Nodes, *, actor: str, look_seconds: float) -> None:
         self._bus = bus
@@ -34,6 +39,8 @@ class Driver:
         self._actor = actor
         self._look_seconds = look_seconds
         self._rollouts: dict[str, RolloutState] = {}
+        self.open: dict[str, RolloutState] = {}
+        self.slots: dict[str, SlotState] = {}
         self._slots: dict[str, SlotState] = {}
         self._freezes: dict[str, FreezeState] = {}
 
@@ -62,13 +69,18 @@ class Driver:
             self._nodes.changed.set()
 
     def _note(self, rollout: RolloutState) -> None:
+        if rollout.phase in ENDED:
+            self.open.pop(rollout.model, None)
+        else:
+            self.open[rollout.model] = rollout
         if rollout.phase in ENDED | {Phase.HALTED, Phase.FROZEN}:
             self._rollouts.pop(rollout.model, None)
         else:
             self._rollouts[rollout.model] = rollout
 
     def _keep_slot(self, model: str, slot: SlotState) -> None:
-        """Only slots with a canary matter here."""
+        """Only slots with a canary matter to steps."""
+        self.slots[model] = slot
         if slot.canary is None:
             self._slots.pop(model, None)
         else:

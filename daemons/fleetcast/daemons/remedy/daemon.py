@@ -10,9 +10,13 @@ import structlog
 from fleetcast.bus import Bus, Service, connect
 from fleetcast.bus.streams import declare
 from fleetcast.config.settings import Settings
+from fleetcast.daemons import metrics
+from fleetcast.daemons.metrics.readings.remedies import RemedyReading
 from fleetcast.daemons.remedy.incidents.commands import INCIDENTS_SUBJECT
+from fleetcast.daemons.remedy.incidents.commands import READS as INCIDENT_READS
 from fleetcast.daemons.remedy.incidents.desk import IncidentDesk
 from fleetcast.daemons.remedy.ledger import RemedyLedger
+from fleetcast.daemons.remedy.playbooks.commands import READS as PLAYBOOK_READS
 from fleetcast.daemons.remedy.playbooks.dependents import Dependents
 from fleetcast.daemons.remedy.playbooks.desk import PlaybookDesk
 from fleetcast.daemons.remedy.playbooks.intake import Incidents, Intake
@@ -21,6 +25,8 @@ from fleetcast.daemons.remedy.playbooks.loading import Playbooks, load_all
 from fleetcast.daemons.remedy.playbooks.steps import Step, Surroundings, params_of, registered
 from fleetcast.daemons.runtime import Daemon, Stage, run_daemon
 from fleetcast.daemons.runtime.beat import VERSION, Heartbeat, until_closed
+from fleetcast.daemons.runtime.readiness import say_ready
+from fleetcast.daemons.runtime.requests import with_reading
 from fleetcast.events.remedies import PLAYBOOKS_SUBJECT
 from fleetcast.registry.client import RegistryClient
 from fleetcast.registry.nodes import FleetWatch
@@ -69,6 +75,8 @@ async def _live(daemon: Daemon, bus: Bus, playbooks: Playbooks, steps: Mapping[s
     beat = Heartbeat(daemon, bus, lambda: f"{keeper.sentence()}, {incidents.sentence()}")
     async with daemon.roots() as roots:
         roots.start("bus", until_closed(bus), stage=Stage.SUPPORT)
+        reading = RemedyReading(incidents, keeper)
+        roots.start("metrics", metrics.serve(daemon, bus, reading.read), stage=Stage.SUPPORT)
         roots.start("heartbeat", beat.run(), stage=Stage.SUPPORT)
         roots.start("nodes", fleet.watch(), stage=Stage.SUPPORT)
         roots.start("incidents", incidents.run())
@@ -77,7 +85,7 @@ async def _live(daemon: Daemon, bus: Bus, playbooks: Playbooks, steps: Mapping[s
         roots.start("requests", intake.consume())
         roots.start("timelines", intake.tell())
         service = await bus.serve(_service(daemon, incidents, PlaybookDesk(keeper), keeper))
-        daemon.ready(beat.sentence())
+        await say_ready(daemon, bus, beat.sentence)
     await service.stop()
     await beat.stopped()
 
@@ -92,8 +100,8 @@ def _service(daemon: Daemon, incidents: IncidentDesk, playbooks: PlaybookDesk, k
         description="keeps incidents, and runs playbooks",
         metadata={"node": daemon.node, "daemon": "remedy", "pid": str(os.getpid())},
         endpoints={
-            "incidents": (INCIDENTS_SUBJECT, incidents.answer),
-            "playbooks": (PLAYBOOKS_SUBJECT, playbooks.answer),
+            **with_reading("incidents", INCIDENTS_SUBJECT, incidents.answer, INCIDENT_READS),
+            **with_reading("playbooks", PLAYBOOKS_SUBJECT, playbooks.answer, PLAYBOOK_READS),
         },
         group=GROUP,
         data=data,

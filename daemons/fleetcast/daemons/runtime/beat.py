@@ -5,7 +5,7 @@ watches over the process.
     async with daemon.roots() as roots:
         roots.start("bus", until_closed(bus), stage=Stage.SUPPORT)
         roots.start("heartbeat", beat.run(), stage=Stage.SUPPORT)
-        daemon.ready(beat.sentence())
+        await say_ready(daemon, bus, beat.sentence)
     await beat.stopped()
 
 A distributor's says more, of models and transfers, and is its own.
@@ -25,6 +25,7 @@ from fleetcast.bus.errors import BusError
 from fleetcast.bus.streams import NODES_BUCKET
 from fleetcast.daemons.runtime.lifecycle import Daemon
 from fleetcast.daemons.runtime.progress import Progress
+from fleetcast.daemons.runtime.readiness import with_bus
 from fleetcast.events.payloads import DaemonState, Endpoints, Wants
 from fleetcast.events.state import NodeStatus
 
@@ -78,7 +79,7 @@ class Heartbeat:
             ready = self._bus.state is BusState.READY and self.whole()
             await self._put(DaemonState.READY if ready else DaemonState.DEGRADED)
             alive.made()
-            self._daemon.status(self.sentence())
+            self._daemon.status(with_bus(self._bus, self.sentence()))
             try:
                 async with asyncio.timeout(self._daemon.settings.distributor.heartbeat_seconds):
                     await self._changed.wait()
@@ -104,6 +105,7 @@ class Heartbeat:
             labels=settings.node.labels,
             wants=Wants(models=(), lanes=()),
             data=str(settings.store.data),
+            metrics=self._daemon.metrics_url,
         ).model_copy(update=dict(self.more()))
         key = f"{status.node}.{status.daemon}"
         try:

@@ -25,6 +25,7 @@ from typing import Any
 import structlog
 
 from fleetcast.client.node import default_node_id
+from fleetcast.config.errors import ConfigError
 from fleetcast.config.settings import Settings
 from fleetcast.daemons.runtime import logs, signals
 from fleetcast.daemons.runtime.lastresort import LastResort
@@ -34,8 +35,9 @@ from fleetcast.daemons.runtime.roots import Ending, Grace, Roots
 
 log = structlog.get_logger(__name__)
 
-ORDERLY, FAILED, INTERRUPTED = 0, 1, 130
-"""Exit codes: told to stop by the service manager or finished; something failed; stopped from the keyboard."""
+ORDERLY, FAILED, MISCONFIGURED, INTERRUPTED = 0, 1, 2, 130
+"""Exit codes: told to stop by the service manager or finished; something failed, and another start may help; the
+settings are wrong, and none will; stopped from the keyboard."""
 
 Body = Callable[["Daemon"], Awaitable[None]]
 
@@ -51,6 +53,8 @@ class Daemon:
         self.stopping = asyncio.Event()
         """Set when the shutdown begins: work that can finish early looks at it."""
         self.exit_code = ORDERLY
+        self.metrics_url: str | None = None
+        """Where its metrics are served; None: not yet, or not at all."""
         self.last_resort = LastResort(grace.total_seconds + grace.exit_seconds)
         self._grace = grace
         self._hurry = asyncio.Event()
@@ -68,6 +72,11 @@ class Daemon:
         self._status = status
         self.notifier.ready(status)
         log.info("daemon.ready", status=status)
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether start-up is over and the shutdown has not begun."""
+        return self._watchdog.ready and not self.stopping.is_set()
 
     def status(self, text: str) -> None:
         """Show people in one line what the daemon does right now; sent on change only."""
@@ -102,7 +111,7 @@ class Daemon:
             await self.stopping.wait()
         except Exception as error:
             self._winding_down = True
-            self.stop(repr(error), code=FAILED)
+            self.stop(_in_words(error), code=_code(error))
             raise
         finally:
             self._winding_down = True
@@ -113,6 +122,7 @@ class Daemon:
         """Run the body to its end, the watchdog beside it, and return the exit code."""
         with signals.handled(self._signalled):
             watchdog = asyncio.create_task(self._watchdog.run(), name="watchdog")
+            self.status(f"starting, with NATS at {_hosts(self.settings.bus.url)}")
             self._body = asyncio.ensure_future(body(self))
             try:
                 await asyncio.wait({self._body})
@@ -138,7 +148,7 @@ class Daemon:
     def _root_ended(self, ending: Ending) -> None:
         if ending.error is None:
             log.warning("root.ended", root=ending.name)
-        self.stop(ending.reason, code=FAILED)
+        self.stop(ending.reason, code=_code(ending.error))
 
     def _body_ended(self, body: asyncio.Future[None]) -> None:
         """Settle how the body came to its end: told to, by itself, or by an error that nobody else reported."""
@@ -146,8 +156,8 @@ class Daemon:
             self.stop("cancelled", code=FAILED)
         elif error := body.exception():
             _report(error)
-            self.stop(repr(error), code=FAILED)
-            self.exit_code = FAILED
+            self.stop(_in_words(error), code=_code(error))
+            self.exit_code = _code(error)
         else:
             self.stop("finished")
 
@@ -156,9 +166,9 @@ def run_daemon(name: str, settings: Settings, body: Body, *, grace: Grace | None
     """Run `body` as the daemon `name` until it is told to stop, and return the process's exit code.
 
     Configures logs, listens to signals, speaks to the service manager, feeds the watchdog. 0: told to stop, or the
-    body returned; 130: stopped from the keyboard; 1: the body or a root task failed, a root task ended by itself, or
-    a task did not obey its cancellation (its name is logged; the process then ends without waiting for it). To be
-    called in the main thread. `grace` bounds the steps of the shutdown.
+    body returned; 130: stopped from the keyboard; 2: the settings are wrong; 1: the body or a root task failed, a root
+    task ended by itself, or a task did not obey its cancellation (its name is logged; the process then ends without
+    waiting for it). To be called in the main thread. `grace` bounds the steps of the shutdown.
     """
     node = settings.node.id or default_node_id()
     logs.configure(settings.log, node=node, daemon=name)
@@ -173,6 +183,20 @@ def run_daemon(name: str, settings: Settings, body: Body, *, grace: Grace | None
             daemon.last_resort.end_process(code)
     daemon.last_resort.disarm()
     return code
+
+
+def _code(error: BaseException | None) -> int:
+    return MISCONFIGURED if isinstance(error, ConfigError) else FAILED
+
+
+def _in_words(error: BaseException) -> str:
+    """An error in one line, as the last thing that the service manager is told."""
+    return f"the settings are wrong: {str(error).splitlines()[0]}" if isinstance(error, ConfigError) else repr(error)
+
+
+def _hosts(url: str) -> str:
+    """Server addresses without what they may carry of secrets."""
+    return ", ".join(each.rpartition("@")[2].rpartition("//")[2].strip() for each in url.split(","))
 
 
 async def _make(name: str, node: str, settings: Settings, grace: Grace) -> Daemon:

@@ -35,7 +35,7 @@ class Here:
     """This node.
 
     Attributes:
-        deadline: when its machine is taken away (RFC 3339); None: it stays.
+        deadline: when its machine is taken away (RFC 3339); None: it stays. Said by whoever hears of notices.
         told: called when the heartbeat has something new to say.
     """
 
@@ -48,9 +48,8 @@ class Here:
         *,
         nodes: NodeWatch,
         ward: Ward,
-        deadline: Callable[[], str | None],
     ) -> None:
-        self.deadline = deadline
+        self.deadline: Callable[[], str | None] = lambda: None
         self._node = node
         self._settings = settings
         self._data = data

@@ -2,17 +2,18 @@
 fell back to the CPU. And what becomes of the runs of a node that is gone."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 
 from fleetcast.daemons.trainer.checkpoints import cadence
 from fleetcast.daemons.trainer.claims import rules
-from fleetcast.daemons.trainer.claims.eligibility import eligible
+from fleetcast.daemons.trainer.claims.eligibility import NodeFacts, eligible
 from fleetcast.daemons.trainer.claims.keeper import Keeper
 from fleetcast.daemons.trainer.claims.leasing import Owned
 from fleetcast.daemons.trainer.claims.rules import Again, Ended
 from fleetcast.daemons.trainer.claims.store import Change
 from fleetcast.daemons.trainer.claims.watching import NodeWatch
+from fleetcast.daemons.trainer.faults import slowing
 from fleetcast.daemons.trainer.faults.judging import judge
 from fleetcast.daemons.trainer.faults.returning import Candidate
 from fleetcast.daemons.trainer.faults.ward import bring_back, candidate
@@ -73,15 +74,13 @@ class Moving:
         """Look at runs on the CPU until cancelled."""
         while True:
             await asyncio.sleep(RETURN_SECONDS)
+            for owned in tuple(self._keeper.owned.values()):
+                await slowing.tell(owned)
             degraded = [owned.run for owned in self._keeper.owned.values()]
             await bring_back(degraded, now=self._now, candidates=self._candidates, leave_cpu=self._leave_cpu)
 
     def _candidates(self, run: TrainingRunState) -> list[Candidate]:
-        return [
-            candidate(facts.node, found.reason, [gpu for gpu in facts.gpus if gpu.index in found.gpus])
-            for facts in self._nodes.all_facts
-            for found in (eligible(LaneDefinition.of(run.definition), _on_gpu(run), facts, self._now()),)
-        ]
+        return candidates(run, self._nodes.all_facts, self._now())
 
     async def _leave_cpu(self, run: TrainingRunState, reason: str) -> None:
         self._runner.release(run.run, Release(Ended(RETURNS, reason, counts=False), Again()))
@@ -91,6 +90,16 @@ class Moving:
         lane = LaneDefinition.of(run.definition)
         rest = [facts for facts in self._nodes.all_facts if facts.node != self._node]
         return sum(eligible(lane, _on_gpu(run), facts, self._now()).ok for facts in rest)
+
+
+def candidates(run: TrainingRunState, nodes: Iterable[NodeFacts], now: datetime) -> list[Candidate]:
+    """*nodes* as somewhere that a run on the CPU may return to."""
+    lane, wanted = LaneDefinition.of(run.definition), _on_gpu(run)
+    judged = ((facts, eligible(lane, wanted, facts, now)) for facts in nodes)
+    return [
+        candidate(facts.node, found.reason, [gpu for gpu in facts.gpus if gpu.index in found.gpus])
+        for facts, found in judged
+    ]
 
 
 def _on_gpu(run: TrainingRunState) -> TrainingRunState:

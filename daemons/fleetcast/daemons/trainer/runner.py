@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import structlog
 
@@ -23,25 +23,28 @@ from fleetcast.daemons.trainer.claims.store import Change
 from fleetcast.daemons.trainer.faults import fallback
 from fleetcast.daemons.trainer.faults.judging import Judgement
 from fleetcast.daemons.trainer.lanes.definition import LaneDefinition
+from fleetcast.daemons.trainer.leftovers import end_stale
+from fleetcast.daemons.trainer.readers import RunReaders
 from fleetcast.daemons.trainer.starting import CPU, Place, gpus_in, spec_of
 from fleetcast.daemons.trainer.supervision.handle import Handle
 from fleetcast.daemons.trainer.supervision.spec import Exit, RunSpec
 from fleetcast.daemons.trainer.supervision.supervisors import SupervisionFailed, Supervisor
 from fleetcast.events.payloads import Payload
-from fleetcast.events.runs import DataSlice, FaultClass, RunFinished, RunOutcome, RunStarted
-from fleetcast.events.training import RunReturned, TrainingPhase, TrainingRunState
+from fleetcast.events.runs import DataSlice, FaultClass, RunOutcome, RunStarted
+from fleetcast.events.training import Remedy, RunReturned, TrainingPhase, TrainingRunState
 from fleetcast.registry.commands import stamp
+from fleetcast.transport.errors import StoreError
 from fleetcast.transport.failpoints import failpoint
+
+T = TypeVar("T")
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("fleetcast.trainer")
 
-LOST_GRACE_SECONDS = 5.0
-"""For the process of a run that is another node's by now: time to close files, not to save."""
 OVERDUE_SECONDS = 5.0
 """Before the deadline of a node's machine: what has not ended by then is told to by signal."""
 LATER = timedelta(seconds=15)
 AWAY = timedelta(minutes=10)
-"""For which a run is not given again to a node that could not bring its checkpoint."""
+"""For which a run is not given again to a node that could not bring its checkpoint, or does not have its data."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +53,14 @@ class Release:
 
     Attributes:
         ended: of the attempt.
-        again: how it goes on; None: it is cancelled.
+        again: how it goes on.
         deadline: when its process is stopped whatever it has come to; None: nothing presses.
         save: whether it is asked to save; False: it is stopped at once.
         saved: set once it has been given back: whether it committed a checkpoint for that.
     """
 
     ended: Ended
-    again: Again | None
+    again: Again
     deadline: datetime | None = None
     save: bool = True
     saved: asyncio.Future[bool] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
@@ -84,6 +87,7 @@ class Runner:
     """Does runs.
 
     Attributes:
+        readers: what runs of this node read.
         others: how many other nodes could take a run on a GPU now; None: not known.
     """
 
@@ -115,6 +119,7 @@ class Runner:
         self._queue = queue
         self._log_bytes = log_bytes
         self._of_lane = of_lane
+        self.readers = RunReaders(place.data)
         self.others: Callable[[TrainingRunState], int | None] = lambda _run: None
         self._asked: dict[str, asyncio.Future[Release]] = {}
 
@@ -136,8 +141,11 @@ class Runner:
         self._asked[owned.id] = asyncio.get_running_loop().create_future()
         try:
             await self._carry(owned, adopted)
-        except ClaimLost:
+            await self.readers.end(owned.id, owned.claim)
+        except ClaimLost as lost:
+            owned.lose(lost.holder, lost.cancelled)
             await self._end_stale(owned)
+            await self.readers.end(owned.id, owned.claim)
             raise
         finally:
             asked = self._asked.pop(owned.id)
@@ -156,6 +164,7 @@ class Runner:
             await self._judge(owned, there, None)
         elif there is not None:
             owned.gpus = gpus_in(there.spec.env)
+            await self.readers.renew((owned.run,))
             if not begun:
                 await owned.change(lambda run: Change(rules.running(run, self._now()), _returned(run, self._now())))
                 log.info("run.started", pid=there.pid, device=owned.run.device, phase=owned.run.phase.value)
@@ -170,16 +179,22 @@ class Runner:
             return handle
         if handle.alive():
             log.warning("run.stale_process", stale_claim=handle.claim, pid=handle.pid)
-            await handle.stop(LOST_GRACE_SECONDS, f"claim {owned.claim} has the run now")
+            await end_stale(handle, f"claim {owned.claim} has the run now", None)
         return None
 
     async def _start(self, owned: Owned) -> Handle | Exit | None:
         """Start the process; how it failed, where it could not be; None: it was given back to the queue."""
         try:
+            if lacking := await self._lacking_data(owned):
+                await self._give_back(owned, "its data is not to be had here", lacking, "data not held")
+                return None
             folder = await self._checkpoints.prepare(owned.run, owned.lane)
-            resume = await self._checkpoints.resume(owned.run)
+            resume = await _while_ours(owned, self._checkpoints.resume(owned.run))
             if resume.lost:
-                await self._give_back(owned, resume.passed_over)
+                # To begin anew would throw its work away.
+                await self._give_back(
+                    owned, "no checkpoint can be had here", resume.passed_over, "checkpoint not brought"
+                )
                 return None
             advice = self._checkpoints.cadence(owned.run, owned.lane, self._of_lane(owned.run.lane))
             spec = spec_of(
@@ -193,8 +208,7 @@ class Runner:
                 log_bytes=self._log_bytes,
             )
             await asyncio.to_thread(_clear, self._place.stop_file(owned.id))
-            if owned.run.cpu:
-                reason = owned.run.attempts[-2].detail if len(owned.run.attempts) > 1 else owned.run.phase_detail
+            if (reason := _fell_for(owned.run)) is not None:
                 await asyncio.to_thread(
                     fallback.announce, self._place.folder(owned.id), owned.id, claim=owned.claim, reason=reason
                 )
@@ -210,12 +224,18 @@ class Runner:
         failpoint("training.process.after")
         return handle
 
-    async def _give_back(self, owned: Owned, why: tuple[str, ...]) -> None:
-        """No checkpoint of the run can be had here: to begin anew would throw its work away."""
-        now, detail = self._now(), f"no checkpoint can be had here: {'; '.join(why)}"[:500]
-        ended = Ended(
-            FaultClass.CONTROL_PLANE.value, detail, FaultClass.CONTROL_PLANE, signature="checkpoint not brought"
-        )
+    async def _lacking_data(self, owned: Owned) -> tuple[str, ...]:
+        """Why the run cannot read its data here; none: it can, and its data stays until the end of this claim."""
+        try:
+            missing = await self.readers.begin(owned.run)
+        except StoreError as busy:
+            return (str(busy),)
+        return tuple(f"data set {each.lane}@{each.version} is gone" for each in missing)
+
+    async def _give_back(self, owned: Owned, what: str, why: tuple[str, ...], signature: str) -> None:
+        """The run cannot be done here as things are: another node may."""
+        now, detail = self._now(), f"{what}: {'; '.join(why)}"[:500]
+        ended = Ended(FaultClass.CONTROL_PLANE.value, detail, FaultClass.CONTROL_PLANE, signature=signature)
         again = Again(now + LATER, owned.run.cpu, self._place.node, now + AWAY)
         log.warning("run.given_back", reason=detail)
         await owned.change(lambda run: rules.queued_again(run, ended, again, self._now()))
@@ -281,26 +301,18 @@ class Runner:
 
         def finish(run: TrainingRunState) -> Change:
             after = rules.finished(run, TrainingPhase.SUCCEEDED, ended, self._now())
-            return Change(after, (_finished(after, RunOutcome.SUCCEEDED),))
+            return Change(after, rules.told_end(after, RunOutcome.SUCCEEDED))
 
         run = await owned.change(finish)
         log.info("run.succeeded", attempts=len(run.attempts), seconds=end.seconds)
         await self._checkpoints.release_copies(run)
 
     async def _released(self, owned: Owned, why: Release, *, saved: bool) -> None:
-        def leave(run: TrainingRunState) -> Change:
-            now = self._now()
-            if why.again is not None:
-                return Change(rules.queued_again(run, why.ended, why.again, now))
-            after = rules.finished(run, TrainingPhase.CANCELLED, why.ended, now)
-            return Change(after, (_finished(after, RunOutcome.CANCELLED),))
-
-        run = await owned.change(leave)
+        run = await owned.change(lambda there: rules.queued_again(there, why.ended, why.again, self._now()))
         if not why.saved.done():
             why.saved.set_result(saved)
-        log.info("run.released", reason=why.ended.detail, phase=run.phase.value, saved=saved)
-        if run.phase is TrainingPhase.QUEUED:
-            await self._queue(run)
+        log.info("run.released", reason=why.ended.detail, saved=saved)
+        await self._queue(run)
 
     async def _judge(self, owned: Owned, end: Exit, spec: RunSpec | None) -> None:
         env = spec.env if spec is not None else {}
@@ -315,7 +327,7 @@ class Runner:
         """End the process of a run that is not ours any more; what it saved stays where it is."""
         handle = await self._supervisor.adopt(self._place.folder(owned.id))
         if handle is not None and handle.claim == owned.claim and handle.alive():
-            await handle.stop(LOST_GRACE_SECONDS, f"the run is not this node's any more: {owned.holder}")
+            await end_stale(handle, owned.holder, owned.cancelled, owned.hurried)
 
 
 def ended_by(run: TrainingRunState, judgement: Judgement, now: datetime) -> Change:
@@ -323,7 +335,7 @@ def ended_by(run: TrainingRunState, judgement: Judgement, now: datetime) -> Chan
     if judgement.again is not None:
         return Change(rules.queued_again(run, judgement.ended, judgement.again, now), judgement.facts)
     after = rules.finished(run, TrainingPhase.FAILED, judgement.ended, now)
-    return Change(after, (*judgement.facts, _finished(after, RunOutcome.FAILED)))
+    return Change(after, (*judgement.facts, *rules.told_end(after, RunOutcome.FAILED)))
 
 
 def _started(run: TrainingRunState) -> RunStarted:
@@ -350,15 +362,36 @@ def _returned(run: TrainingRunState, now: datetime) -> tuple[Payload, ...]:
             claim=run.claim,
             lane=run.lane,
             from_device=CPU,
-            to_device=run.device or "gpu",
+            # A simulated GPU computes on the CPU, and is returned to all the same.
+            to_device=run.device if run.device not in ("", CPU) else "gpu",
             degraded_seconds=max(0.0, degraded),
         ),
     )
 
 
-def _finished(run: TrainingRunState, outcome: RunOutcome) -> RunFinished:
-    reason = None if outcome is RunOutcome.SUCCEEDED else " ".join(run.phase_detail.split())[:1000] or None
-    return RunFinished(run_id=run.run, node=run.owner or "", claim=run.claim or None, outcome=outcome, reason=reason)
+async def _while_ours(owned: Owned, work: Awaitable[T]) -> T:
+    """What *work* gives, which is given up as soon as the run is lost: a checkpoint may take minutes to come.
+
+    Raises:
+        ClaimLost: another claim holds the run, or it was cancelled.
+    """
+    working, lost = asyncio.ensure_future(work), asyncio.ensure_future(owned.lost.wait())
+    try:
+        await asyncio.wait((working, lost), return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise ClaimLost(owned.id, owned.claim, owned.holder, owned.cancelled)
+        return await working
+    finally:
+        for task in (working, lost):
+            task.cancel()
+        await asyncio.gather(working, lost, return_exceptions=True)
+
+
+def _fell_for(run: TrainingRunState) -> str | None:
+    """Why a run goes on on the CPU from this claim on; None: it does not, or did so before."""
+    before = run.attempts[-2] if len(run.attempts) > 1 else None
+    fell = run.cpu and before is not None and before.remedy is Remedy.CPU
+    return before.detail if before is not None and fell else None
 
 
 def _clear(stop_file: Path) -> None:

@@ -39,6 +39,7 @@ from fleetcast.registry.ledger import Ledger
 from fleetcast.registry.monitoring import rollback_request
 from fleetcast.registry.readmodel.errors import NothingFound
 from fleetcast.registry.registry import Registry
+from fleetcast.registry.speaking import claim_for, speaker
 
 START_IT: Final = "start one: fleetcast run registry"
 _ANSWERS: Final = ("artifact.available", "event.rejected")
@@ -312,12 +313,14 @@ def _check_name(model: str) -> None:
 def _submission(entry: ModelRegistryEntry, path: str, node: str) -> ModelRegistered:
     facts = rules.facts_of(entry).model_dump(mode="json", exclude_none=True)
     metrics = facts.pop("evaluation_metrics", None)
+    run_id, claim = claim_for(facts.pop("run_id", None), speaker())
     return ModelRegistered(
         model=entry.model_id,
         version=entry.version,
         path=path,
         node=node,
-        run_id=facts.pop("run_id", None),
+        run_id=run_id,
+        claim=claim,
         metrics=metrics,
         metadata={**entry.metadata, **facts} or None,
     )
@@ -334,5 +337,6 @@ def _settles(event: Event, data: bytes, subject: str) -> bool:
     except EventInvalid:
         return False
     if isinstance(answer, EventRejected) and answer.event == event.id:
-        raise RegistrationFailed(f"{answer.reason}; next: {answer.next_step}")
+        winner = f"; winner: {answer.winner}" if answer.winner else ""
+        raise RegistrationFailed(f"{answer.reason}{winner}; next: {answer.next_step}")
     return isinstance(answer, ArtifactAvailable) and answer.cause == event.id

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
 
 from fleetcast.config.archival import ArchivalSettings
+from fleetcast.events.ids import NO_ARTIFACT
 from fleetcast.events.lifecycle import ArchiveRule, EntryState, RolloutState, StageName
 from fleetcast.events.state import SlotState
 from fleetcast.registry.archival.pins import pinned
@@ -79,7 +80,7 @@ def plan(
 
 def _proposal(look: _Look) -> Proposal | None:
     entry = look.entry
-    if entry.stage is StageName.ARCHIVED or entry.archive is not None:
+    if entry.stage is StageName.ARCHIVED or entry.archive is not None or entry.artifact == NO_ARTIFACT:
         return None
     if look.was_restored and look.days < look.policy.age_days:
         return None

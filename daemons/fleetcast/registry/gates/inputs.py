@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import Field
 
 from fleetcast.events.content import Format, Value
-from fleetcast.events.ids import Name, Sha256, Version
+from fleetcast.events.ids import ArtifactOrNone, Name, Version
 from fleetcast.events.lifecycle import (
     FLEET,
     Approval,
@@ -57,7 +57,7 @@ class GateInputs(Value):
 
     model: Name
     version: Version
-    artifact: Sha256
+    artifact: ArtifactOrNone
     stage: StageName
     since: Moment
     facts: Facts = Facts()

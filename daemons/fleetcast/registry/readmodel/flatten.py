@@ -24,6 +24,7 @@ SHOWN_FACTS: Final = (
     "experiment_id",
     "git_commit",
 )
+_SERVED: Final = frozenset({"canary", "production"})
 _DIGITS = re.compile(r"\d+")
 _OURS = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z\Z", re.ASCII)
 """A time as fleetcast writes it: nothing is to be done about it."""
@@ -113,6 +114,7 @@ def listed(key: tuple[str, str, str], state: Document | None, entry: Document | 
         "games": rating.get("games") or _games(facts),
         "metrics": facts.get("evaluation_metrics") or (state or {}).get("metrics") or {},
         "quarantine": (entry or {}).get("quarantine"),
+        "was_served": any(change["stage"] in _SERVED for change in (entry or {}).get("stages", ())),
         "archived_to": (entry or {}).get("archived_to"),
         "registered_at": moment(registered),
         "registered_by": (entry or {}).get("registered_by") or either["cause"]["by"],

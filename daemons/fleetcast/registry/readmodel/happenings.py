@@ -158,7 +158,8 @@ def _late(claim: int | None, run: Mapping[str, Any]) -> frozenset[str] | None:
     known = run.get("claim") or 0
     if claim is None or claim > known:
         return None
-    return _OF_THE_CODE if claim < known or run["finished_at"] is not None else None
+    is_over = run["finished_at"] is not None or run["state"] == "queued"
+    return _OF_THE_CODE if claim < known or is_over else None
 
 
 def _epoch_logged(db: sqlite3.Connection, happening: Happening) -> None:
@@ -235,6 +236,20 @@ def _finished(db: sqlite3.Connection, happening: Happening) -> None:
     _run(db, happening, {**said, "state": p["outcome"], "finished_at": happening.at})
 
 
+def _moved(db: sqlite3.Connection, happening: Happening) -> None:
+    """A lane's run waits for a node, before its first claim and between two; or was cancelled while it waited, of which
+    nothing else is told. Who moves it there is no node of the run."""
+    p = happening.payload
+    known = db.execute("SELECT state FROM runs WHERE run_id = ?", (p["run_id"],)).fetchone()
+    said = {name: p[name] for name in ("lane", "model") if p.get(name)}
+    said["reason"] = p.get("detail") or None
+    if p["phase"] == "queued":
+        _run(db, happening, {**said, "state": "queued"})
+    elif p["phase"] == "cancelled" and (known is None or known[0] == "queued"):
+        ended = {"state": "cancelled", "outcome": "cancelled", "claim": p.get("claim")}
+        _run(db, happening, {**said, **ended, "finished_at": happening.at})
+
+
 _RUN_EVENTS: Final[Mapping[str, Callable[[sqlite3.Connection, Happening], None]]] = {
     "run.started": _started,
     "run.epoch_logged": _epoch_logged,
@@ -244,6 +259,7 @@ _RUN_EVENTS: Final[Mapping[str, Callable[[sqlite3.Connection, Happening], None]]
     "run.fault_recorded": _fault_recorded,
     "run.fallback": _fell_back,
     "run.returned": _returned,
+    "run.moved": _moved,
     "run.finished": _finished,
 }
 

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-SCHEMA_VERSION: Final = 4
+SCHEMA_VERSION: Final = 5
 APPLICATION_ID: Final = 0x66634D31
 """Marks the file as ours ("fcM1"): `file` and a person who opens it can tell."""
 

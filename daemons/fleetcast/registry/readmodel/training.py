@@ -3,6 +3,7 @@
 import sqlite3
 from typing import Literal
 
+from fleetcast.registry import slowdown as slower
 from fleetcast.registry.readmodel.asked import (
     Limit,
     Name,
@@ -17,7 +18,7 @@ from fleetcast.registry.readmodel.asked import (
     values_of,
 )
 
-RunState = Literal["running", "succeeded", "failed", "preempted", "cancelled"]
+RunState = Literal["queued", "running", "succeeded", "failed", "preempted", "cancelled"]
 
 
 def runs(
@@ -56,7 +57,8 @@ def runs(
 
 
 def run(db: sqlite3.Connection, *, run_id: Short, epochs: Limit = 500) -> Result:
-    """A run with its newest *epochs*, its checkpoints, its faults and fallbacks, and the versions that came of it.
+    """A run with its newest *epochs*, its checkpoints, its faults, its fallbacks (each with `slowdown`: how much longer
+    a step takes since; None: its epochs do not tell), and the versions that came of it.
 
     Raises:
         NothingFound: there is no such run.
@@ -75,7 +77,7 @@ def run(db: sqlite3.Connection, *, run_id: Short, epochs: Limit = 500) -> Result
         "best": _best(db, run_id),
         "checkpoints": _documents(db, "checkpoints", run_id),
         "faults": _documents(db, "faults", run_id),
-        "fallbacks": _documents(db, "fallbacks", run_id),
+        "fallbacks": _fallbacks(db, run_id),
         "versions": rows_as_dicts(made.fetchall()),
     }
 
@@ -83,6 +85,17 @@ def run(db: sqlite3.Connection, *, run_id: Short, epochs: Limit = 500) -> Result
 def _documents(db: sqlite3.Connection, table: str, run_id: str) -> list[Result]:
     wanted = f"SELECT at, document FROM {table} WHERE run_id = ? ORDER BY at, event"  # noqa: S608  # our own names
     return [{**document(row["document"]), "at": row["at"]} for row in db.execute(wanted, (run_id,))]
+
+
+def _fallbacks(db: sqlite3.Connection, run_id: str) -> list[Result]:
+    found = _documents(db, "fallbacks", run_id)
+    if not found:
+        return []
+    epochs = [
+        {**document(row["document"]), "at": row["at"]}
+        for row in db.execute("SELECT at, document FROM epochs WHERE run_id = ?", (run_id,))
+    ]
+    return [{**each, "slowdown": slower.document(each, slower.slowdown(each, found, epochs))} for each in found]
 
 
 def _best(db: sqlite3.Connection, run_id: str) -> dict[str, Result]:

@@ -4,6 +4,7 @@ import sqlite3
 from collections.abc import Mapping
 from typing import Any, Final
 
+from fleetcast.events.ids import NO_ARTIFACT
 from fleetcast.registry.readmodel.asked import (
     Kind,
     Name,
@@ -118,6 +119,8 @@ def _lineage(db: sqlite3.Connection, facts: Mapping[str, Any], shown: Mapping[st
 
 
 def _siblings(db: sqlite3.Connection, key: tuple[str, str, str], artifact: str) -> list[str]:
+    if artifact == NO_ARTIFACT:
+        return []
     found = db.execute("SELECT model, version, kind FROM versions WHERE artifact16 = ? LIMIT 100", (artifact[:16],))
     return sorted(f"{row['model']}@{row['version']}" for row in found if tuple(row) != key)
 

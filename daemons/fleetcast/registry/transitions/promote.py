@@ -7,6 +7,7 @@ from typing import Any
 
 from fleetcast.events.content import Value
 from fleetcast.events.decisions import GateVerdict, PromotionRefused, RolloutChanged, StageChanged
+from fleetcast.events.ids import NO_ARTIFACT
 from fleetcast.events.lifecycle import ENDED, FLEET, EntryState, Phase, RolloutState, StageName, rollout_subject
 from fleetcast.events.payloads import Payload
 from fleetcast.events.state import Cause, SlotState, slot_subject
@@ -179,6 +180,12 @@ def _hindrance(view: View, command: Promote, entry: EntryState) -> tuple[str, st
             "frozen",
             f"promotions are frozen{until} by {view.freeze.by}: {view.freeze.reason}",
             f"fleetcast unfreeze {_frozen_whom(view)} --reason …",
+        )
+    if entry.artifact == NO_ARTIFACT and command.stage in {StageName.CANARY, StageName.PRODUCTION}:
+        return (
+            "bytes",
+            f"{name} was registered without bytes, so that no node can hold it",
+            f"fleetcast register {view.model} {entry.version} FILE    (on a node that holds its file)",
         )
     again = entry.stage is command.stage and command.stage in {StageName.CANARY, StageName.PRODUCTION}
     if not again and not steps_between(entry.stage, command.stage, view.policy.pipeline):

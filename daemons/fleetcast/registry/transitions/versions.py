@@ -6,6 +6,7 @@ from typing import Any
 
 from fleetcast.events.content import Kind
 from fleetcast.events.decisions import ApprovalRecorded, EvidenceRecorded
+from fleetcast.events.ids import NO_ARTIFACT
 from fleetcast.events.lifecycle import (
     Approval,
     ArchiveRule,
@@ -76,7 +77,7 @@ def reserve(view: View, transition: Transition, command: Reserve) -> Decision:
     )
     if not reserved.created:
         raise Refusal(answer.model_copy(update={"repeated": True}))
-    entry = () if wanted.kind is Kind.DATASET else (fresh_entry(view, wanted, transition.actor),)
+    entry = () if wanted.kind is Kind.DATASET else (_with_announced(view, wanted, transition.actor),)
     subject = version_subject(wanted.model, wanted.version, wanted.kind)
     return Decision(
         action="version.reserved",
@@ -119,6 +120,16 @@ def fresh_entry(view: View, state: VersionState, actor: str, stage: StageName = 
         registered_by=actor,
         cause=state.cause,
     )
+
+
+def _with_announced(view: View, state: VersionState, actor: str) -> EntryState:
+    """The entry of a version that has just come, over what was said of it before it had bytes."""
+    fresh, known = fresh_entry(view, state, actor), view.entries.get(state.version)
+    if known is None or known.artifact != NO_ARTIFACT:
+        return fresh
+    kept = {name: getattr(known, name) for name in ("stage", "since", "stages", "flags", "approvals", "quarantine")}
+    said = {"facts": merged(known.facts, fresh.facts), "metadata": {**known.metadata, **fresh.metadata}}
+    return fresh.model_copy(update={**kept, **said})
 
 
 def first_entry(view: View, state: VersionState) -> EntryState:
@@ -164,7 +175,7 @@ def move(view: View, transition: Transition, command: Move) -> Decision:
     if command.stage is StageName.QUARANTINED:
         quarantine = Quarantine(reason=reason, by=transition.actor, at=view.at, n=view.chain.n + 1)
     order = entry.archive
-    if command.stage is StageName.ARCHIVED:
+    if command.stage is StageName.ARCHIVED and entry.artifact != NO_ARTIFACT:
         order = archiving.ordered(view, transition, command, entry)
         quarantine = entry.quarantine
     archived_to = f"{order.node}:{order.folder}" if order else None

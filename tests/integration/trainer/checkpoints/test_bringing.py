@@ -109,6 +109,7 @@ async def test_copies_that_a_newer_one_made_needless_are_given_back(stage: Stage
         second = save(folder / "2.pt", b"2" * 1000)
         await until("second copy", lambda: _copied(a, "newer", second))
         await until("first is given back", lambda: _is_over(a, "newer", first.version))
+        await until("its record names no other node any more", lambda: _is_only_on(a, "newer", first.version))
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
@@ -177,3 +178,8 @@ async def _is_over(node: Node, run: str, version: str | None) -> bool:
     assert order is not None
     assert order.until is not None
     return order.until <= order.at
+
+
+async def _is_only_on(node: Node, run: str, version: str | None) -> bool:
+    (record,) = [c for c in (await node.run(run)).checkpoints if c.version == version]
+    return record.nodes == (node.name,)

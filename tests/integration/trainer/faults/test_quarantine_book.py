@@ -204,9 +204,14 @@ async def test_a_person_keeps_runs_away_from_a_node_and_gives_it_some_again(url:
             return found
 
         assert (await asked(node="gpu-z", quarantined=False))["known"] is False
+        until = "2026-11-21T14:00:00.000Z"
+        would = await asked(quarantined=True, seconds=7200, dry_run=True)
+        assert (would["before"], would["until"], await mine.book.find("gpu-g")) == (None, until, None)
         said = await asked(quarantined=True, seconds=7200)
-        assert said["until"] == "2026-11-21T14:00:00.000Z"
-        assert mine.ward.quarantine == "quarantined until 2026-11-21T14:00:00.000Z: rack is moved"
+        assert said["until"] == until
+        assert mine.ward.quarantine == f"quarantined until {until}: rack is moved"
+        assert (await asked(quarantined=False, dry_run=True))["before"] == until
+        assert mine.ward.quarantine
         await asked(quarantined=False)
         assert mine.ward.quarantine == ""
         for wrong in ({"quarantined": True, "seconds": -1}, {"node": "A B", "quarantined": True}, {}):

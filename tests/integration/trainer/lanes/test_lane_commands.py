@@ -11,10 +11,15 @@ from tests.integration.trainer.lanes.lane_rig import Rig, Trainer, begun, lane, 
 from fleetcast.bus import Service
 from fleetcast.cli.connection import quiet_logs
 from fleetcast.cli.entry import run
+from fleetcast.daemons.runtime.requests import with_reading
+from fleetcast.daemons.trainer.claims.cancelling import RunService
+from fleetcast.daemons.trainer.claims.store import RunStore
+from fleetcast.daemons.trainer.lanes.commands import READS
+from fleetcast.daemons.trainer.ledger import TrainingLedger
 from fleetcast.events.lifecycle import RolloutState, rollout_subject
-from fleetcast.events.training import LANES_SUBJECT
+from fleetcast.events.training import LANES_SUBJECT, RUNS_SUBJECT
 
-NAMES = ("hex8_2p", "square8_3p", "byhand", "halted", "shared")
+NAMES = ("hex8_2p", "square8_3p", "byhand", "halted", "shared", "ended")
 
 
 class Lanes:
@@ -29,7 +34,12 @@ class Lanes:
     async def begin(self) -> None:
         """Put a trainer to work."""
         self._trainer = await begun(self.stand.bus, lanes(*(lane(name) for name in NAMES)))
-        endpoints = {"lanes": (LANES_SUBJECT, self._trainer.service.answer)}
+        store = RunStore(TrainingLedger(self.stand.bus), node="gpu-1")
+        runs = RunService(store, now=self._trainer.desk.clock.now, is_silent=lambda _: False)
+        endpoints = {
+            **with_reading("lanes", LANES_SUBJECT, self._trainer.service.answer, READS),
+            "runs": (RUNS_SUBJECT, runs.answer),
+        }
         service = Service(name="fleetcast-trainer", version="0.1.0", description="a test", endpoints=endpoints)
         self._service = await self.stand.bus.serve(service)
 
@@ -108,6 +118,42 @@ def test_a_lane_is_paused_resumed_triggered_and_its_data_withdrawn(made: Lanes, 
     assert f"{run.run} is cancelled" in cli("withdraw", "byhand", "d1", "--reason", "wrong labels after all").out
     assert "withdrawn" in cli("lane", "show", "byhand").out
     assert "there is no data set so far" in cli("lanes").out
+
+
+def test_a_run_is_cancelled_with_a_reason_and_runs_and_why_tell_who_did_it(made: Lanes, cli: Any) -> None:
+    made.stand.do(made.rig.export("ended", "d1", 300))
+    run = made.stand.do(made.rig.one_run("ended")).run
+    made.stand.do(made.rig.claim(run))
+    assert "a reason must be said" in cli("cancel", run, code=2).err
+    assert f"{run} would be cancelled" in cli("cancel", run, "--reason", "wrong labels", "--dry-run").out
+    document = cli("cancel", run, "--reason", "wrong labels", "--json").document
+    assert (document["run"]["phase"], document["run"]["cancelled"]["reason"]) == ("cancelled", "wrong labels")
+    assert "fleetcast trigger ended" in document["message"]
+    assert "was cancelled before by" in cli("cancel", run, "--reason", "again", "--now").out
+    made.stand.do(until("the lane is free", lambda: _free(made, "ended")))
+    made.stand.do(until("it is told", lambda: made.rig.facts(f"fc.ev.run.finished.{run}")))
+    assert f"the last run that ended, {run}, was cancelled" in (told := cli("why", "ended").out)
+    assert "cancelled it: wrong labels" in told
+    # What it was queued for stays spent, and nothing begins by itself over the same data.
+    assert "200 spent in 1 run; 100 of 200 in the bucket" in told
+    assert "there is no data set that the last run did not have" in told
+    (listed,) = cli("runs", "--lane", "ended", "--state", "cancelled", "--json").document["runs"]
+    assert listed["run_id"] == run
+    assert "cancelled it: wrong labels" in cli("runs", "show", run).out
+
+
+def test_a_run_that_has_ended_or_never_was_is_not_cancelled(made: Lanes, cli: Any) -> None:
+    assert "no lane started a run nobodys-1" in cli("cancel", "nobodys-1", "--reason", "x", code=3).err
+    made.stand.do(made.rig.export("ended", "d2", 300))
+    run = made.stand.do(made.rig.one_run("ended", 2)).run
+    made.stand.do(made.rig.end(run))
+    error = cli("cancel", run, "--reason", "x", "--json", code=1).document["error"]
+    assert (error["code"], "it succeeded" in error["message"]) == ("ended", True)
+
+
+async def _free(made: Lanes, name: str) -> bool:
+    state = await made.rig.ledger(name)
+    return state is not None and state.run is None
 
 
 async def _counted(made: Lanes, name: str, samples: int) -> bool:

@@ -30,9 +30,10 @@ from fleetcast.daemons.trainer.faults.desk import FaultDesk
 from fleetcast.daemons.trainer.lanes.definition import LaneDefinition, Resources
 from fleetcast.daemons.trainer.lanes.queue import put
 from fleetcast.daemons.trainer.ledger import TrainingLedger
+from fleetcast.daemons.trainer.leftovers import Leftovers
 from fleetcast.daemons.trainer.runner import Runner
 from fleetcast.daemons.trainer.starting import Place
-from fleetcast.daemons.trainer.supervision.supervisors import supervisor_here
+from fleetcast.daemons.trainer.supervision.supervisors import is_alive, supervisor_here
 from fleetcast.events.state import Cause
 from fleetcast.events.training import TrainingRunState, WorkClass
 from fleetcast.registry.commands import stamp
@@ -100,15 +101,18 @@ async def server(folder: Path) -> AsyncIterator[tuple[LocalServer, Bus]]:
 
 
 @asynccontextmanager
-async def life(bus: Bus, folder: Path, node: str = "n1") -> AsyncIterator[Keeper]:
-    """A trainer from its start until it is stopped or killed."""
+async def life(
+    bus: Bus, folder: Path, node: str = "n1", *, artifacts: frozenset[str] = frozenset()
+) -> AsyncIterator[Keeper]:
+    """A trainer from its start until it is stopped or killed; *artifacts*: that its node is known to hold."""
     async with connect(bus.settings, node=node, daemon="trainer") as own:
         ledger = TrainingLedger(own)
         store, watch = RunStore(ledger, node=node), RunWatch(own)
         place = Place(node, folder / node, {"PATH": os.environ["PATH"]})
+        supervisor = supervisor_here("process")
         runner = Runner(
             place,
-            supervisor_here("process"),
+            supervisor,
             Checkpoints(own, store, place.data, node=node),
             FaultDesk(QuarantineBook(ledger, now=now), node=node, now=now, read_kernel=lambda _: ()),
             now=now,
@@ -131,13 +135,21 @@ async def life(bus: Bus, folder: Path, node: str = "n1") -> AsyncIterator[Keeper
             store,
             watch,
             pid=pid,
-            here=lambda: NodeFacts(node, limits=LIMITS, runs=keeper.reported),
+            here=lambda: NodeFacts(node, artifacts=artifacts, limits=LIMITS, runs=keeper.reported),
             device=lambda _run, _gpus: "cpu",
             now=now,
             begin=keeper.begin,
             pace=Pace(0.01, 0.1),
         )
-        work = [asyncio.create_task(each) for each in (watch.run(), keeper.run(), claimer.run())]
+        leftovers = Leftovers(place, supervisor, store, watch, in_hand=keeper.owned.__contains__)
+        reading = runner.readers.keep(
+            node,
+            watch,
+            in_hand=lambda: [owned.run for owned in keeper.owned.values()],
+            is_alive=lambda run: is_alive(supervisor, place.folder(run)),
+        )
+        works = (watch.run(), keeper.run(), leftovers.run(), reading, claimer.run())
+        work = [asyncio.create_task(each) for each in works]
         try:
             yield keeper
         finally:
@@ -146,11 +158,11 @@ async def life(bus: Bus, folder: Path, node: str = "n1") -> AsyncIterator[Keeper
             await asyncio.gather(*work, return_exceptions=True)
 
 
-async def killed_at(bus: Bus, folder: Path, point: str) -> None:
+async def killed_at(bus: Bus, folder: Path, point: str, **more: Any) -> None:
     """Live until the failpoint, and die there."""
     killer = Killer(point)
     with failpoints.watched(killer):
-        async with life(bus, folder):
+        async with life(bus, folder, **more):
             async with asyncio.timeout(LIMIT_SECONDS):
                 await killer.dead.wait()
 

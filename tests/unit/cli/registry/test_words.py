@@ -10,7 +10,6 @@ from tests.unit.registry.transitions.scene import MODEL, Scene, version_state
 
 from fleetcast.cli import connection
 from fleetcast.cli.doctor import check_registry
-from fleetcast.cli.fleet import Rollout, rollout, views
 from fleetcast.cli.problems import Exit, Problem
 from fleetcast.cli.registry.evidence import split
 from fleetcast.cli.registry.keeping import Keeping
@@ -25,6 +24,7 @@ from fleetcast.registry.gates.explain import evidence_of
 from fleetcast.registry.gates.inputs import inputs_of
 from fleetcast.registry.gates.judge import judge
 from fleetcast.registry.gates.policy import Approvals
+from fleetcast.registry.picture.nodes import Rollout, rollout, views
 
 AT = NOW.isoformat()
 

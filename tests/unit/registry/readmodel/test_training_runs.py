@@ -16,7 +16,7 @@ from fleetcast.events.runs import (
     RunOutcome,
     RunStarted,
 )
-from fleetcast.events.training import RunFellBack, RunReturned
+from fleetcast.events.training import RunFellBack, RunMoved, RunReturned, TrainingPhase
 from fleetcast.registry.readmodel import ReadModel, answer
 
 RUN = {"run_id": "run-1", "node": "gpu-1"}
@@ -57,6 +57,24 @@ def test_a_run_is_told_from_its_beginning_to_its_end(tmp_path: Path) -> None:
     assert [f"{v['model']}@{v['version']}" for v in run["versions"]] == ["hex8_2p@7"]
 
 
+def test_a_run_that_was_cancelled_before_any_node_had_it_is_known(tmp_path: Path) -> None:
+    writer = r.Writer()
+    said = {"lane": "hex8_2p", "model": "hex8_2p"}
+    writer.say(RunMoved(**RUN, **said, phase=TrainingPhase.QUEUED), moment=1)
+    over = RunMoved(**RUN, **said, phase=TrainingPhase.CANCELLED, detail="ann cancelled it: wrong labels")
+    writer.say(over, moment=2)
+    begun = {**RUN, "run_id": "run-2"}
+    writer.say(RunStarted(**begun, lane="hex8_2p", claim=1), moment=3)
+    writer.say(over.model_copy(update={**begun, "claim": 1}), moment=4)
+    writer.say(RunFinished(**begun, claim=1, outcome=RunOutcome.CANCELLED, reason="why"), moment=4)
+    with r.made_of(tmp_path / "r.sqlite", writer) as model:
+        found = ask(model, "runs", lane="hex8_2p", state="cancelled")["runs"]
+        never = ask(model, "run", run_id="run-1")
+    assert [each["run_id"] for each in found] == ["run-2", "run-1"]
+    assert (never["model"], never["reason"]) == ("hex8_2p", "ann cancelled it: wrong labels")
+    assert found[0]["started_at"] == r.at(3)
+
+
 def test_a_run_that_goes_on_elsewhere_keeps_its_beginning_and_runs_again(tmp_path: Path) -> None:
     writer = r.Writer()
     writer.say(RunStarted(**RUN, lane="hex8_2p"), moment=1)
@@ -67,6 +85,32 @@ def test_a_run_that_goes_on_elsewhere_keeps_its_beginning_and_runs_again(tmp_pat
         run = ask(model, "run", run_id="run-1")
 
     assert (run["state"], run["node"], run["started_at"], run["finished_at"]) == ("running", "gpu-2", r.at(1), None)
+
+
+def moved(phase: str, detail: str = "") -> RunMoved:
+    return RunMoved(**RUN, lane="hex8_2p", model="hex8", phase=TrainingPhase(phase), detail=detail)
+
+
+def test_a_run_of_a_lane_is_queued_until_a_node_begins_it_and_again_between_two_claims(tmp_path: Path) -> None:
+    writer = r.Writer()
+    writer.say(moved("queued", "waits for a node"), moment=1)
+    with r.made_of(tmp_path / "waits.sqlite", writer) as model:
+        (waits,) = ask(model, "runs", state="queued")["runs"]
+    writer.say(RunStarted(**RUN, lane="hex8_2p", claim=1), moment=2)
+    with r.made_of(tmp_path / "runs.sqlite", writer) as model:
+        runs = ask(model, "run", run_id="run-1")
+    writer.say(moved("queued", "exit 1: tried again"), moment=3)
+    # What the job said of its beginning came late, from its spool.
+    writer.say(RunStarted(**RUN, lane="hex8_2p", claim=1, config={"lr": 0.1}), moment=4)
+    with r.made_of(tmp_path / "again.sqlite", writer) as model:
+        again = ask(model, "run", run_id="run-1")
+
+    assert (waits["lane"], waits["model"], waits["reason"], waits.get("node")) == (
+        *("hex8_2p", "hex8", "waits for a node"),
+        None,
+    )
+    assert (runs["state"], runs["reason"], runs["node"]) == ("running", None, "gpu-1")
+    assert (again["state"], again["reason"], again["config"]) == ("queued", "exit 1: tried again", {"lr": 0.1})
 
 
 def test_a_fallback_is_kept_with_its_reason_and_what_was_done_and_is_over_when_the_run_returns(tmp_path: Path) -> None:
@@ -87,6 +131,57 @@ def test_a_fallback_is_kept_with_its_reason_and_what_was_done_and_is_over_when_t
     assert (kept["at"], kept["reason"], kept["remedial_action"]) == (r.at(2), "aperture violation", "on the CPU")
     assert back["degraded"] is None
     assert (back["fallbacks"][0]["returned_at"], back["fallbacks"][0]["returned_to"]) == (r.at(9), "rocm:0")
+
+
+def fell(claim: int, moment: int) -> RunFellBack:
+    said = {"lane": "hex8_2p", "timestamp": r.at(moment), "reason": "aperture violation", "remedial_action": "CPU"}
+    return RunFellBack(**RUN, **said, claim=claim, from_device="rocm:0", to_device="cpu")
+
+
+def took(number: int, claim: int, **seconds: float) -> RunEpochLogged:
+    return RunEpochLogged(**RUN, epoch=number, claim=claim, **seconds)
+
+
+def test_a_fallback_says_how_much_longer_a_step_takes_also_when_a_late_word_of_the_gpu_comes_after_it(
+    tmp_path: Path,
+) -> None:
+    writer = r.Writer()
+    writer.say(took(0, 1, seconds=9.0, step_seconds=0.4), moment=1)
+    writer.say(fell(1, 2), moment=2)
+    writer.say(took(1, 1, seconds=9.0, step_seconds=0.2), moment=3)
+    with r.made_of(tmp_path / "unknown.sqlite", writer) as model:
+        (unknown,) = ask(model, "run", run_id="run-1")["fallbacks"]
+    for number in (2, 3):
+        writer.say(took(number, 2, seconds=300.0, step_seconds=9.0), moment=2 + number)
+    writer.say(RunReturned(**RUN, lane="h", from_device="cpu", to_device="rocm:0", degraded_seconds=60), moment=9)
+    writer.say(took(4, 3, seconds=9.0, step_seconds=0.3), moment=10)
+    with r.made_of(tmp_path / "r.sqlite", writer) as model:
+        (known,) = ask(model, "run", run_id="run-1")["fallbacks"]
+
+    assert unknown["slowdown"] is None
+    found = known["slowdown"]
+    assert (found["of"], found["from_seconds"], found["to_seconds"]) == ("step", pytest.approx(0.3), 9.0)
+    assert found["said"] == "a step took 9 s on cpu and 0.3 s on rocm:0: 30 times as long"
+
+
+def test_a_job_that_counts_no_steps_is_compared_by_its_epochs_and_one_that_says_no_times_not_at_all(
+    tmp_path: Path,
+) -> None:
+    writer = r.Writer()
+    for number, claim, seconds in ((0, 1, 10.0), (1, 2, 25.0)):
+        writer.say(took(number, claim, seconds=seconds), moment=2 * number + 1)
+    writer.say(fell(1, 2), moment=4)
+    silent = r.Writer()
+    silent.say(took(0, 1), moment=1)
+    silent.say(fell(1, 2), moment=2)
+    silent.say(took(1, 2), moment=3)
+    with r.made_of(tmp_path / "r.sqlite", writer) as model:
+        (told,) = ask(model, "run", run_id="run-1")["fallbacks"]
+    with r.made_of(tmp_path / "silent.sqlite", silent) as model:
+        (nothing,) = ask(model, "run", run_id="run-1")["fallbacks"]
+
+    assert told["slowdown"]["said"] == "an epoch took 25 s on cpu and 10 s on rocm:0: 2.5 times as long"
+    assert nothing["slowdown"] is None
 
 
 def test_an_epoch_that_is_trained_again_counts_with_its_last_numbers_only(tmp_path: Path) -> None:

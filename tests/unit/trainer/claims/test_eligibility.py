@@ -38,7 +38,7 @@ def test_a_node_that_has_everything_takes_the_run_on_its_gpu() -> None:
         ({}, {"artifacts": frozenset()}, "does not hold data set hex8@d1"),
         ({"disk_bytes": 200 * GIB}, {}, "100.0 GiB free on its disk, asked for: 200.0"),
         ({}, {"gpus": ()}, "it has no GPU"),
-        ({"vendor": "amd"}, {}, "it is of nvidia"),
+        ({"vendor": "amd"}, {}, "it is of vendor nvidia, asked for: amd"),
         ({"arch": ("gfx90a",)}, {}, "it is sm_90, asked for: gfx90a"),
         ({}, {"arch_list": ("sm_70", "sm_80")}, "sm_90 is none of those that the library was built for"),
         ({"driver_min": "560.28"}, {}, "driver 550.54.15 is older than 560.28"),

@@ -6,8 +6,8 @@ from tests.unit.trainer.faults.builders import APERTURE, NOW, after
 
 from fleetcast.daemons.trainer.faults import quarantine as q
 from fleetcast.events.gpus import Gpu
+from fleetcast.events.quarantine import FaultOnNode, NodeQuarantine
 from fleetcast.events.runs import FaultClass
-from fleetcast.events.training import FaultOnNode, NodeQuarantine
 from fleetcast.registry.commands import stamp
 
 HOUR = timedelta(hours=1)

@@ -31,6 +31,7 @@ def test_a_lane_that_never_saw_data_says_so() -> None:
     assert sentences(None) == [
         "lane hex8_2p is scaling: the newest data set has 0 of 200 samples",
         "no run is due: there is no data set so far",
+        "next: fleetcast emit EXPORT_COMPLETED lane=hex8_2p path=FILE.npz samples_new=N samples_total=N",
     ]
 
 

@@ -112,14 +112,19 @@ class Child:
 
 
 class Nursery:
-    """Has one child while somebody holds it, and brings another one when it died."""
+    """Has one child while somebody holds it, and brings another one when it died.
 
-    def __init__(self, nice: int = 0) -> None:
-        self._nice = nice
+    Args:
+        nice: niceness of the child.
+        header: what each of its requests has besides, `Name: value`.
+    """
+
+    def __init__(self, nice: int = 0, header: str = "") -> None:
+        self._nice, self._header = nice, header
         self.path: str | None = None
         self.version: tuple[int, ...] | None = None
         self.starts = 0
-        self._limit = 0
+        self._limit = self._cap = 0
         self._child: Child | None = None
         self._holders = 0
         self._changing = asyncio.Lock()
@@ -167,9 +172,13 @@ class Nursery:
                 self._child = None
                 await child.end()
 
-    async def limit(self, download: int) -> None:
-        """Cap what all downloads receive together, in bytes per second; 0: no cap."""
-        self._limit = download
+    async def limit(self, download: int, *, cap: int) -> None:
+        """Limit what all downloads receive together, in bytes per second; 0: no limit.
+
+        Args:
+            cap: what they may receive, whoever sees to it; a child is started for it.
+        """
+        self._limit, self._cap = download, cap
         await self._tell()
 
     async def speed(self) -> int | None:
@@ -213,7 +222,14 @@ class Nursery:
         assert self.path is not None
         port, secret = _free_port(), secrets.token_hex(32)
         limit = self._limit
-        configuration = options.configuration(port=port, secret=secret, parent=os.getpid(), download_limit=limit)
+        configuration = options.configuration(
+            port=port,
+            secret=secret,
+            parent=os.getpid(),
+            download_limit=limit,
+            cap=self._cap,
+            header=self._header,
+        )
         process = await _spawn(self.path, configuration)
         try:
             lower(self._nice, thread=process.pid)

@@ -128,6 +128,10 @@ class MirrorBook:
         """Those that aria2 shall ask now."""
         return self.good[: 1 if self.alone else self.most]
 
+    def expected(self) -> list[Mirror]:
+        """Those that aria2 asks now, or may ask when they are probed."""
+        return (self.good + self._in(State.PROBED, State.NEW))[: self.most]
+
     def begin_probe(self, mirror: Mirror) -> None:
         """It is being probed."""
         mirror.state = State.PROBED

@@ -19,8 +19,14 @@ MOST_SECONDS = 600
 """aria2 takes no more."""
 
 
-def configuration(*, port: int, secret: str, parent: int, download_limit: int) -> str:
-    """Return the configuration file of a process; it holds the secret and is seen by nobody else."""
+def configuration(*, port: int, secret: str, parent: int, download_limit: int, cap: int = 0, header: str = "") -> str:
+    """Return the configuration file of a process; it holds the secret and is seen by nobody else.
+
+    Args:
+        download_limit: bytes per second that it lets pass; 0: all.
+        cap: bytes per second that may pass, whoever sees to it; 0: all.
+        header: what every request has besides, `Name: value`.
+    """
     options = {
         "enable-rpc": "true",
         "rpc-listen-all": "false",  # loopback only
@@ -42,11 +48,13 @@ def configuration(*, port: int, secret: str, parent: int, download_limit: int) -
         "max-download-result": "64",
         "max-overall-download-limit": str(download_limit),
         # Under a cap the kernel must not take what aria2 does not read yet: 6 MiB per connection otherwise.
-        "socket-recv-buffer-size": str(_receive_buffer(download_limit)),
+        "socket-recv-buffer-size": str(_receive_buffer(cap)),
         "auto-save-interval": "0",  # proven pieces are kept by whoever waits for them
         "disk-cache": "0",  # a piece that aria2 calls finished must be in the file
         "summary-interval": "0",
     }
+    if header:
+        options["header"] = header
     return "".join(f"{name}={value}\n" for name, value in options.items())
 
 

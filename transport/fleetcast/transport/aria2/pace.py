@@ -17,8 +17,13 @@ BEHIND_SECONDS = 2.0
 
 @dataclass(slots=True)
 class Pace:
-    """Counts what may pass and what has passed."""
+    """Counts what may pass and what has passed.
 
+    Attributes:
+        head_start_seconds: what may pass at once when it begins.
+    """
+
+    head_start_seconds: float = 0.0
     _at: float | None = None
     _received: int = 0
     _credit_bytes: float = 0.0
@@ -37,6 +42,8 @@ class Pace:
         if self._at is not None:
             credit = self._credit_bytes + limit * (now - self._at) - (received - self._received)
             self._credit_bytes = max(-BEHIND_SECONDS * limit, min(AHEAD_SECONDS * limit, credit))
+        else:
+            self._credit_bytes = self.head_start_seconds * limit
         self._at, self._received = now, received
         if not speed:
             self._since = None
@@ -45,3 +52,13 @@ class Pace:
             self._since = now
         window = max(LEAST_WINDOW_SECONDS, min(WINDOW_SECONDS, now - self._since))
         return max(1, int(speed + self._credit_bytes / window))
+
+    def backstop(self, limit: int, received: int, speed: int, now: float) -> int:
+        """Return what to tell aria2c while its mirrors keep to a rate: what they must not go beyond.
+
+        0, no limit, while its first bytes come and no more has passed than may: with any limit it takes them for far
+        too many, and rests for a second.
+        """
+        told = self.told(limit, received, speed, now)
+        begins = self._since is None or now - self._since < LEAST_WINDOW_SECONDS
+        return 0 if begins and self._credit_bytes > 0 else told

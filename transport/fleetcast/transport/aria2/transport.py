@@ -1,6 +1,7 @@
 """The aria2 transport as the distributor sees it (ADR 0013)."""
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,15 +9,19 @@ from pathlib import Path
 from fleetcast.config.settings import Aria2Settings
 from fleetcast.transport import metainfo
 from fleetcast.transport.aria2 import options
+from fleetcast.transport.aria2.asking import Asking
 from fleetcast.transport.aria2.child import Nursery
 from fleetcast.transport.aria2.fetching import Fetch
-from fleetcast.transport.aria2.pace import Pace
+from fleetcast.transport.aria2.pace import AHEAD_SECONDS, Pace
 from fleetcast.transport.capped import Moved
 from fleetcast.transport.errors import TransferFailed
 from fleetcast.transport.protocol import Availability, Ban, FetchRequest, Observer, Source
 
 HOLD_SECONDS = 0.25
 """Distance of words to aria2c while it fetches under a cap; it looks at them once a second."""
+
+BACKSTOP = 1.03
+"""What aria2c lets pass of a cap that its mirrors hold: more than they send, less than the cap may be missed by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +56,8 @@ class Aria2Transport:
         on_banned: Callable[[str, Ban], None] | None = None,
     ) -> None:
         self._settings, self._staging, self._on_banned = settings, staging, on_banned
-        self._nursery = Nursery(nice)
+        self._asking = Asking()
+        self._nursery = Nursery(nice, self._asking.header)
         self._looked = self._closed = False
         self._limit = self._received = 0
         self._holding: asyncio.Task[None] | None = None
@@ -71,6 +77,7 @@ class Aria2Transport:
         await asyncio.gather(*tasks, return_exceptions=True)
         if self._holding is not None:
             await self._holding
+        await self._asking.close()
         await self._nursery.end()
 
     def available(self) -> Availability:
@@ -102,15 +109,29 @@ class Aria2Transport:
 
     async def _hold(self) -> None:
         """Tell aria2c what keeps it at its limit, once when it does not fetch, and again and again while it does."""
-        pace, now = Pace(), asyncio.get_running_loop().time
+        pace, obeyed, now = Pace(), False, asyncio.get_running_loop().time
         while True:
             limit = self._limit
+            if self._asking.direct(limit, self._asked()) != obeyed:
+                # Where mirrors keep to a rate, aria2 must not hold its breath for seconds for what came before.
+                obeyed = not obeyed
+                pace = Pace(AHEAD_SECONDS if obeyed else 0.0)
             speed = await self._nursery.speed() if limit else None
-            told = limit if speed is None else pace.told(limit, self.moved().received, speed, now())
-            await self._nursery.limit(told)
+            told, received = limit, self.moved().received
+            if limit and obeyed:
+                told = pace.backstop(int(limit * BACKSTOP), received, speed or 0, now())
+            elif limit and speed is not None:
+                told = pace.told(limit, received, speed, now())
+            await self._nursery.limit(told, cap=limit)
             if limit == self._limit and not (limit and self._fetches):
                 return
-            await asyncio.sleep(HOLD_SECONDS)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._asking.news.wait(), HOLD_SECONDS)
+            self._asking.news.clear()
+
+    def _asked(self) -> set[str]:
+        """Base URLs of all that are asked for bytes, or soon will be."""
+        return {mirror.base for fetch, _ in self._fetches.values() for mirror in fetch.book.expected()}
 
     async def fetch(self, request: FetchRequest, observer: Observer) -> None:
         """Fetch the artifact; see `protocol.Transport.fetch`.

@@ -274,6 +274,8 @@ class Child:
 
     def _on_wrong_piece(self, note: notes.PieceFailed) -> None:
         torrent = self._torrents.get(note.key)
+        if torrent is not None and not torrent.steady.is_set():
+            torrent.spoiled.add(note.piece)
         if torrent is not None and torrent.borrowing is not None:
             torrent.borrowing.failed(note.piece)
 
@@ -344,11 +346,13 @@ class Child:
         torrent = self._torrents.get(note.key)
         # Until the blocks of a liar are gone, whoever completes their pieces is banned too, and rightly for all that
         # libtorrent knows. Those are dialled again; a second liar among them shows itself again.
-        if torrent is not None and not torrent.steady.is_set():
+        if torrent is None or not torrent.steady.is_set():
             return
-        self._report(wire.Banned(note.key, note.address, note.tag))
-        if torrent is not None and purging.worth_it(torrent):
-            torrent.banned.add(note.address)
+        who, now = note.tag or note.address, asyncio.get_running_loop().time()
+        pardoned = torrent.pardons.banned(who, note.address, now)
+        self._report(wire.Banned(note.key, note.address, note.tag, pardoned))
+        if purging.worth_it(torrent):
+            torrent.banned = torrent.banned.difference(pardoned) | {note.address}
             torrent.steady.clear()
             self._dial(torrent)
             self._begin(purging.take_out(self._session, torrent, note.address, self._block()), "purge")

@@ -64,13 +64,19 @@ async def take_out(session: Purged, torrent: Torrent, address: str, hosts: froze
 
 
 def put_back(session: Purged, tracker: LoopbackTracker, torrent: Torrent) -> None:
-    """Add a torrent that was taken out, after libtorrent has let go of it."""
+    """Add a torrent that was taken out, after libtorrent has let go of it.
+
+    Without the blocks of a piece that hashed wrong since they were counted: libtorrent may have dropped them before it
+    wrote them, and whoever brought the rest would be banned for what lies there instead.
+    """
     assert torrent.order is not None
     left, torrent.remainder = torrent.remainder, None
+    blocks = {piece: there for piece, there in left.blocks.items() if piece not in torrent.spoiled} if left else {}
+    torrent.spoiled.clear()
     session.add(
         base64.b64decode(torrent.order.metainfo_b64),
         torrent.order.folder,
         tracker.url(torrent.key),
         verified=False,
-        remainder=left and replace(left, have=torrent.have),
+        remainder=left and replace(left, have=torrent.have, blocks=blocks),
     )

@@ -7,6 +7,7 @@ from fleetcast.transport.bittorrent import wire
 from fleetcast.transport.bittorrent.borrowing import Borrowing, Ended
 from fleetcast.transport.bittorrent.ledger import Ledger
 from fleetcast.transport.bittorrent.notes import Remainder
+from fleetcast.transport.bittorrent.pardons import Pardons
 
 RATE_OVER_SECONDS = 1.0
 """What the rate of borrowed bytes is an average over."""
@@ -48,8 +49,8 @@ class Torrent:
     """What the child knows about one torrent.
 
     `steady` is set unless it is taken out of the session and put back (`purging`): with `remainder` when something is
-    there that need not be checked, and without those `banned`. `order` is what it was added by, `before` how it stood
-    in its earlier lives, in bytes.
+    there that need not be checked, and without those `banned`; pieces that hash wrong meanwhile are `spoiled`. `order`
+    is what it was added by, `before` how it stood in its earlier lives, in bytes.
 
     `have` are the pieces that are here, `near` those that connected peers had lately, as bits.
 
@@ -64,6 +65,8 @@ class Torrent:
     steady: asyncio.Event = field(default_factory=_set)
     remainder: Remainder | None = None
     banned: set[str] = field(default_factory=set)
+    pardons: Pardons = field(default_factory=Pardons)
+    spoiled: set[int] = field(default_factory=set)
     before: Before = field(default_factory=Before)
     added: bool = False
     recheck_due: bool = False

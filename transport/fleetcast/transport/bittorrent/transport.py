@@ -195,7 +195,7 @@ class BittorrentTransport:
             await asyncio.shield(self._remove(torrent))
             raise
         finally:
-            self._tell_bans(torrent, torrent.status.failed if torrent.status else 0)
+            self._tell_bans(torrent, is_over=True)
         torrent.verified, torrent.fetch = True, None
 
     async def seed(
@@ -389,12 +389,13 @@ class BittorrentTransport:
         if torrent.fetch is not None:
             torrent.fetch.take(report)
         match report:
-            case wire.Status(failed=failed):
+            case wire.Status():
                 torrent.status = report
-                self._tell_bans(torrent, failed)
-            case wire.Banned(address=address, tag=tag):
+                self._tell_bans(torrent)
+            case wire.Banned(address=address, tag=tag, pardoned=pardoned):
+                torrent.bans.pardon(pardoned)
                 # libtorrent says it again for every piece that was still on its way.
-                if torrent.bans.note(address, _node_of(torrent, address, tag, self._nodes)):
+                if torrent.bans.note(address, _node_of(torrent, address, tag, self._nodes), _now()):
                     log.warning("bittorrent.peer_banned", artifact=torrent.artifact, address=address)
                     # Whoever has everything besides may now be the only one, and lend.
                     self._soon(self.add_sources(torrent.artifact, ()))
@@ -408,8 +409,9 @@ class BittorrentTransport:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def _tell_bans(self, torrent: _Torrent, failed_bytes: int) -> None:
-        for ban in torrent.bans.settle(failed_bytes):
+    def _tell_bans(self, torrent: _Torrent, *, is_over: bool = False) -> None:
+        failed = torrent.status.failed if torrent.status else 0
+        for ban in torrent.bans.settle(failed, _now(), is_over=is_over):
             if self._on_banned is not None:
                 self._on_banned(torrent.artifact, ban)
 
@@ -430,10 +432,15 @@ class BittorrentTransport:
         for slot in list(self._waiting):
             self._answer(slot, None)
         for torrent in self._torrents.values():
+            self._tell_bans(torrent, is_over=True)
             torrent.status = None
             torrent.bans.child_died()
             if torrent.fetch is not None:
                 torrent.fetch.child_died()
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
 
 
 def _together(one: wire.Moved, other: wire.Moved) -> wire.Moved:

@@ -201,11 +201,15 @@ class Faulted:
 
 @dataclass(frozen=True, slots=True)
 class Banned:
-    """A sender of wrong bytes, by its address and its peer tag, is not asked any more."""
+    """A sender of wrong bytes, by its address and its peer tag, is not asked any more.
+
+    `pardoned` are addresses whose bans are taken back for it.
+    """
 
     key: str
     address: str
     tag: str = ""
+    pardoned: tuple[str, ...] = ()
 
 
 Order = Start | Limits | Add | Peers | Recheck | Flush | Remove

@@ -23,6 +23,7 @@ SWARM: Names = ("swarm",)
 QUARANTINE: Names = ("quarantine",)
 ARCHIVE: Names = ("archive",)
 ESSENTIAL: Names = ("models_essential",)
+READERS: Names = ("readers",)
 PARCELS = "parcels"
 """Where daemons of this node put files that are to be brought to other nodes: given over to the store, as from a
 handover root."""

@@ -1,6 +1,6 @@
 """What may be removed from a node: a pure decision over values."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from fleetcast.events.state import InstalledVersion, SlotState
@@ -19,12 +19,16 @@ class Pins:
         artifacts: artifacts whose bytes stay, installed or not.
         released: versions that were kept for a time that is over: that nobody ever served them keeps them no more.
         archived: versions that an archive keeps: only a slot order, or somebody who needs them, keeps them here.
+        read: who reads a version by path now (`readers.py`).
+        unknown: why that is not known, so that everything stays; empty: it is.
     """
 
     versions: frozenset[tuple[Line, str]] = frozenset()
     artifacts: frozenset[str] = frozenset()
     released: frozenset[tuple[Line, str]] = frozenset()
     archived: frozenset[tuple[Line, str]] = frozenset()
+    read: Mapping[tuple[Line, str], str] = field(default_factory=dict)
+    unknown: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +72,8 @@ def judge(views: Iterable[LineView], keep_versions: int, pins: Pins) -> list[Jud
     """Return every version with the reasons for which it stays.
 
     Kept are what a slot names, the newest former versions of the slot order, the last *keep_versions* in production
-    here, as many of the newest that were never served (a slot order may be on its way), and what the caller pins by
-    name or by artifact.
+    here, as many of the newest that were never served (a slot order may be on its way), what somebody reads, and what
+    the caller pins by name or by artifact.
     """
     return [
         Judgement(view.line, version, tuple(_reasons(view, version, keep_versions, pins)))
@@ -95,6 +99,10 @@ def _reasons(view: LineView, version: InstalledVersion, keep_versions: int, pins
     newest = sorted(unserved, key=lambda v: v.installed_at, reverse=True)[:keep_versions]
     if version in newest:
         yield f"one of the newest {keep_versions} that were never served"
+    if (reader := pins.read.get((view.line, name))) is not None:
+        yield f"read by {reader}"
+    if pins.unknown:
+        yield pins.unknown
     if (view.line, name) in pins.versions or version.artifact in pins.artifacts:
         yield "pinned"
 

@@ -24,6 +24,7 @@ from fleetcast.transport.store.intake import PublishedFile, published
 from fleetcast.transport.store.layout import Line
 from fleetcast.transport.store.pointers import Activation, Pointers, loadable
 from fleetcast.transport.store.quarantine import Quarantine
+from fleetcast.transport.store.readers import Readers
 from fleetcast.transport.store.records import AppliedSlot, ArtifactRecord, ArtifactRecords
 from fleetcast.transport.store.repair import Repair
 from fleetcast.transport.store.retention import Expendable, Judgement, LineView, Pins, expendable, judge
@@ -65,6 +66,7 @@ class Store:
         self._room = Room(self._data, settings.reserve_bytes)
         self._records = ArtifactRecords(self._data)
         self._quarantine = Quarantine(self._data, settings.quarantine_bytes)
+        self._readers = Readers(self._data)
         self._repair = Repair(self._blobs, self._versions, self._quarantine, self._records)
         # Held while names change; hashing and copying run outside of it.
         self._changing = threading.RLock()
@@ -391,12 +393,14 @@ class Store:
     def expendable(self, pins: Pins = Pins()) -> list[Expendable]:  # noqa: B008 - frozen
         """The versions that `collect` would remove, the oldest first."""
         with store_errors("cannot list what may be removed"):
-            return expendable(map(self._view, self._versions.lines()), self._settings.keep_versions, pins)
+            views = map(self._view, self._versions.lines())
+            return expendable(views, self._settings.keep_versions, self._readers.over(pins))
 
     def judge(self, pins: Pins = Pins()) -> list[Judgement]:  # noqa: B008 - frozen
         """Every version here, and why it stays."""
         with store_errors("cannot list what is kept"):
-            return judge(map(self._view, self._versions.lines()), self._settings.keep_versions, pins)
+            views = map(self._view, self._versions.lines())
+            return judge(views, self._settings.keep_versions, self._readers.over(pins))
 
     def foresee(self, pins: Pins = Pins()) -> Collected:  # noqa: B008 - frozen
         """What `collect` would remove now, and remove nothing."""
@@ -417,7 +421,9 @@ class Store:
             for item in self.expendable(pins):
                 if until_free_bytes is not None and self.free_bytes() >= until_free_bytes:
                     break
-                sweep.version(item.line, item.version.version)
+                with self._readers.unless_read(item.line, item.version.version) as free:
+                    if free:
+                        sweep.version(item.line, item.version.version)
         return sweep.collected
 
     def retire(self, folder: str, pins: Pins = Pins()) -> Collected:  # noqa: B008 - frozen
@@ -432,7 +438,7 @@ class Store:
             raise NotKept(f"the archive of this node does not list {folder}")
         line, sweep = Line(Kind.MODEL, item.model), self._sweep(pins)
         with self._changing, store_errors(f"cannot retire {item.model}@{item.version}"):
-            judged = judge([self._view(line)], self._settings.keep_versions, pins)
+            judged = judge([self._view(line)], self._settings.keep_versions, self._readers.over(pins))
             held = [j for j in judged if j.version.version == item.version]
             if held and held[0].reasons:
                 raise VersionHeld(f"{item.model}@{item.version} stays: {', '.join(held[0].reasons)}")

@@ -3,10 +3,9 @@
 import os
 from pathlib import Path
 
+from fleetcast.config import credentials
+
 LARGEST = 64 * 1024
-CREDENTIAL = "credential:"
-FOLDER = "CREDENTIALS_DIRECTORY"
-"""Where systemd puts credentials (systemd.exec(5), LoadCredential)."""
 
 
 class SecretMissing(Exception):
@@ -36,9 +35,8 @@ def read_secret(place: str) -> str:
 
 
 def _path(place: str) -> Path:
-    if not place.startswith(CREDENTIAL):
+    if not credentials.is_named(place):
         return Path(place)
-    folder = os.environ.get(FOLDER)
-    if not folder:
+    if not os.environ.get(credentials.VARIABLE):
         raise SecretMissing(f"{place} needs a service manager that passes credentials (LoadCredential=)")
-    return Path(folder) / place.removeprefix(CREDENTIAL)
+    return credentials.place(place)

@@ -12,6 +12,8 @@ from fleetcast.events.lifecycle import Text, Words
 from fleetcast.events.payloads import Moment
 
 INCIDENTS_SUBJECT: Final = "fc.svc.remedy.incidents"
+READS: Final = ("list", "get", "silences")
+"""What may be asked without changing anything."""
 Pattern = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[^\s\x00-\x1f]+$")]
 Seconds = Annotated[float, Field(gt=0, le=366 * 86400, allow_inf_nan=False)]
 IncidentName = Annotated[Name, Field(max_length=48)]

@@ -174,7 +174,7 @@ def _fault(payload: r.RunFaultRecorded, said: Said) -> tuple[News, ...]:
         _run(payload, "run_fault"),
         _RUN_SEVERITY.get(payload.fault_class, Severity.MEDIUM),
         title=f"training run {payload.run_id}: {payload.fault_class} fault",
-        reason=f"{payload.signature}: {payload.reason}",
+        reason=_fault_said(payload),
         node=payload.node,
         fault_class=payload.fault_class.value,
         signature=payload.signature,
@@ -182,11 +182,14 @@ def _fault(payload: r.RunFaultRecorded, said: Said) -> tuple[News, ...]:
     )
     if not payload.spent:
         return (Raised(about=about, said=said),)
+    goes_on = payload.remedy == t.Remedy.CPU
+    tries = f"training run {payload.run_id} has used up its tries for {payload.fault_class} faults"
     spent = _wrong(
         _run(payload, "retry_budget_spent"),
-        Severity.HIGH,
-        title=f"training run {payload.run_id} has used up its tries for {payload.fault_class} faults",
-        reason=f"{payload.signature}: {payload.reason}",
+        # On the CPU it makes its model all the same, only later.
+        Severity.MEDIUM if goes_on else Severity.HIGH,
+        title=f"{tries}, and goes on on the CPU" if goes_on else tries,
+        reason=_fault_said(payload),
         node=payload.node,
         fault_class=payload.fault_class.value,
         signature=payload.signature,
@@ -196,9 +199,20 @@ def _fault(payload: r.RunFaultRecorded, said: Said) -> tuple[News, ...]:
     return (Raised(about=about, said=said), Raised(about=spent, said=said))
 
 
+def _fault_said(payload: r.RunFaultRecorded) -> str:
+    """The reason, after the signature where that does not begin it anyway."""
+    named = payload.reason.startswith(payload.signature)
+    return payload.reason if named else f"{payload.signature}: {payload.reason}"
+
+
 @_news.register
 def _fell_back(payload: t.RunFellBack, said: Said) -> tuple[News, ...]:
-    about = _wrong(
+    return (Raised(about=of_fallback(payload), said=said),)
+
+
+def of_fallback(payload: t.RunFellBack, *, slower: str | None = None) -> IncidentRaised:
+    """What is wrong with a run that fell back; *slower*: how much longer it takes, once that is known."""
+    return _wrong(
         _run(payload, "run_fallback"),
         Severity.MEDIUM,
         title=f"training run {payload.run_id} goes on on {payload.to_device}, not on {payload.from_device}",
@@ -207,8 +221,8 @@ def _fell_back(payload: t.RunFellBack, said: Said) -> tuple[News, ...]:
         lane=payload.lane,
         done=payload.remedial_action,
         guidance=payload.guidance or None,
+        slower=slower,
     )
-    return (Raised(about=about, said=said),)
 
 
 @_news.register
@@ -262,11 +276,11 @@ def _goes_on(payload: r.RunEpochLogged | r.RunCheckpointSaved, said: Said) -> tu
 @_news.register
 def _finished(payload: r.RunFinished, said: Said) -> tuple[News, ...]:
     reason = f"it ended, {payload.outcome}"
-    ended = (_over(_run(payload, trigger), reason) for trigger in ("run_degraded", "run_fallback"))
+    # Of a run that failed, `run_failed` and the tries that were used up stay; its faults are their story.
+    ended = (_over(_run(payload, trigger), reason) for trigger in ("run_fault", "run_degraded", "run_fallback"))
     over: list[News] = [Cleared(about=each, said=said) for each in ended]
     if payload.outcome is not RunOutcome.FAILED:
-        well = (_over(_run(payload, trigger), reason) for trigger in ("run_fault", "retry_budget_spent"))
-        return (*over, *(Cleared(about=each, said=said) for each in well))
+        return (*over, Cleared(about=_over(_run(payload, "retry_budget_spent"), reason), said=said))
     about = _wrong(
         _run(payload, "run_failed"),
         Severity.MEDIUM,

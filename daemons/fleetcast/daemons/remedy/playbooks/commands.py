@@ -1,6 +1,6 @@
 """What may be asked about playbooks, and what is answered: the JSON of `fc.svc.remedy.playbooks`."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field, TypeAdapter
 
@@ -12,6 +12,8 @@ from fleetcast.events.lifecycle import Text, Words
 from fleetcast.events.remedies import PlaybookName, PlaybookRunState
 
 MOST_LISTED = 200
+READS: Final = ("list", "show")
+"""What may be asked without changing anything."""
 
 
 class List(Value):

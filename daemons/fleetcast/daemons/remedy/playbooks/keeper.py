@@ -73,6 +73,11 @@ class Keeper:
         self._look_now = asyncio.Event()
         self.runner = Runner(self.store, steps, around, owner=self._owner, on_left=lambda _: self._look_now.set())
 
+    @property
+    def resources(self) -> tuple[ResourceRuns, ...]:
+        """The runs about every resource, as far as they were heard of."""
+        return tuple(self._resources.values())
+
     def sentence(self) -> str:
         """What is done now, for people."""
         count = len(self.runner.under_way)

@@ -26,6 +26,7 @@ from fleetcast.daemons.trainer.checkpoints.courier import Courier, NotBrought
 from fleetcast.daemons.trainer.checkpoints.parcel import ParcelRefused
 from fleetcast.daemons.trainer.claims import rules
 from fleetcast.daemons.trainer.claims.store import RunStore
+from fleetcast.daemons.trainer.folders import rules as folders
 from fleetcast.daemons.trainer.lanes.definition import LaneDefinition
 from fleetcast.events.payloads import DaemonState
 from fleetcast.events.state import Cause, NodeStatus
@@ -182,9 +183,15 @@ class Checkpoints:
 
     async def note_copy(self, run: str, node: str, version: str, artifact: str) -> None:
         """Another node holds a version; whoever owns the run, it is true. Errors as `commit`, but for the claim."""
+        await self.note_copies(run, ((node, version, artifact),))
+
+    async def note_copies(self, run: str, held: Sequence[tuple[str, str, str]]) -> None:
+        """As `note_copy`, of several at once: each is node, version and artifact."""
 
         def decide(there: TrainingRunState) -> TrainingRunState | None:
-            kept = tuple(records.held_by(c, node, version, artifact) for c in there.checkpoints)
+            kept = there.checkpoints
+            for node, version, artifact in held:
+                kept = tuple(records.held_by(c, node, version, artifact) for c in kept)
             if kept == there.checkpoints:
                 return None
             return _pointing(there, kept)
@@ -231,6 +238,23 @@ class Checkpoints:
         await asyncio.to_thread(_clear, [places.run_folder(self.data, run) for run in over])
         return deleted
 
+    async def forget(self, run: str, folder: Path) -> bool:
+        """Take the checkpoints in a folder of this node out of the record of a run that has ended, before the folder
+        goes: a record never names what is gone. False: the folder has to stay, the record changed. Errors as
+        `note_copy`, and KeyError: there is no such run."""
+        gone: list[CheckpointRecord] = []
+
+        def decide(there: TrainingRunState) -> TrainingRunState | None:
+            gone[:] = folders.lying_in(there, folder, self.node)
+            free = there.ended_at is not None and not folders.pinned(there, self.node)
+            return records.without(there, gone) if free and gone else None
+
+        kept = (await self.store.change(run, decide)).run
+        if kept.ended_at is None or folders.pinned(kept, self.node):
+            return False
+        await self._give_back(run, gone, kept)
+        return True
+
     async def _gone(
         self, kept: TrainingRunState, gone: Sequence[CheckpointRecord], definition: LaneDefinition
     ) -> list[str]:
@@ -251,17 +275,25 @@ class Checkpoints:
         """Give back copies of all but the newest checkpoint that other nodes hold, and of all when the run ended."""
         copied = [c for c in run.checkpoints if c.version is not None and len(c.nodes) > 1]
         keep = copied[:1] if run.ended_at is None else []
-        await self._give_back(run.run, [c for c in copied if c not in keep and not c.pins], run)
+        gone = [c for c in copied if c not in keep and not c.pins]
+        versions = await self._give_back(run.run, gone, run)
 
-    async def _give_back(self, run: str, gone: Sequence[CheckpointRecord], kept: TrainingRunState) -> None:
-        needed = {c.version for c in kept.checkpoints[:1]}
+        def decide(there: TrainingRunState) -> TrainingRunState:
+            kept = (records.held_here_only(c) if c.version in versions else c for c in there.checkpoints)
+            return _pointing(there, tuple(kept))
+
+        if versions:
+            await self.store.change(run.run, decide)
+
+    async def _give_back(self, run: str, gone: Sequence[CheckpointRecord], kept: TrainingRunState) -> set[str]:
+        """Have other nodes drop versions that nobody needs any more; those that they were told of."""
+        needed = {c.version for c in kept.checkpoints[:1]} if kept.ended_at is None else set()
         versions = {c.version for c in gone if c.version is not None} - needed
         if not versions:
-            return
+            return set()
         try:
             sequence = await self.bus.last_sequence(EVENTS)
             for version in versions:
-                assert version is not None
                 cause = Cause(
                     event=kept.cause.event,
                     sequence=sequence,
@@ -271,7 +303,9 @@ class Checkpoints:
                 await self.courier.give_back(run, version, cause)
         except BusError as away:
             # They end by themselves.
-            log.info("checkpoints.not_given_back", run=run, versions=sorted(map(str, versions)), reason=str(away))
+            log.info("checkpoints.not_given_back", run=run, versions=sorted(versions), reason=str(away))
+            return set()
+        return versions
 
     # -- pins and other nodes
 

@@ -9,13 +9,15 @@ from fleetcast.events.content import Kind
 from fleetcast.transport.store import layout
 
 RUNS: Final = "runs"
+LINES: Final = "ckpt-"
+"""How the lines begin that checkpoints are distributed in."""
 LONGEST_LINE: Final = 48
 
 
 def line_of(run: str) -> str:
     """The line of data sets that a run's checkpoints are versions of, where other nodes are to have them."""
-    name = f"ckpt-{run}"
-    return name if len(name) <= LONGEST_LINE else f"ckpt-{hashlib.sha256(run.encode()).hexdigest()[:32]}"
+    name = f"{LINES}{run}"
+    return name if len(name) <= LONGEST_LINE else f"{LINES}{hashlib.sha256(run.encode()).hexdigest()[:32]}"
 
 
 def run_folder(data: Path, run: str) -> Path:

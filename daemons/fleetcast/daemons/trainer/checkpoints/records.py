@@ -74,6 +74,11 @@ def held_by(record: CheckpointRecord, node: str, version: str, artifact: str) ->
     )
 
 
+def held_here_only(record: CheckpointRecord) -> CheckpointRecord:
+    """The record once its copies on other nodes were given back."""
+    return record.model_copy(update={"nodes": (record.node,)})
+
+
 def pinned(record: CheckpointRecord, why: str) -> CheckpointRecord:
     """The record with one more reason to keep it."""
     return record if why in record.pins else record.model_copy(update={"pins": (*record.pins, why)})

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -21,6 +22,7 @@ from fleetcast.daemons.trainer.checkpoints import durable, places, records
 from fleetcast.daemons.trainer.checkpoints.durable import Seen
 from fleetcast.daemons.trainer.checkpoints.keeper import Checkpoints
 from fleetcast.daemons.trainer.checkpoints.parcel import ParcelRefused
+from fleetcast.daemons.trainer.claims.rules import ClaimLost
 from fleetcast.daemons.trainer.lanes.definition import LaneDefinition
 from fleetcast.events import names
 from fleetcast.events.envelope import EventInvalid, new_event, parse
@@ -87,6 +89,7 @@ class CheckpointWatch:
         self._said: set[str] = set()
         self._look = asyncio.Event()
         self._looking = asyncio.Lock()
+        self._copied: asyncio.Queue[tuple[str, str, str]] = asyncio.Queue()
         self._to_push: asyncio.Queue[CheckpointRecord] = asyncio.Queue()
         self._copies_on: tuple[str, ...] = tuple(run.checkpoint.nodes[1:]) if run.checkpoint is not None else ()
 
@@ -96,9 +99,20 @@ class CheckpointWatch:
         Raises:
             ClaimLost: another claim holds the run.
         """
+        try:
+            await self._watch()
+        except BaseExceptionGroup as several:
+            lost = several.subgroup(ClaimLost)
+            if lost is None:
+                raise
+            # Whoever waits for this knows the loss by its own name, and ends the process for it.
+            raise lost.exceptions[0] from several
+
+    async def _watch(self) -> None:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._listen(), name=f"checkpoints of {self._run}: events")
             tasks.create_task(self._copy(), name=f"checkpoints of {self._run}: copies")
+            tasks.create_task(self._note_copies(), name=f"checkpoints of {self._run}: holders")
             tasks.create_task(self._tidy(), name=f"checkpoints of {self._run}: tidying")
             while True:
                 await self._try()
@@ -161,7 +175,7 @@ class CheckpointWatch:
                 # A job that tells of it does so a moment later, and only the job knows the step.
                 if said is not None or quiet or (same and not self._is_waited_for(seen)):
                     found.append(seen)
-            elif quiet or same:
+            elif quiet or (same and not self._is_waited_for(seen)):
                 self._say_once(path, verdict.why)
         return sorted(found, key=lambda seen: (seen.changed_ns, seen.path))
 
@@ -303,7 +317,8 @@ class CheckpointWatch:
             known.metrics[payload.epoch] = dict(payload.metrics)
             known.epoch = payload.epoch
         elif isinstance(payload, VersionInstalled):
-            await self._noted(payload)
+            # Each costs several questions: one who listens to the job must not wait for them.
+            self._copied.put_nowait((payload.node, payload.version, payload.artifact))
         elif isinstance(payload, DistributionOrdered) and payload.origin == self._of.node:
             await self._of.courier.taken(payload.version)
 
@@ -319,13 +334,23 @@ class CheckpointWatch:
             del self._done[Path(said.path)]  # committed before it was said which step it is
         self._look.set()
 
-    async def _noted(self, payload: VersionInstalled) -> None:
+    async def _note_copies(self) -> None:
+        """Keep the record of who holds what: all that came meanwhile at once, as when a daemon reads again what was
+        said before it was started."""
+        while True:
+            held = [await self._copied.get()]
+            while not self._copied.empty():
+                held.append(self._copied.get_nowait())
+            await self._noted(held)
+
+    async def _noted(self, held: Sequence[tuple[str, str, str]]) -> None:
         try:
-            await self._of.note_copy(self._run, payload.node, payload.version, payload.artifact)
+            await self._of.note_copies(self._run, held)
             if (kept := await self._of.store.find(self._run)) is not None:
                 await self._of.release_copies(kept.run)
         except (BusError, RecordDamaged, KeyError) as problem:
-            log.info("checkpoint.copy_not_noted", run=self._run, node=payload.node, reason=str(problem))
+            nodes = sorted({node for node, _, _ in held})
+            log.info("checkpoint.copy_not_noted", run=self._run, nodes=nodes, reason=str(problem))
 
     async def _tidy(self) -> None:
         """A new run is the moment to delete what runs before it left."""

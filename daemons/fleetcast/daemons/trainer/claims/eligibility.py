@@ -187,7 +187,7 @@ def _unfit(asked: Resources, gpu: Gpu, arch_list: tuple[str, ...]) -> str:
     if gpu.fault:
         return gpu.fault
     if asked.vendor is not None and gpu.vendor != asked.vendor:
-        return f"it is of {gpu.vendor}"
+        return f"it is of vendor {gpu.vendor}, asked for: {asked.vendor}"
     if asked.arch and gpu.arch not in asked.arch:
         return f"it is {gpu.arch or 'of unknown architecture'}, asked for: {', '.join(asked.arch)}"
     if arch_list and gpu.arch and not built_for(gpu.arch, arch_list):

@@ -19,7 +19,7 @@ from fleetcast.daemons.trainer.claims import rules
 from fleetcast.daemons.trainer.claims.rules import ClaimLost
 from fleetcast.daemons.trainer.claims.store import Decide, RunStore
 from fleetcast.daemons.trainer.lanes.definition import LaneDefinition
-from fleetcast.events.training import TrainingPhase, TrainingRunState, lease_name
+from fleetcast.events.training import Cancellation, TrainingPhase, TrainingRunState, lease_name
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("fleetcast.trainer")
 
@@ -72,6 +72,8 @@ class Owned:
         run: its record, as last read or written here.
         gpus: indices of those that it computes on.
         lost: set when another claim holds the run, or nobody's does: stop at once.
+        cancelled: by whom, where that is why it is lost.
+        hurried: set when its process is to get no time to end by itself.
     """
 
     def __init__(
@@ -83,6 +85,8 @@ class Owned:
         self.lost = asyncio.Event()
         self.holder = ""
         """Who has it instead, once it is lost."""
+        self.cancelled: Cancellation | None = None
+        self.hurried = asyncio.Event()
         self.store = store
         self._bus = bus
         self._lease = lease
@@ -109,7 +113,7 @@ class Owned:
         try:
             self.run = (await self.store.change_held(self.id, self.claim, decide)).run
         except ClaimLost as e:
-            self.lose(e.holder)
+            self.lose(e.holder, e.cancelled)
             raise
         return self.run
 
@@ -120,10 +124,13 @@ class Owned:
         if rules.is_held(run, self._bus.node, self.claim):
             self.run = run
         elif run.claim > self.claim or run.owner is None or run.phase is TrainingPhase.CANCELLED:
-            self.lose(rules.holder_of(run))
+            self.lose(rules.holder_of(run), run.cancelled)
 
-    def lose(self, holder: str) -> None:
-        """The run is not ours any more."""
+    def lose(self, holder: str, cancelled: Cancellation | None = None) -> None:
+        """The run is not ours any more. Said again, it may only tell more of a cancellation."""
+        self.cancelled = cancelled or self.cancelled
+        if cancelled is not None and cancelled.now:
+            self.hurried.set()
         if not self.lost.is_set():
             self.holder = holder
             log.warning("run.lost", run=self.id, claim=self.claim, holder=holder)
@@ -148,7 +155,10 @@ class Owned:
         """Take the lease again that ran out, if the record still says that the run is ours."""
         kept = await self.store.find(self.id)
         if kept is None or not rules.is_held(kept.run, self._bus.node, self.claim):
-            self.lose(rules.holder_of(kept.run) if kept is not None else "its record is gone")
+            if kept is None:
+                self.lose("its record is gone")
+            else:
+                self.lose(rules.holder_of(kept.run), kept.run.cancelled)
             return None
         self.run = kept.run
         lease = await inherit(self._bus, self.id, self._owner)

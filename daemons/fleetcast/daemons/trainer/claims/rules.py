@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from fleetcast.events.runs import FaultClass
+from fleetcast.events.runs import FaultClass, RunFinished, RunOutcome
 from fleetcast.events.training import (
     TRAINING_ENDED,
     TRAINING_OWNED,
     Attempt,
+    Cancellation,
     CheckpointRecord,
     Remedy,
     TrainingPhase,
@@ -18,17 +19,23 @@ from fleetcast.events.training import (
 from fleetcast.registry.commands import stamp
 
 ATTEMPTS_KEPT = 50
+REASON_CHARACTERS = 1000
 SUCCEEDED, LOST, CANCELLED = "succeeded", "lost", "cancelled"
 """Outcomes of an attempt that are not a class of faults."""
 
 
 class ClaimLost(Exception):
-    """Another claim holds the run now, or nobody's does: nothing may be done in this one's name any more."""
+    """Another claim holds the run now, or nobody's does: nothing may be done in this one's name any more.
 
-    def __init__(self, run: str, claim: int, holder: str) -> None:
+    Attributes:
+        cancelled: by whom, where that is why.
+    """
+
+    def __init__(self, run: str, claim: int, holder: str, cancelled: Cancellation | None = None) -> None:
         self.run = run
         self.claim = claim
         self.holder = holder
+        self.cancelled = cancelled
         super().__init__(f"claim {claim} of run {run} is over: {holder}")
 
 
@@ -94,7 +101,7 @@ def held(run: TrainingRunState, node: str, claim: int) -> TrainingRunState:
         ClaimLost: it does not.
     """
     if not is_held(run, node, claim):
-        raise ClaimLost(run.run, claim, holder_of(run))
+        raise ClaimLost(run.run, claim, holder_of(run), run.cancelled)
     return run
 
 
@@ -151,6 +158,37 @@ def finished(run: TrainingRunState, phase: TrainingPhase, ended: Ended, now: dat
     return _attempt_over(run, ended, at).model_copy(
         update={"phase": phase, "phase_detail": ended.detail, "ended_at": at, "at": at}
     )
+
+
+def cancelled(run: TrainingRunState, why: Cancellation, now: datetime) -> TrainingRunState | None:
+    """The run once somebody has cancelled it; nobody holds it from then on, whatever its node does. None: there is
+    nothing to write. Cancelled again, it may only be ended sooner: who was first stays."""
+    if run.cancelled is not None and why.now and not run.cancelled.now:
+        return run.model_copy(update={"cancelled": run.cancelled.model_copy(update={"now": True}), "at": stamp(now)})
+    if run.phase in TRAINING_ENDED:
+        return None
+    over = finished(run, TrainingPhase.CANCELLED, Ended(CANCELLED, told(why)), now)
+    return over.model_copy(update={"cancelled": why})
+
+
+def told(why: Cancellation) -> str:
+    """Who cancelled a run and why, in one line."""
+    return " ".join(f"{why.by} cancelled it: {why.reason}".split())
+
+
+def last_node(run: TrainingRunState) -> str | None:
+    """The node that has a run, or had it last; None: no node ever had it."""
+    return run.owner or (run.attempts[-1].node if run.attempts else None)
+
+
+def told_end(run: TrainingRunState, outcome: RunOutcome) -> tuple[RunFinished, ...]:
+    """The end of a run for the run registry, which knows those that a node has had."""
+    node = last_node(run)
+    if node is None:
+        return ()
+    words = " ".join(run.phase_detail.split())[:REASON_CHARACTERS]
+    reason = None if outcome is RunOutcome.SUCCEEDED else words or None
+    return (RunFinished(run_id=run.run, node=node, claim=run.claim or None, outcome=outcome, reason=reason),)
 
 
 def queued_again(run: TrainingRunState, ended: Ended, again: Again, now: datetime) -> TrainingRunState:

@@ -11,7 +11,7 @@ from fleetcast.bus.retry import CONFLICT
 from fleetcast.daemons.trainer.claims import rules
 from fleetcast.daemons.trainer.ledger import Antecedent, TrainingLedger, stored
 from fleetcast.events.payloads import Payload
-from fleetcast.events.training import RunMoved, TrainingRunState, training_subject
+from fleetcast.events.training import TRAINING_ENDED, RunMoved, TrainingRunState, training_subject
 from fleetcast.transport.failpoints import failpoint
 
 TRIES = 20
@@ -135,9 +135,10 @@ class RunStore:
         return [
             RunMoved(
                 run_id=run.run,
-                node=run.owner or self._node,
+                node=(rules.last_node(run) if run.phase in TRAINING_ENDED else run.owner) or self._node,
                 claim=run.claim or None,
                 lane=run.lane,
+                model=run.model,
                 phase=run.phase,
                 attempt=run.claim,
                 device=run.device or None,

@@ -97,7 +97,8 @@ class RunWatch:
         if run.phase in TRAINING_ENDED:
             self._runs.pop(run.run, None)
             self._newest[run.run] = run.n
-            self._ended.setdefault(run.lane, deque(maxlen=ENDED_KEPT)).append(run)
+            others = (each for each in self._ended.get(run.lane, ()) if each.run != run.run)
+            self._ended[run.lane] = deque((*others, run), maxlen=ENDED_KEPT)
         else:
             self._runs[run.run] = run
         for listener in self._listeners:
@@ -160,6 +161,11 @@ class NodeWatch:
         """All nodes that were heard of, by name."""
         nodes = sorted({node for node, _ in self._heard})
         return [facts for node in nodes if (facts := self.facts(node)) is not None]
+
+    def lanes(self) -> dict[str, dict[str, str]]:
+        """The lanes of the trainers that run, as digests, by node."""
+        trainers = {node: heard.status for (node, daemon), heard in self._heard.items() if daemon == TRAINER}
+        return {node: status.lanes for node, status in trainers.items() if not self.is_silent(node)}
 
     async def run(self) -> None:
         """Follow until cancelled."""

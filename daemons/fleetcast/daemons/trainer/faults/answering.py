@@ -20,6 +20,7 @@ class ChangeQuarantine(Stored):
     Attributes:
         quarantined: False: the node gets runs again.
         seconds: for which it gets none.
+        dry_run: only say what would become of it.
     """
 
     node: Name
@@ -27,13 +28,21 @@ class ChangeQuarantine(Stored):
     seconds: float = Field(default=HOURS * 3600, gt=0, le=MOST_SECONDS)
     reason: Text
     by: Text
+    dry_run: bool = False
 
 
 class QuarantineAnswer(Stored):
-    """What became of it; `until`: None: the node gets runs."""
+    """What became of it.
+
+    Attributes:
+        known: False: nothing was ever noted of the node.
+        before: until when it was to get no runs before this; None: it got some.
+        until: the same now; None: it gets runs.
+    """
 
     node: Name
     known: bool = True
+    before: str | None = None
     until: str | None = None
     reason: str = ""
 
@@ -56,9 +65,11 @@ class QuarantineService:
         return answer.model_dump_json().encode()
 
     async def _change(self, asked: ChangeQuarantine) -> QuarantineAnswer:
+        there, dry = await self._book.find(asked.node), asked.dry_run
+        before = there.until if there is not None else None
         if asked.quarantined:
             length = timedelta(seconds=asked.seconds)
-            record = await self._book.order(asked.node, length, reason=asked.reason, by=asked.by)
-            return QuarantineAnswer(node=asked.node, until=record.until, reason=record.reason)
-        left = await self._book.leave(asked.node, by=f"{asked.by}: {asked.reason}"[:200])
-        return QuarantineAnswer(node=asked.node, known=left is not None)
+            record = await self._book.order(asked.node, length, reason=asked.reason, by=asked.by, dry_run=dry)
+            return QuarantineAnswer(node=asked.node, before=before, until=record.until, reason=record.reason)
+        left = await self._book.leave(asked.node, by=f"{asked.by}: {asked.reason}"[:200], dry_run=dry)
+        return QuarantineAnswer(node=asked.node, known=left is not None, before=before)

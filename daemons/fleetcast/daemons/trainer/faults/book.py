@@ -12,7 +12,8 @@ from fleetcast.daemons.trainer.faults import quarantine as rules
 from fleetcast.daemons.trainer.ledger import TrainingLedger, read, stored
 from fleetcast.events.envelope import Event
 from fleetcast.events.gpus import Gpu
-from fleetcast.events.training import FaultOnNode, NodeQuarantine, NodeQuarantined, quarantine_subject
+from fleetcast.events.quarantine import FaultOnNode, NodeQuarantine, quarantine_subject
+from fleetcast.events.training import NodeQuarantined
 from fleetcast.registry.errors import RecordDamaged
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("fleetcast.trainer")
@@ -39,6 +40,10 @@ class QuarantineBook:
     def of(self, node: str) -> NodeQuarantine | None:
         """What is known of a node; None: nothing ever happened there."""
         return self._records.get(node)
+
+    async def find(self, node: str) -> NodeQuarantine | None:
+        """As `of`, from the stream's leader; errors as `record`."""
+        return (await self._ledger.find(quarantine_subject(node), NodeQuarantine)).value
 
     def said(self, node: str) -> str:
         """Why a node gets no runs at all, and until when; empty: it does. For its heartbeat."""
@@ -80,17 +85,21 @@ class QuarantineBook:
 
         return await self._change(node, decided)
 
-    async def order(self, node: str, length: timedelta, *, reason: str, by: str) -> NodeQuarantine:
+    async def order(
+        self, node: str, length: timedelta, *, reason: str, by: str, dry_run: bool = False
+    ) -> NodeQuarantine:
         """Keep runs away from a node because a person says so; errors as `record`."""
-        return await self._change(
-            node, lambda before: rules.ordered(before, node, length=length, reason=reason, by=by, now=self._now())
-        )
 
-    async def leave(self, node: str, *, by: str) -> NodeQuarantine | None:
+        def decided(before: NodeQuarantine | None) -> NodeQuarantine:
+            return rules.ordered(before, node, length=length, reason=reason, by=by, now=self._now())
+
+        return decided(await self.find(node)) if dry_run else await self._change(node, decided)
+
+    async def leave(self, node: str, *, by: str, dry_run: bool = False) -> NodeQuarantine | None:
         """Give a node runs again; None: nothing was ever known of it. Errors as `record`."""
-        found = await self._ledger.find(quarantine_subject(node), NodeQuarantine)
-        if found.value is None:
-            return None
+        there = await self.find(node)
+        if there is None or dry_run:
+            return there
 
         def decided(before: NodeQuarantine | None) -> NodeQuarantine | None:
             if before is None or before.until is None:

@@ -12,8 +12,9 @@ from fleetcast.daemons.trainer.faults.policy import Decision, decide
 from fleetcast.daemons.trainer.lanes.definition import LaneDefinition
 from fleetcast.daemons.trainer.supervision.spec import Exit
 from fleetcast.events.payloads import Payload
+from fleetcast.events.quarantine import FaultOnNode
 from fleetcast.events.runs import FaultClass, RunFaultRecorded
-from fleetcast.events.training import FaultOnNode, Remedy, RunFellBack, TrainingRunState
+from fleetcast.events.training import Remedy, RunFellBack, TrainingRunState
 from fleetcast.registry.commands import stamp
 
 CPU: Final = "cpu"

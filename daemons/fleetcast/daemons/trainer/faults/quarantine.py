@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from fleetcast.events.gpus import Gpu
-from fleetcast.events.training import FaultOnNode, NodeQuarantine
+from fleetcast.events.quarantine import FaultOnNode, NodeQuarantine
 from fleetcast.registry.commands import stamp
 
 REMEMBERED: Final = timedelta(days=1)

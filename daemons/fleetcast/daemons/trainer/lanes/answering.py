@@ -8,6 +8,7 @@ import structlog
 from fleetcast.bus import Bus
 from fleetcast.daemons.runtime.requests import read_request, refusals
 from fleetcast.daemons.trainer.lanes import reading
+from fleetcast.daemons.trainer.lanes.agreement import Digests, differing
 from fleetcast.daemons.trainer.lanes.commands import (
     ASK,
     ChangeLane,
@@ -39,10 +40,12 @@ def nobody(_lane: LaneDefinition, _run: TrainingRunState | None, _now: datetime)
 class LaneService:
     """Answers requests about lanes."""
 
-    def __init__(self, bus: Bus, desk: LaneDesk, judge: Judge = nobody) -> None:
+    def __init__(self, bus: Bus, desk: LaneDesk, judge: Judge = nobody, others: Callable[[], Digests] = dict) -> None:
+        """Make one; *others*: the lanes of all trainers that run."""
         self._bus = bus
         self._desk = desk
         self._judge = judge
+        self._others = others
 
     async def answer(self, body: bytes) -> bytes:
         """The answer to a request, as JSON.
@@ -58,8 +61,12 @@ class LaneService:
     async def _handle(self, asked: ListLanes | ShowLane | ChangeLane) -> LaneAnswer:
         match asked:
             case ListLanes():
-                views = await reading.views(self._bus, self._desk.lanes, self._desk.clock.now())
-                return LaneAnswer(lanes=views)
+                now = self._desk.clock.now()
+                views = await reading.views(self._bus, self._desk.lanes, now)
+                names = {each.lane for each in views}
+                others = {lane for lanes in self._known.values() for lane in lanes} - names
+                unknown = (reading.view(self._desk.lanes, lane, None, None, now) for lane in sorted(others))
+                return LaneAnswer(lanes=self._compared((*views, *unknown)))
             case ShowLane():
                 return await self._show(asked)
         return await self._change(asked)
@@ -71,6 +78,12 @@ class LaneService:
         return LaneAnswer(lanes=(await self._view(asked.lane, state, nodes=asked.nodes),))
 
     def _unknown(self, lane: str) -> LaneAnswer:
+        if elsewhere := [node for node, lanes in self._known.items() if lane in lanes]:
+            message = f"{self._bus.node} answered, which has no lane {lane}; its lanes differ from those of "
+            message += ", ".join(elsewhere)
+            return LaneAnswer(
+                outcome="unknown", message=message, next_step="give all trainers the same lanes (trainer.lanes)"
+            )
         hint = self._desk.lanes.close_to(lane)
         return LaneAnswer(
             outcome="unknown", message=f"there is no lane {lane}", next_step=f"fleetcast lanes    ({hint})"
@@ -83,7 +96,18 @@ class LaneService:
         verdicts: Iterable[NodeVerdict] = ()
         if nodes and definition is not None:
             verdicts = self._judge(definition, run or _next(definition, state, now), now)
-        return reading.view(self._desk.lanes, lane, state, run, now, verdicts)
+        seen = reading.view(self._desk.lanes, lane, state, run, now, verdicts)
+        return self._compared((seen,))[0]
+
+    @property
+    def _known(self) -> Digests:
+        """The lanes of all trainers, by node; of this one as they are, and not as it told last."""
+        return {**self._others(), self._bus.node: self._desk.lanes.digests}
+
+    def _compared(self, views: Iterable[LaneView]) -> tuple[LaneView, ...]:
+        """Views with what other trainers have instead."""
+        found = differing(self._known)
+        return tuple(each.model_copy(update={"copies": found.get(each.lane)}) for each in views)
 
     async def _change(self, asked: ChangeLane) -> LaneAnswer:
         definition = self._desk.lanes.find(asked.lane)

@@ -11,7 +11,7 @@ from typing import Final, Literal
 
 from fleetcast.daemons.trainer.lanes.definition import Bucket, LaneDefinition
 from fleetcast.events.state import Cause
-from fleetcast.events.training import CountedExport, LanePause, LaneState
+from fleetcast.events.training import CountedExport, LanePause, LaneState, RunEnd, TrainingRunState
 from fleetcast.registry.commands import stamp
 
 EXPORTS_KEPT: Final = 200
@@ -183,12 +183,19 @@ def trained_before(state: LaneState, run: str | None, now: datetime, cause: Caus
     return state.model_copy(update={"used": used, "run": run, "forced": None, "at": stamp(now), "cause": cause})
 
 
-def ended(state: LaneState, run: str, now: datetime, cause: Cause) -> LaneState | None:
-    """The ledger once *run* ended; None: it was another one's. A run that failed gives nothing back: over the same
-    data it would fail again."""
+def ended(
+    state: LaneState, run: str, now: datetime, cause: Cause, record: TrainingRunState | None = None
+) -> LaneState | None:
+    """The ledger once *run* ended, as its *record* says (None: that is gone); None: it was another one's. A run that
+    failed gives nothing back: over the same data it would fail again. Nor does one that was cancelled: whoever did it
+    decides whether there is to be another."""
     if state.run != run:
         return None
-    return state.model_copy(update={"run": None, "at": stamp(now), "cause": cause})
+    end = None
+    if record is not None:
+        at = record.ended_at or record.at
+        end = RunEnd(run=run, phase=record.phase, detail=record.phase_detail, at=at)
+    return state.model_copy(update={"run": None, "ended": end or state.ended, "at": stamp(now), "cause": cause})
 
 
 def asked(state: LaneState, reason: str, by: str, now: datetime, cause: Cause) -> LaneState:

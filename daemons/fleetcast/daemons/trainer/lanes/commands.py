@@ -1,6 +1,6 @@
 """What may be asked about lanes, and what is answered: the JSON of `fc.svc.trainer.lanes`."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field, TypeAdapter
 
@@ -9,6 +9,9 @@ from fleetcast.events.content import Stored, Value
 from fleetcast.events.ids import Name, Version
 from fleetcast.events.lifecycle import Text, Words
 from fleetcast.events.training import LaneState, TrainingRunState
+
+READS: Final = ("list", "show")
+"""What may be asked without changing anything."""
 
 
 class ListLanes(Value):
@@ -63,6 +66,14 @@ class NodeVerdict(Stored):
     score: float = 0.0
 
 
+class LaneCopies(Stored):
+    """A lane that is not the same on all trainers that run; `digests`: the nodes that have it so, by digest of its
+    definition; `unknown_to`: nodes whose trainers have other lanes and lack it."""
+
+    digests: dict[str, tuple[str, ...]]
+    unknown_to: tuple[str, ...] = ()
+
+
 class LaneView(Stored):
     """A lane as people see it.
 
@@ -74,6 +85,7 @@ class LaneView(Stored):
         due, reasons, due_at: whether a run may start now, why or what is missing, when time alone makes it so.
         definition: whole, as it is in force; digest of it, to compare trainers by.
         file: that it was read from.
+        copies: how it differs between nodes; None: it does not, as far as their trainers run.
         run: the one that is under way.
     """
 
@@ -90,6 +102,7 @@ class LaneView(Stored):
     definition: dict[str, Any] = {}
     digest: str = ""
     file: str = ""
+    copies: LaneCopies | None = None
     state: LaneState | None = None
     run: TrainingRunState | None = None
     nodes: tuple[NodeVerdict, ...] = ()

@@ -88,6 +88,11 @@ class LaneDesk:
         self._source = f"/fleet/{bus.node}/{bus.daemon}"
         runs.listen(self._run_changed)
 
+    @property
+    def states(self) -> tuple[LaneState, ...]:
+        """The ledgers of the lanes of this trainer's files, as far as they were heard of."""
+        return tuple(state for lane, state in sorted(self._states.items()) if lane in self.lanes.all)
+
     def sentence(self) -> str:
         """How many lanes there are, for people."""
         count = len(self.lanes.all)

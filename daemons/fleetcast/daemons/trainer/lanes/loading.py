@@ -43,6 +43,11 @@ class Lanes:
         loaded = self.all.get(lane)
         return None if loaded is None else loaded.definition
 
+    @property
+    def digests(self) -> dict[str, str]:
+        """Their digests, to compare trainers by."""
+        return {lane: loaded.definition.digest for lane, loaded in self.all.items()}
+
     def close_to(self, lane: str) -> str:
         """What to try for a name that there is not."""
         if not self.all:

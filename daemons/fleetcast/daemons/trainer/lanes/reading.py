@@ -14,6 +14,7 @@ from fleetcast.events.training import LaneState, TrainingRunState, lane_subject,
 from fleetcast.registry.commands import stamp
 
 UNDEFINED = "no lane file of this trainer defines it: it counts and starts nothing here"
+UNANSWERED = "no trainer answers, and only a trainer's lane file says what is due: fleetcast run trainer on a node"
 NOBODY = Cause(event="none", sequence=0, by="nobody", correlation="none")
 
 

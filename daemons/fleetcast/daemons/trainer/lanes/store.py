@@ -14,15 +14,15 @@ from fleetcast.daemons.trainer.lanes.definition import LaneDefinition
 from fleetcast.daemons.trainer.ledger import Antecedent, Found, TrainingLedger, read, stored
 from fleetcast.events.content import Kind
 from fleetcast.events.payloads import Payload
-from fleetcast.events.runs import RunFinished, RunOutcome
+from fleetcast.events.runs import RunOutcome
 from fleetcast.events.state import Cause, SlotState, VersionState, version_subject
 from fleetcast.events.training import (
     TRAINING_ENDED,
+    Cancellation,
     CountedExport,
     LaneChanged,
     LaneState,
     RunMoved,
-    TrainingPhase,
     TrainingRunState,
     lane_subject,
     training_subject,
@@ -161,7 +161,7 @@ class LaneStore:
             if run is not None and run.phase not in TRAINING_ENDED:
                 return None
             cause = run.cause if run is not None else state.cause
-            after = bucket.ended(state, state.run, self._now(), cause)
+            after = bucket.ended(state, state.run, self._now(), cause, run)
             if after is None:
                 return None
             detail = "its record is gone" if run is None else f"{run.phase.value} {run.phase_detail}".strip()
@@ -262,9 +262,12 @@ class LaneStore:
         run = found.value
         if run is None or run.phase in TRAINING_ENDED or version not in {each.version for each in run.data}:
             return ()
-        why = f"{cause.by} withdrew data set {version}: {reason}"
-        over = rules.finished(run, TrainingPhase.CANCELLED, rules.Ended(rules.CANCELLED, why), self._now())
-        return ((over.model_copy(update={"n": run.n + 1, "cause": cause}), found.sequence),)
+        now = self._now()
+        words = f"data set {version} was withdrawn: {reason}"
+        why = Cancellation(reason=words, by=cause.by, at=stamp(now), request=cause.event)
+        over = rules.cancelled(run, why, now)
+        assert over is not None
+        return ((over.model_copy(update={"n": run.n + 1}), found.sequence),)
 
     # -- inside
 
@@ -308,23 +311,19 @@ class LaneStore:
         return state
 
     def _told(self, run: TrainingRunState) -> list[Payload]:
-        """What is told of a run that was created or ended here; one that began has an end for the run registry."""
-        node, claim = run.owner or self._ledger.bus.node, run.claim or None
+        """What is told of a run that was created or ended here."""
         moved = RunMoved(
             run_id=run.run,
-            node=node,
-            claim=claim,
+            node=rules.last_node(run) or self._ledger.bus.node,
+            claim=run.claim or None,
             lane=run.lane,
+            model=run.model,
             phase=run.phase,
             attempt=run.claim,
             device=run.device or None,
             detail=run.phase_detail,
         )
-        if claim is None or run.phase not in TRAINING_ENDED:
-            return [moved]
-        reason = " ".join(run.phase_detail.split())[:1000]
-        ended = RunFinished(run_id=run.run, node=node, claim=claim, outcome=RunOutcome.CANCELLED, reason=reason)
-        return [moved, ended]
+        return [moved, *(rules.told_end(run, RunOutcome.CANCELLED) if run.phase in TRAINING_ENDED else ())]
 
 
 def _counted(version: VersionState, at: datetime) -> CountedExport | None:

@@ -117,7 +117,8 @@ class Job:
 
     def could_not_start(self, fault: OSError) -> Exit:
         """The end of a command that never ran."""
-        name = f": {fault.filename}" if fault.filename else ""
+        named = fault.filename and str(fault.filename) != self._spec.command[0]
+        name = f": {fault.filename}" if named else ""
         detail = f"{self._spec.command[0]}: {fault.strerror or fault}{name}"
         self.stderr.write(f"[fleetcast] cannot start {detail}\n".encode())
         return Exit(None, None, 0.0, (f"cannot start {detail}",), "could_not_start", detail, self._lost)

@@ -89,7 +89,8 @@ class LogDesk:
     def _read(self, request: LogsRequest) -> LogsAnswer:
         folder = self._runs / request.run
         if not folder.is_dir():
-            raise ServiceError(404, f"{self._node} has no logs of {request.run}")
+            kept = "those of ended runs are kept for trainer.keep_runs_seconds"
+            raise ServiceError(404, f"{self._node} has no logs of {request.run}; {kept}")
         # Before the logs: when it says that the run has ended, they are whole.
         state = read_state(folder)
         try:

@@ -67,6 +67,15 @@ class Supervisor(Protocol):
         ...
 
 
+async def is_alive(supervisor: Supervisor, folder: Path) -> bool:
+    """Whether something of a run still runs in its folder; yes where that cannot be seen."""
+    try:
+        handle = await supervisor.adopt(folder)
+    except SupervisionFailed:
+        return True
+    return handle is not None and handle.alive()
+
+
 class LocalSupervisor:
     """`Supervisor` on this machine.
 
