@@ -124,6 +124,16 @@ async def test_step_that_is_said_after_the_file_was_committed_is_kept_with_it(a:
     assert run.step == 77
 
 
+async def test_word_without_a_step_takes_no_step_away(a: Node) -> None:
+    state, watch, folder = await a.started("less")
+    path = save(folder / "1.pt")
+    await a.announce(state, path, step=77)
+    await a.announce(state, path)  # as the watch says it that committed a moment before the job's word came
+    record = await watch.settle()
+    assert record is not None
+    assert record.step == 77
+
+
 async def test_word_that_comes_just_after_the_end_of_the_job_is_waited_for(a: Node) -> None:
     state, watch, folder = await a.started("word")
     first = save(folder / "1.pt")

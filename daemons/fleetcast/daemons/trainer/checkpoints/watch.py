@@ -324,8 +324,11 @@ class CheckpointWatch:
 
     def _hear(self, said: RunCheckpointSaved) -> None:
         known = self._known
-        if known.announced.get(said.path) == said:
+        before = known.announced.get(said.path)
+        if before == said:
             return  # said again, or said by this watch itself
+        if before is not None and before.step is not None and said.step is None and before.size == said.size:
+            return  # said by this watch, which knows less, while the job's own word was on its way
         known.speaks = True
         known.announced[said.path] = said
         known.epoch = said.epoch
