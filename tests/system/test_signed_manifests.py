@@ -144,6 +144,8 @@ def kept_ring(node: NodeProcess) -> object:
 
 
 async def test_a_node_that_starts_without_news_knows_the_ring_that_it_saw(three: Fleet) -> None:
+    await tell(three, edition(7))
+    await knows(three, 7)
     node = three.nodes["node-2"]
     kept = kept_ring(node)
     assert node.stop() == 0

@@ -8,9 +8,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.integration.cli.helpers import Ended, Stand, environment, standing, start
+from tests.integration.cli.helpers import Ended, Stand, called_here, environment, standing, start
 
-from fleetcast.cli.entry import run
 from fleetcast.client.spool import SpoolReader
 
 JOB = """
@@ -44,13 +43,7 @@ def cli(stand: Stand, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFix
     """Commands in this process, which has imported already what each process would import again."""
 
     def call(home: Path, *arguments: str, url: str = stand.url) -> Ended:
-        for name, value in environment(home, url).items():
-            monkeypatch.setenv(name, value)
-        monkeypatch.chdir(home)
-        capsys.readouterr()
-        code = run(arguments)
-        captured = capsys.readouterr()
-        return Ended(code, captured.out, captured.err)
+        return called_here(home, url, arguments, monkeypatch, capsys)
 
     return call
 
