@@ -12,6 +12,7 @@ MISSED: Final[Mapping[str, str]] = {
     "monitor": "nobody judges how models perform",
     "remedy": "no incident is opened and no playbook goes on",
     "notifier": "nobody is told of anything",
+    "gateway": "programs get no answer over HTTP",
 }
 """What is not done while none of a kind is there."""
 

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 
 from fleetcast.bus import Bus, Entry
-from fleetcast.events.envelope import Event, parse
+from fleetcast.events.envelope import Event
 from fleetcast.events.errors import EventInvalid
 from fleetcast.events.names import EVENT_PREFIX, find
 
@@ -33,14 +33,7 @@ def since(seconds: float) -> datetime:
 def read(entry: Entry) -> Event | EventInvalid:
     """The event in a message of the log, or why it is none."""
     try:
-        return parse(
-            entry.data,
-            subject=entry.subject,
-            headers=entry.headers,
-            stream=STREAM,
-            sequence=entry.sequence,
-            time=entry.time,
-        )
+        return entry.event()
     except EventInvalid as invalid:
         return invalid
 

@@ -23,7 +23,7 @@ from fleetcast.bus.server import LocalServer
 from fleetcast.config.local import loopback_settings
 from fleetcast.config.settings import BusSettings, DistributorSettings, LogSettings, Settings
 from fleetcast.config.template import render
-from fleetcast.events.envelope import Event, EventInvalid, parse
+from fleetcast.events.envelope import Event, EventInvalid
 from fleetcast.events.state import NodeStatus
 
 START_SECONDS = 60.0
@@ -291,14 +291,7 @@ def _target(link: Path) -> str | None:
 
 
 def _event(entry: Entry) -> Event:
-    return parse(
-        entry.data,
-        subject=entry.subject,
-        headers=entry.headers,
-        stream="FC_EVENTS",
-        sequence=entry.sequence,
-        time=entry.time,
-    )
+    return entry.event()
 
 
 def node_settings(folder: Path, name: str, url: str) -> Settings:

@@ -21,6 +21,7 @@ from fleetcast.bus.errors import (
 )
 from fleetcast.bus.link import Message
 from fleetcast.bus.wire import Wire
+from fleetcast.events.envelope import Event, parse
 
 NO_MESSAGE = 10037
 CONSUMER_NOT_FOUND = 10014
@@ -63,6 +64,21 @@ class Entry:
     def deleted(self) -> bool:
         """Whether this is the marker of a deleted key or object rather than a value."""
         return self.headers.get("KV-Operation") in {"DEL", "PURGE"} or "Nats-Marker-Reason" in self.headers
+
+    def event(self) -> Event:
+        """The event in a message of the event log.
+
+        Raises:
+            EventInvalid: it is none.
+        """
+        return parse(
+            self.data,
+            subject=self.subject,
+            headers=self.headers,
+            stream=self.stream or None,
+            sequence=self.sequence,
+            time=self.time,
+        )
 
 
 @dataclass(frozen=True, slots=True)

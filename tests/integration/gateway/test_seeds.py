@@ -158,6 +158,16 @@ def incidents(seeds: Seeds) -> list[dict[str, Any]]:
 
 
 def test_every_line_of_the_documents_works_as_it_is_written(seeds: Seeds) -> None:
+    """In the order of the documents: each part goes on where the one before ended."""
+    register_without_bytes(seeds)
+    list_and_describe(seeds)
+    bring_the_bytes(seeds)
+    judge(seeds)
+    remedy(seeds)
+    roll_back_by_hand(seeds)
+
+
+def register_without_bytes(seeds: Seeds) -> None:
     # Registered without bytes, a version is known, and nothing more.
     registered = seeds.curl(REGISTER)
     assert registered.status == 201, registered
@@ -171,6 +181,8 @@ def test_every_line_of_the_documents_works_as_it_is_written(seeds: Seeds) -> Non
     assert (no_bytes.status, no_bytes.body["code"]) == (409, "bytes")
     assert "fleetcast register fraud_detector_v1 1.0.0 FILE" in no_bytes.body["next"]
 
+
+def list_and_describe(seeds: Seeds) -> None:
     served(seeds, "3.1.5")
     served(seeds, "3.2.1")
     until("lists have it", lambda: seeds.curl(LIST).body["count"] == 4)
@@ -182,6 +194,8 @@ def test_every_line_of_the_documents_works_as_it_is_written(seeds: Seeds) -> Non
     assert len(details.body["artifact"]) == 64
     assert seeds(CARD).body["model_card"].startswith("---\n")
 
+
+def bring_the_bytes(seeds: Seeds) -> None:
     # The bytes of a version that was only described come later, and keep what was said.
     path = seeds.fleet.publish("late.pkl", {"weights": [1.0]})
     late = {"model_id": "fraud_detector_v1", "version": "1.0.0", "artifact_path": str(path)}
@@ -189,6 +203,8 @@ def test_every_line_of_the_documents_works_as_it_is_written(seeds: Seeds) -> Non
     assert (brought.status, brought.body["owner"], brought.body["framework"]) == (201, "ml_team", "sklearn"), brought
     assert brought.body["artifact"] != "none"
 
+
+def judge(seeds: Seeds) -> None:
     # How it performs.
     recorded = seeds(RECORD)
     assert (recorded.status, recorded.body["status"]) == (201, "recorded")
@@ -205,6 +221,8 @@ def test_every_line_of_the_documents_works_as_it_is_written(seeds: Seeds) -> Non
     assert fleet["degraded"] + fleet["failing"] == 1
     assert fleet["issues"][0].keys() == {"model_id", "version", "reasons"}
 
+
+def remedy(seeds: Seeds) -> None:
     # GET changes nothing: what asks for a change needs POST, and then does all that the documents say.
     by_get = seeds(CHECK_AND_REMEDY)
     assert (by_get.status, by_get.body["code"]) == (400, "needs-post")
@@ -221,6 +239,8 @@ def test_every_line_of_the_documents_works_as_it_is_written(seeds: Seeds) -> Non
     seen = seeds("GET /api/model-registry/models?stage=rollback").body["models"]
     assert [each["version"] for each in seen] == ["3.2.1"]
 
+
+def roll_back_by_hand(seeds: Seeds) -> None:
     # By hand.
     served(seeds, "3.3.0")
     back = seeds(ROLL_BACK_TO)

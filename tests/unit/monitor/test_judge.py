@@ -1,7 +1,5 @@
 """The judge of one model: what it counts, what it drops, what it says and what it calls for."""
 
-from collections.abc import Callable
-
 import pytest
 from tests.unit.monitor.builders import MODEL, START, breaches, judge, serve, slots, snap
 
@@ -11,7 +9,7 @@ from fleetcast.daemons.monitor.policy import Mode, ModelPolicy
 from fleetcast.daemons.monitor.verdicts import Dropped, Remedy, VerdictEvent
 from fleetcast.events.incidents import Health, Severity, Verdict
 from fleetcast.events.lifecycle import Facts
-from fleetcast.events.performance import DriftInput, LatencyHistogram, Snapshot, Weight
+from fleetcast.events.performance import DriftInput, Snapshot, Weight
 
 
 def signals(events: list[VerdictEvent]) -> set[str]:
@@ -460,55 +458,6 @@ def test_a_replay_of_the_stream_says_the_same_to_the_last_bit() -> None:
         return events, [minute.data() for minute in made.minutes()]
 
     assert run() == run()
-
-
-def test_memory_depends_on_nodes_and_not_on_snapshots() -> None:
-    made = judge()
-    sizes = []
-    for hour in range(3):
-        serve(made, {("1", "n0"): 0.02, ("1", "n1"): 0.02}, start=3600 * hour, seconds=3600, every=30)
-        watch = made._slots["production"].watch
-        sizes.append((len(watch.nodes["n0"].minutes), len(watch.detectors["error_rate"]._minutes)))
-        made.minutes()
-    assert sizes == [(10, 10)] * 3
-
-
-def test_ids_that_are_remembered_are_bounded() -> None:
-    made = judge()
-    for place in range(50_000):
-        made._refusal(Snapshot(id=str(place), model=MODEL, version="1", stored_at=START))
-    assert len(made._seen) + len(made._seen_before) <= 40_000
-
-
-@pytest.mark.parametrize(
-    "make",
-    [
-        lambda at: snap(at, requests=50, bad=1, latency=LatencyHistogram.of([20.0] * 50), ood_ratio=0.01),
-        lambda at: snap(at, requests=None, error_ratio=0.02, requests_per_second=5.0, latency_p95_ms=20.0),
-    ],
-)
-def test_a_snapshot_costs_the_same_after_many(make: Callable[[float], Snapshot]) -> None:
-    """Counted in calls of Python functions, which no busy machine changes."""
-    import sys
-
-    made, counts = judge(expected_ms=100), []
-    for batch in range(3):
-        for place in range(2000):
-            made.take(make(61 + batch * 40 + place / 50))
-        calls = 0
-
-        def trace(_frame: object, event: str, _arg: object) -> None:
-            nonlocal calls
-            calls += event == "call"
-
-        snapshot = make(61 + batch * 40 + 40)
-        sys.setprofile(trace)
-        try:
-            made.take(snapshot)
-        finally:
-            sys.setprofile(None)
-        counts.append(calls)
-    assert max(counts) < 400, counts
 
 
 def test_weights_are_told_apart() -> None:

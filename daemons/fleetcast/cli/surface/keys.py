@@ -20,6 +20,12 @@ def add(app: typer.Typer) -> None:
     """Register the commands of this module."""
     keys = typer.Typer(help="Sign manifests: make publishers' keys, replace them, revoke them.")
     app.add_typer(keys, name="keys", rich_help_panel=SET_UP)
+    _add_ring(keys)
+    _add_keys(keys)
+
+
+def _add_ring(keys: typer.Typer) -> None:
+    """The ring as a whole: made, listed, told."""
 
     @command(keys, "init", connects=False)
     def init(
@@ -34,6 +40,35 @@ def add(app: typer.Typer) -> None:
         from fleetcast.cli.keys.commands import init as run
 
         return run(call, folder, edition=edition, dry_run=dry_run)
+
+    @command(keys, "list")
+    def show(
+        call: Call,
+        folder: Annotated[
+            Path | None, typer.Option("--folder", metavar="FOLDER", help="Instead of what the fleet was told.")
+        ] = None,
+    ) -> Exit:
+        """List publishers' keys and whether they count."""
+        from fleetcast.cli.keys.commands import show as run
+
+        return run(call, folder)
+
+    @command(keys, "publish")
+    def publish(
+        call: Call,
+        folder: Folder = HERE,
+        replace: Annotated[
+            bool, typer.Option("--replace", help="Although what the fleet was told is of another root key.")
+        ] = False,
+    ) -> Exit:
+        """Tell the fleet the key ring of a folder, where that failed before."""
+        from fleetcast.cli.keys.commands import publish as run
+
+        return run(call, folder, replace=replace)
+
+
+def _add_keys(keys: typer.Typer) -> None:
+    """Publishers' keys in it."""
 
     @command(keys, "add")
     def add_key(
@@ -72,28 +107,3 @@ def add(app: typer.Typer) -> None:
         from fleetcast.cli.keys.commands import revoke as run
 
         return run(call, folder, which, reason=reason, dry_run=dry_run)
-
-    @command(keys, "list")
-    def show(
-        call: Call,
-        folder: Annotated[
-            Path | None, typer.Option("--folder", metavar="FOLDER", help="Instead of what the fleet was told.")
-        ] = None,
-    ) -> Exit:
-        """List publishers' keys and whether they count."""
-        from fleetcast.cli.keys.commands import show as run
-
-        return run(call, folder)
-
-    @command(keys, "publish")
-    def publish(
-        call: Call,
-        folder: Folder = HERE,
-        replace: Annotated[
-            bool, typer.Option("--replace", help="Although what the fleet was told is of another root key.")
-        ] = False,
-    ) -> Exit:
-        """Tell the fleet the key ring of a folder, where that failed before."""
-        from fleetcast.cli.keys.commands import publish as run
-
-        return run(call, folder, replace=replace)

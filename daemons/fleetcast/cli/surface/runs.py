@@ -52,6 +52,10 @@ def add(app: typer.Typer) -> None:
 
         return run(call, a, b)
 
+    _add_acts(app)
+
+
+def _add_acts(app: typer.Typer) -> None:
     @command(app, "cancel", panel=PANEL)
     def cancel(
         call: Call,

@@ -84,6 +84,12 @@ def add_running(app: typer.Typer) -> None:
             gateway=gateway,
         )
 
+    _add_parts(app)
+
+
+def _add_parts(app: typer.Typer) -> None:
+    """One daemon alone, and what is measured in a checkout."""
+
     @command(app, "run", panel=RUN)
     def run_daemon(
         call: Call,

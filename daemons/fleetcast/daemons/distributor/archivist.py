@@ -22,7 +22,7 @@ from fleetcast.daemons.distributor.shelf import Shelf
 from fleetcast.events import names
 from fleetcast.events.content import Kind
 from fleetcast.events.decisions import ArchiveChanged
-from fleetcast.events.envelope import new_event, parse
+from fleetcast.events.envelope import new_event
 from fleetcast.events.errors import EventInvalid
 from fleetcast.events.lifecycle import ArchiveOrder, EntryState
 from fleetcast.events.payloads import Checks, IntegrityFailed, Origin
@@ -63,7 +63,7 @@ class Archivist:
 
     def _hear(self, entry: Entry) -> None:
         try:
-            payload = parse(entry.data, subject=entry.subject, headers=entry.headers, stream="FC_EVENTS").payload
+            payload = entry.event().payload
         except EventInvalid as invalid:
             log.warning("archive.news_invalid", subject=entry.subject, reason=invalid.reason)
             return

@@ -23,7 +23,7 @@ from fleetcast.daemons.distributor.samples import KnownExport, known_export, new
 from fleetcast.daemons.distributor.sightings import FileState, Sighting, Watched, unfinished
 from fleetcast.events import names
 from fleetcast.events.content import Format, Kind
-from fleetcast.events.envelope import Event, new_event, parse
+from fleetcast.events.envelope import Event, new_event
 from fleetcast.events.errors import EventInvalid
 from fleetcast.events.ids import derived_id
 from fleetcast.events.payloads import ExportCompleted
@@ -178,14 +178,7 @@ class ExportDesk:
         written = datetime.fromtimestamp(state.mtime_ns / 1e9, UTC)
         async for entry in self._parts.bus.tail("FC_EVENTS", names.find("export.completed").filters(self._lane)):
             try:
-                event = parse(
-                    entry.data,
-                    subject=entry.subject,
-                    headers=entry.headers,
-                    stream="FC_EVENTS",
-                    sequence=entry.sequence,
-                    time=entry.time,
-                )
+                event = entry.event()
             except EventInvalid:
                 continue
             if event.id == event_id or (event.time >= written and self._is_about(event, path)):

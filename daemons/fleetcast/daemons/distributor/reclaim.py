@@ -9,7 +9,7 @@ from fleetcast.bus import InSync
 from fleetcast.bus.streams import EVENTS
 from fleetcast.daemons.distributor.parts import Parts
 from fleetcast.events import names
-from fleetcast.events.envelope import EventInvalid, parse
+from fleetcast.events.envelope import EventInvalid
 from fleetcast.events.training import ReclaimNotice
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("fleetcast.distributor")
@@ -40,7 +40,7 @@ class Reclaim:
             if isinstance(entry, InSync):
                 continue
             try:
-                payload = parse(entry.data, subject=entry.subject, headers=entry.headers).payload
+                payload = entry.event().payload
             except EventInvalid:
                 continue  # the intake refuses it, and says so
             if isinstance(payload, ReclaimNotice) and payload.certain:

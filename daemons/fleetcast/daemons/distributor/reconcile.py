@@ -39,7 +39,7 @@ from fleetcast.daemons.distributor.transfers import Transfers, Wanted
 from fleetcast.daemons.distributor.turns import Turns
 from fleetcast.events import names
 from fleetcast.events.content import Content, Kind
-from fleetcast.events.envelope import Event, parse
+from fleetcast.events.envelope import Event
 from fleetcast.events.errors import EventInvalid
 from fleetcast.events.payloads import ArtifactAvailable, VersionActivated
 from fleetcast.events.state import InstalledVersion, SlotEntry, SlotState
@@ -135,9 +135,7 @@ class Reconciler:
 
     def _take_offer(self, entry: Entry) -> None:
         try:
-            event = parse(
-                entry.data, subject=entry.subject, headers=entry.headers, stream="FC_EVENTS", sequence=entry.sequence
-            )
+            event = entry.event()
         except EventInvalid as invalid:
             log.warning("offer.invalid", subject=entry.subject, reason=invalid.reason)
             return

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from fleetcast.bus import Entry
-from fleetcast.events.envelope import EventInvalid, parse
+from fleetcast.events.envelope import EventInvalid
 
 RETRY_MILLISECONDS: Final = 1000
 """How long a browser waits before it comes back: a gateway is restarted in about a second."""
@@ -53,14 +53,7 @@ class Wanted:
 def frame_of(entry: Entry) -> Frame:
     """The frame of a message of FC_EVENTS, one that cannot be read included: it is told as such."""
     try:
-        event = parse(
-            entry.data,
-            subject=entry.subject,
-            headers=entry.headers,
-            stream="FC_EVENTS",
-            sequence=entry.sequence,
-            time=entry.time,
-        )
+        event = entry.event()
     except EventInvalid as invalid:
         said = {"sequence": entry.sequence, "subject": entry.subject, "error": str(invalid)}
         return Frame(entry.sequence, "", "", "", _written(entry.sequence, said))

@@ -27,25 +27,7 @@ def announce(view: View, transition: Transition, command: Announce) -> Decision:
             winner=f"{name} = {known.artifact}",
             next_step=f"fleetcast info {name}    (or register another version)",
         )
-    flags = {
-        key: Flag(value=flag.value, by=transition.actor, at=view.at, reason=transition.reason, report=flag.report)
-        for key, flag in command.flags.items()
-    }
-    entry = EntryState(
-        model=view.model,
-        version=command.version,
-        artifact=NO_ARTIFACT,
-        stage=StageName.DEVELOPMENT,
-        since=view.at,
-        stages=(StageChange(stage=StageName.DEVELOPMENT, at=view.at, n=view.chain.n + 1),),
-        facts=command.facts,
-        flags=flags,
-        metadata=command.metadata,
-        origin=command.origin,
-        registered_at=view.at,
-        registered_by=transition.actor,
-        cause=person_cause(view, transition),
-    )
+    entry = _entry(view, transition, command)
     said = sorted(command.facts.model_dump(exclude_none=True))
     return Decision(
         action="version.announced",
@@ -69,4 +51,27 @@ def announce(view: View, transition: Transition, command: Announce) -> Decision:
             stage=entry.stage,
             next_step=f"fleetcast register {view.model} {entry.version} FILE    (on a node that holds its file)",
         ),
+    )
+
+
+def _entry(view: View, transition: Transition, command: Announce) -> EntryState:
+    """What is known of the version so far."""
+    flags = {
+        key: Flag(value=flag.value, by=transition.actor, at=view.at, reason=transition.reason, report=flag.report)
+        for key, flag in command.flags.items()
+    }
+    return EntryState(
+        model=view.model,
+        version=command.version,
+        artifact=NO_ARTIFACT,
+        stage=StageName.DEVELOPMENT,
+        since=view.at,
+        stages=(StageChange(stage=StageName.DEVELOPMENT, at=view.at, n=view.chain.n + 1),),
+        facts=command.facts,
+        flags=flags,
+        metadata=command.metadata,
+        origin=command.origin,
+        registered_at=view.at,
+        registered_by=transition.actor,
+        cause=person_cause(view, transition),
     )

@@ -16,6 +16,7 @@ from typing import Final
 
 import structlog
 
+from fleetcast.bus import Entry
 from fleetcast.bus.errors import BusError
 from fleetcast.bus.streams import EVENTS
 from fleetcast.daemons.trainer.checkpoints import durable, places, records
@@ -25,7 +26,7 @@ from fleetcast.daemons.trainer.checkpoints.parcel import ParcelRefused
 from fleetcast.daemons.trainer.claims.rules import ClaimLost
 from fleetcast.daemons.trainer.lanes.definition import LaneDefinition
 from fleetcast.events import names
-from fleetcast.events.envelope import EventInvalid, new_event, parse
+from fleetcast.events.envelope import EventInvalid, new_event
 from fleetcast.events.payloads import DistributionOrdered, Payload, VersionInstalled
 from fleetcast.events.runs import RunCheckpointSaved, RunEpochLogged
 from fleetcast.events.training import CheckpointRecord, TrainingRunState
@@ -293,7 +294,7 @@ class CheckpointWatch:
 
     async def _listen(self) -> None:
         async for entry in self._of.bus.tail(EVENTS, self._subjects(), follow=True):
-            if (payload := _payload(entry.data, entry.subject, entry.headers)) is not None:
+            if (payload := _payload(entry)) is not None:
                 await self._take(payload)
 
     async def _catch_up(self) -> None:
@@ -302,7 +303,7 @@ class CheckpointWatch:
             async with asyncio.timeout(10.0):
                 subject = names.find("run.checkpoint.saved").subject(self._run)
                 async for entry in self._of.bus.tail(EVENTS, (subject,)):
-                    if isinstance(payload := _payload(entry.data, entry.subject, entry.headers), RunCheckpointSaved):
+                    if isinstance(payload := _payload(entry), RunCheckpointSaved):
                         await self._take(payload)
         except (BusError, TimeoutError) as away:
             log.warning("checkpoints.events_missed", run=self._run, reason=str(away))
@@ -379,8 +380,8 @@ class CheckpointWatch:
                 log.warning("checkpoint.not_sent", run=self._run, path=record.path, reason=str(problem))
 
 
-def _payload(data: bytes, subject: str, headers: object) -> Payload | None:
+def _payload(entry: Entry) -> Payload | None:
     try:
-        return parse(data, subject=subject, headers=headers or {}).payload  # type: ignore[arg-type]
+        return entry.event().payload
     except EventInvalid:
         return None

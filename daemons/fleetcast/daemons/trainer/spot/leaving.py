@@ -21,7 +21,7 @@ from fleetcast.daemons.trainer.spot.asking import NoAnswer
 from fleetcast.daemons.trainer.spot.notices import Adapter, Notice
 from fleetcast.daemons.trainer.spot.rules import Leave, RunHere
 from fleetcast.events import names
-from fleetcast.events.envelope import EventInvalid, new_event, parse
+from fleetcast.events.envelope import EventInvalid, new_event
 from fleetcast.events.ids import derived_id
 from fleetcast.events.training import ReclaimNotice
 from fleetcast.registry.commands import stamp
@@ -142,7 +142,7 @@ class Leaving:
         since = self._now() - LOOK_BACK
         async for entry in self._bus.tail(EVENTS, (subject,), start_time=since, follow=True):
             try:
-                payload = parse(entry.data, subject=entry.subject, headers=entry.headers).payload
+                payload = entry.event().payload
             except EventInvalid:
                 continue  # the intake refuses it, and says so
             if isinstance(payload, ReclaimNotice):
