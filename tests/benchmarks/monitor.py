@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import json
 import signal
-import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator
@@ -57,13 +56,7 @@ BACKLOG = 50_000
 class MonitorProcess(RegistryProcess):
     """A monitor as a process."""
 
-    @property
-    def log(self) -> Path:
-        return self.folder / "monitor.log"
-
-    def command(self) -> list[str]:
-        """What is started."""
-        return [sys.executable, "-m", "fleetcast", "run", "monitor", "--config", str(self.config)]
+    daemon = "monitor"
 
     @property
     def pid(self) -> int:

@@ -36,7 +36,9 @@ class FleetProblem(Exception):
 
 @dataclass
 class NodeProcess:
-    """One distributor process and its folders."""
+    """One daemon as a process, and its folders: a distributor, or what `daemon` of a subclass names."""
+
+    daemon = "distributor"
 
     name: str
     folder: Path
@@ -56,11 +58,11 @@ class NodeProcess:
 
     @property
     def log(self) -> Path:
-        return self.folder / "distributor.log"
+        return self.folder / f"{self.daemon}.log"
 
     def command(self) -> list[str]:
         """What is started; a subclass may put it elsewhere."""
-        return [sys.executable, "-m", "fleetcast", "run", "distributor", "--config", str(self.config)]
+        return [sys.executable, "-m", "fleetcast", "run", self.daemon, "--config", str(self.config)]
 
     def start(self) -> None:
         """Start the process; does not wait until it is ready."""
@@ -118,13 +120,7 @@ class NodeProcess:
 class RegistryProcess(NodeProcess):
     """One registry daemon as a process."""
 
-    @property
-    def log(self) -> Path:
-        return self.folder / "registry.log"
-
-    def command(self) -> list[str]:
-        """What is started."""
-        return [sys.executable, "-m", "fleetcast", "run", "registry", "--config", str(self.config)]
+    daemon = "registry"
 
     @property
     def ended(self) -> bool:
@@ -147,25 +143,13 @@ class RegistryProcess(NodeProcess):
 class RemedyProcess(RegistryProcess):
     """One remedy daemon as a process."""
 
-    @property
-    def log(self) -> Path:
-        return self.folder / "remedy.log"
-
-    def command(self) -> list[str]:
-        """What is started."""
-        return [sys.executable, "-m", "fleetcast", "run", "remedy", "--config", str(self.config)]
+    daemon = "remedy"
 
 
 class TrainerProcess(RegistryProcess):
     """The trainer of a node as a process, beside the node's distributor."""
 
-    @property
-    def log(self) -> Path:
-        return self.folder / "trainer.log"
-
-    def command(self) -> list[str]:
-        """What is started."""
-        return [sys.executable, "-m", "fleetcast", "run", "trainer", "--config", str(self.config)]
+    daemon = "trainer"
 
     @property
     def runs(self) -> Path:

@@ -3,7 +3,6 @@
 import json
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -42,12 +41,7 @@ class Answer:
 class GatewayProcess(NodeProcess):
     """One gateway."""
 
-    @property
-    def log(self) -> Path:
-        return self.folder / "gateway.log"
-
-    def command(self) -> list[str]:
-        return [sys.executable, "-m", "fleetcast", "run", "gateway", "--config", str(self.config)]
+    daemon = "gateway"
 
     @property
     def port(self) -> int:

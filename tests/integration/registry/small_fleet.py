@@ -37,23 +37,13 @@ flags = ["constitutional_compliance", "bias_check_passed"]
 class Keeper(NodeProcess):
     """A registry daemon."""
 
-    @property
-    def log(self) -> Path:
-        return self.folder / "registry.log"
-
-    def command(self) -> list[str]:
-        return [sys.executable, "-m", "fleetcast", "run", "registry", "--config", str(self.config)]
+    daemon = "registry"
 
 
 class Watcher(NodeProcess):
     """A monitor."""
 
-    @property
-    def log(self) -> Path:
-        return self.folder / "monitor.log"
-
-    def command(self) -> list[str]:
-        return [sys.executable, "-m", "fleetcast", "run", "monitor", "--config", str(self.config)]
+    daemon = "monitor"
 
 
 @dataclass

@@ -35,18 +35,9 @@ READY_SECONDS = 90.0
 class Process(RegistryProcess):
     """Any daemon as a process."""
 
-    daemon = ""
-
-    @property
-    def log(self) -> Path:
-        return self.folder / f"{self.daemon}.log"
-
     @property
     def config(self) -> Path:
         return self.folder / f"{self.daemon}.toml"
-
-    def command(self) -> list[str]:
-        return [sys.executable, "-m", "fleetcast", "run", self.daemon, "--config", str(self.config)]
 
 
 class Fleet:

@@ -16,7 +16,7 @@ from tests.integration.trainer.checkpoints.rig import until
 from fleetcast.bus.streams import TRAINING
 from fleetcast.config.settings import Settings
 from fleetcast.config.trainer import TrainerSettings
-from fleetcast.daemons.testing import Fleet, RegistryProcess, fleet
+from fleetcast.daemons.testing import Fleet, TrainerProcess, fleet
 from fleetcast.events.training import TrainingPhase, TrainingRunState, training_subject
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(300)]
@@ -48,17 +48,6 @@ with run() as r:
             save()
     r.promote(pathlib.Path(__file__).parent / "publish" / "model.bin", version="1")
 """
-
-
-class TrainerProcess(RegistryProcess):
-    """One trainer as a process, on the node of a distributor."""
-
-    @property
-    def log(self) -> Path:
-        return self.folder / "trainer.log"
-
-    def command(self) -> list[str]:
-        return [sys.executable, "-m", "fleetcast", "run", "trainer", "--config", str(self.config)]
 
 
 @asynccontextmanager
