@@ -164,7 +164,8 @@ def _service(daemon: Daemon, bus: Bus, parts: Parts) -> Service:
         description="starts what lanes ask for, and sees it to its end",
         metadata={"node": daemon.node, "daemon": "trainer", "pid": str(os.getpid())},
         endpoints={
-            **with_reading("lanes", LANES_SUBJECT, lanes.answer, READS),
+            # A trainer without lanes would say of every lane that there is none.
+            **(with_reading("lanes", LANES_SUBJECT, lanes.answer, READS) if desk.lanes.all else {}),
             "runs": (RUNS_SUBJECT, runs.answer),
             "checkpoints": (CHECKPOINTS_SUBJECT, answers.answer),
             "bring": (bring_subject(daemon.node), answers.answer),

@@ -9,12 +9,13 @@ from typing import Any
 import structlog
 
 from fleetcast.config.trainer import TrainerSettings
-from fleetcast.daemons.trainer.claims.eligibility import NodeFacts
+from fleetcast.daemons.trainer.claims.eligibility import NodeFacts, gpus_for
 from fleetcast.daemons.trainer.claims.keeper import Keeper
 from fleetcast.daemons.trainer.claims.watching import DISTRIBUTOR, NodeWatch
 from fleetcast.daemons.trainer.faults.ward import Ward
+from fleetcast.daemons.trainer.lanes.definition import LaneDefinition
 from fleetcast.events.gpus import Gpu
-from fleetcast.events.training import WorkClass
+from fleetcast.events.training import TrainingRunState, WorkClass
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("fleetcast.trainer")
 
@@ -71,11 +72,16 @@ class Here:
     @property
     def busy_on_gpu(self) -> bool:
         """Whether a run computes on a GPU of this node."""
-        return self._keeper is not None and any(owned.gpus for owned in self._keeper.owned.values())
+        # Of which nobody knows yet: it may.
+        return self._keeper is not None and any(each.gpus is None or each.gpus for each in self._keeper.owned.values())
 
     def gpus(self, indices: tuple[int, ...]) -> tuple[Gpu, ...]:
         """Those of these indices."""
         return tuple(gpu for gpu in self._ward.gpus if gpu.index in indices)
+
+    def gpus_for(self, lane: LaneDefinition, run: TrainingRunState) -> tuple[int, ...] | None:
+        """The GPUs that a run gets which is ours already, and has none yet; None: there are not enough of them."""
+        return gpus_for(lane, run, self.facts())
 
     def facts(self) -> NodeFacts:
         """As the claims want it: what the distributor last said, and what is known here, which is newer."""

@@ -3,14 +3,14 @@ fell back to the CPU. And what becomes of the runs of a node that is gone."""
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 
+from fleetcast.daemons.trainer import releasing
 from fleetcast.daemons.trainer.checkpoints import cadence
 from fleetcast.daemons.trainer.claims import rules
 from fleetcast.daemons.trainer.claims.eligibility import NodeFacts, eligible
 from fleetcast.daemons.trainer.claims.keeper import Keeper
 from fleetcast.daemons.trainer.claims.leasing import Owned
-from fleetcast.daemons.trainer.claims.rules import Again, Ended
 from fleetcast.daemons.trainer.claims.store import Change
 from fleetcast.daemons.trainer.claims.watching import NodeWatch
 from fleetcast.daemons.trainer.faults import slowing
@@ -18,16 +18,11 @@ from fleetcast.daemons.trainer.faults.judging import judge
 from fleetcast.daemons.trainer.faults.returning import Candidate
 from fleetcast.daemons.trainer.faults.ward import bring_back, candidate
 from fleetcast.daemons.trainer.lanes.definition import LaneDefinition
-from fleetcast.daemons.trainer.runner import Release, Runner, ended_by
+from fleetcast.daemons.trainer.runner import Runner, ended_by
 from fleetcast.daemons.trainer.spot.rules import Leave, RunHere
 from fleetcast.daemons.trainer.supervision.spec import Exit
-from fleetcast.events.runs import FaultClass
 from fleetcast.events.training import TrainingRunState
 
-RECLAIMED, RETURNS = "reclaimed", "returns"
-"""Outcomes of attempts that ended so."""
-AWAY = timedelta(minutes=10)
-"""After a node's deadline: so long is a run not given to it again, in case its machine stays."""
 RETURN_SECONDS = 30.0
 """Between looks at runs on the CPU: they wait for minutes."""
 
@@ -63,9 +58,7 @@ class Moving:
         owned = self._keeper.owned.get(leave.run)
         if owned is None:
             return False
-        ended = Ended(RECLAIMED, leave.why, FaultClass.PREEMPTED, signature="machine taken away", counts=False)
-        again = Again(cpu=owned.run.cpu, away_from=self._node, away_until=deadline + AWAY)
-        why = Release(ended, again, deadline=leave.by, save=leave.save)
+        why = releasing.reclaimed(owned.run, self._node, leave.why, deadline=deadline, by=leave.by, save=leave.save)
         return await why.saved if self._runner.release(leave.run, why) else False
 
     # -- a GPU is there again
@@ -83,7 +76,7 @@ class Moving:
         return candidates(run, self._nodes.all_facts, self._now())
 
     async def _leave_cpu(self, run: TrainingRunState, reason: str) -> None:
-        self._runner.release(run.run, Release(Ended(RETURNS, reason, counts=False), Again()))
+        self._runner.release(run.run, releasing.returns(reason))
 
     def others(self, run: TrainingRunState) -> int:
         """How many other nodes could take a run on a GPU now."""
@@ -116,7 +109,7 @@ def node_gone(nodes: NodeWatch, run: TrainingRunState, now: datetime) -> Change:
     end = Exit(None, None, 0.0, (), reason, detail)  # type: ignore[arg-type]
     judgement = judge(run, LaneDefinition.of(run.definition), end, node=owner, now=now)
     change = ended_by(run, judgement, now)
-    outcome = RECLAIMED if reclaimed else rules.LOST
+    outcome = rules.RECLAIMED if reclaimed else rules.LOST
     attempts = change.run.attempts
     if attempts and attempts[-1].claim == run.claim:
         attempts = (*attempts[:-1], attempts[-1].model_copy(update={"outcome": outcome}))

@@ -152,7 +152,7 @@ class Work:
         )
         here.holds(keeper)
         here.deadline = lambda: _said(leaving.deadline)
-        runner.others = moving.others
+        runner.others, runner.gpus_for = moving.others, here.gpus_for
         return cls(
             supervisor=supervisor,
             checkpoints=checkpoints,
@@ -245,6 +245,7 @@ class Claims:
             begin=work.keeper.begin,
             pace=Pace(delay_seconds=trainer.claim_delay_seconds, look_seconds=trainer.look_seconds),
         )
+        claimer.settled, work.keeper.claiming = (lambda: work.keeper.settled), claimer.claiming.__contains__
         takeover = Takeover(
             bus,
             known.store,

@@ -7,7 +7,6 @@ folder, what was decided in its record. While the bus is away the process goes o
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -25,6 +24,7 @@ from fleetcast.daemons.trainer.faults.judging import Judgement
 from fleetcast.daemons.trainer.lanes.definition import LaneDefinition
 from fleetcast.daemons.trainer.leftovers import end_stale
 from fleetcast.daemons.trainer.readers import RunReaders
+from fleetcast.daemons.trainer.releasing import Release, asked_before, order
 from fleetcast.daemons.trainer.starting import CPU, Place, gpus_in, spec_of
 from fleetcast.daemons.trainer.supervision.handle import Handle
 from fleetcast.daemons.trainer.supervision.spec import Exit, RunSpec
@@ -32,7 +32,6 @@ from fleetcast.daemons.trainer.supervision.supervisors import SupervisionFailed,
 from fleetcast.events.payloads import Payload
 from fleetcast.events.runs import DataSlice, FaultClass, RunOutcome, RunStarted
 from fleetcast.events.training import Remedy, RunReturned, TrainingPhase, TrainingRunState
-from fleetcast.registry.commands import stamp
 from fleetcast.transport.errors import StoreError
 from fleetcast.transport.failpoints import failpoint
 
@@ -45,25 +44,6 @@ OVERDUE_SECONDS = 5.0
 LATER = timedelta(seconds=15)
 AWAY = timedelta(minutes=10)
 """For which a run is not given again to a node that could not bring its checkpoint, or does not have its data."""
-
-
-@dataclass(frozen=True, slots=True)
-class Release:
-    """Why a run is asked to save and end here, though it is not done.
-
-    Attributes:
-        ended: of the attempt.
-        again: how it goes on.
-        deadline: when its process is stopped whatever it has come to; None: nothing presses.
-        save: whether it is asked to save; False: it is stopped at once.
-        saved: set once it has been given back: whether it committed a checkpoint for that.
-    """
-
-    ended: Ended
-    again: Again
-    deadline: datetime | None = None
-    save: bool = True
-    saved: asyncio.Future[bool] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
 
 class Ends(Protocol):
@@ -89,6 +69,7 @@ class Runner:
     Attributes:
         readers: what runs of this node read.
         others: how many other nodes could take a run on a GPU now; None: not known.
+        gpus_for: the GPUs for a run that was claimed in an earlier life of the daemon; None: there are not enough.
     """
 
     def __init__(
@@ -121,6 +102,7 @@ class Runner:
         self._of_lane = of_lane
         self.readers = RunReaders(place.data)
         self.others: Callable[[TrainingRunState], int | None] = lambda _run: None
+        self.gpus_for: Callable[[LaneDefinition, TrainingRunState], tuple[int, ...] | None] = lambda _lane, _run: ()
         self._asked: dict[str, asyncio.Future[Release]] = {}
 
     def release(self, run: str, why: Release) -> bool:
@@ -156,6 +138,7 @@ class Runner:
         handle = await self._found(owned)
         begun = owned.run.phase is not TrainingPhase.CLAIMED
         if handle is None and adopted and begun:
+            owned.gpus = ()
             gone = Exit(None, None, 0.0, (), "lost", "nothing of it is left in its folder")
             await self._judge(owned, gone, None)
             return
@@ -184,11 +167,17 @@ class Runner:
 
     async def _start(self, owned: Owned) -> Handle | Exit | None:
         """Start the process; how it failed, where it could not be; None: it was given back to the queue."""
+        gpus = self.gpus_for(owned.lane, owned.run) if owned.gpus is None else owned.gpus
+        if gpus is None:
+            await self._give_back(owned, "its GPU is not to be had here any more", (), "GPU not free")
+            return None
+        owned.gpus = gpus
         try:
             if lacking := await self._lacking_data(owned):
                 await self._give_back(owned, "its data is not to be had here", lacking, "data not held")
                 return None
             folder = await self._checkpoints.prepare(owned.run, owned.lane)
+            await self._take_what_is_left(owned)
             resume = await _while_ours(owned, self._checkpoints.resume(owned.run))
             if resume.lost:
                 # To begin anew would throw its work away.
@@ -204,7 +193,7 @@ class Runner:
                 checkpoints=folder,
                 resume=resume.path,
                 cadence_seconds=advice.seconds,
-                gpus=owned.gpus,
+                gpus=gpus,
                 log_bytes=self._log_bytes,
             )
             await asyncio.to_thread(_clear, self._place.stop_file(owned.id))
@@ -224,6 +213,14 @@ class Runner:
         failpoint("training.process.after")
         return handle
 
+    async def _take_what_is_left(self, owned: Owned) -> None:
+        """Commit what this node's own claim before this one has saved and nobody committed, as its daemon was away: the
+        run goes on from there, and not from further back."""
+        if len(owned.run.attempts) < 2 or owned.run.attempts[-2].node != self._place.node:
+            return
+        await CheckpointWatch(self._checkpoints, owned.run, owned.lane).settle()
+        await owned.change(lambda _run: None)
+
     async def _lacking_data(self, owned: Owned) -> tuple[str, ...]:
         """Why the run cannot read its data here; none: it can, and its data stays until the end of this claim."""
         try:
@@ -234,8 +231,9 @@ class Runner:
 
     async def _give_back(self, owned: Owned, what: str, why: tuple[str, ...], signature: str) -> None:
         """The run cannot be done here as things are: another node may."""
-        now, detail = self._now(), f"{what}: {'; '.join(why)}"[:500]
-        ended = Ended(FaultClass.CONTROL_PLANE.value, detail, FaultClass.CONTROL_PLANE, signature=signature)
+        now, detail = self._now(), ": ".join(filter(None, (what, "; ".join(why))))[:500]
+        # It costs no try: nothing has run, and the run waits for a node however long that takes.
+        ended = Ended(FaultClass.CONTROL_PLANE.value, detail, FaultClass.CONTROL_PLANE, signature, counts=False)
         again = Again(now + LATER, owned.run.cpu, self._place.node, now + AWAY)
         log.warning("run.given_back", reason=detail)
         await owned.change(lambda run: rules.queued_again(run, ended, again, self._now()))
@@ -245,6 +243,9 @@ class Runner:
 
     async def _see_through(self, owned: Owned, handle: Handle) -> None:
         watch = CheckpointWatch(self._checkpoints, owned.run, owned.lane)
+        file = self._place.stop_file(owned.id)
+        if (before := await asked_before(file, owned.run, self._place.node)) is not None:
+            self.release(owned.id, before)
         end, asked, commits = await self._until_over(owned, handle, watch)
         await watch.settle()
         if asked is not None:
@@ -285,9 +286,8 @@ class Runner:
         log.info("run.asked_to_end", reason=why.ended.detail, seconds=round(patience, 1), save=why.save)
         if not why.save:
             return await handle.stop(0.0, why.ended.detail)
-        text = stamp(why.deadline) if why.deadline is not None else ""
         with contextlib.suppress(OSError):
-            await asyncio.to_thread(self._place.stop_file(owned.id).write_text, f"{text}\n")
+            await asyncio.to_thread(self._place.stop_file(owned.id).write_text, order(why))
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(patience):
                 return await handle.wait()

@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from structlog.testing import capture_logs
 from tests.integration.trainer.checkpoints.rig import LIMIT_SECONDS, Node, age, save, save_sharded, until
 
 from fleetcast.bus import connect, declare
 from fleetcast.bus.testing import fast_settings, nats_server
 from fleetcast.daemons.trainer.checkpoints import places
+from fleetcast.daemons.trainer.checkpoints import watch as watching_module
 from fleetcast.daemons.trainer.checkpoints.watch import CheckpointWatch
 from fleetcast.daemons.trainer.claims.rules import ClaimLost
 from fleetcast.daemons.trainer.lanes.definition import LaneDefinition
@@ -217,6 +219,30 @@ async def test_watch_ends_when_another_claim_holds_the_run(a: Node, b: Node) -> 
             await asyncio.wait_for(task, 60)
 
 
+async def test_watch_that_fails_for_an_unforeseen_reason_begins_anew_and_says_so(
+    a: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, watch, folder = await a.started("fails")
+    fails = [RuntimeError("nobody has thought of this")]
+
+    async def tidy(_watch: CheckpointWatch) -> None:
+        if fails:
+            raise fails.pop()
+
+    monkeypatch.setattr(CheckpointWatch, "_tidy", tidy)
+    monkeypatch.setattr(watching_module, "FAILED_SECONDS", 0.1)
+    with capture_logs() as logs:
+        async with watching(watch):
+            await until("failed", lambda: _is_empty(fails))
+            path = save(folder / "step-1.pt")
+            await until("committed", lambda: _resuming(a, "fails", path))
+    assert "checkpoints.watch_failed" in [entry["event"] for entry in logs]
+
+
+async def _is_empty(things: list[RuntimeError]) -> bool:
+    return not things
+
+
 async def test_what_a_stalled_owner_left_is_set_aside_when_the_run_comes_back(a: Node, b: Node) -> None:
     _, _, folder = await a.started("back")
     stale = save(folder / "stale.pt")
@@ -235,6 +261,21 @@ async def test_what_the_same_node_left_uncommitted_is_gone_on_from(a: Node) -> N
     record = await watch.settle()
     assert record is not None
     assert record.path == str(path)
+
+
+async def test_what_a_process_was_started_from_stays_while_it_runs_however_many_come_after_it(a: Node) -> None:
+    _, watch, folder = await a.started("begins", keep_last=1, keep_every_seconds=None)
+    first = save(folder / "1.pt")
+    await watch.settle()
+    _, again, _ = await a.taken("begins")
+    for number in (2, 3, 4):
+        age(save(folder / f"{number}.pt"), -number)
+        await again.settle()
+    assert {path.name for path in folder.iterdir()} == {first.name, "4.pt"}
+    _, later, _ = await a.taken("begins")
+    age(save(folder / "5.pt"), -5)
+    await later.settle()
+    assert {path.name for path in folder.iterdir()} == {"4.pt", "5.pt"}
 
 
 async def test_last_ones_the_best_and_pins_stay_and_the_rest_is_deleted(a: Node) -> None:

@@ -2,12 +2,10 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-import pytest_asyncio
-from tests.integration.trainer.runs.lives import LIMIT_SECONDS, a_run, ask, life, server, until
+from tests.integration.trainer.runs.lives import LIMIT_SECONDS, a_run, ask, life, until
 from tests.unit.trainer.faults.builders import APERTURE
 
 from fleetcast.bus import Bus
@@ -34,12 +32,6 @@ else:
         time.sleep(0.01)
 """
 SAYS = f"Callback: Queue 0x7f3c00000000 aborting with error : {APERTURE}: beyond the largest legal address. code: 0x29"
-
-
-@pytest_asyncio.fixture
-async def bus(tmp_path: Path) -> AsyncIterator[Bus]:
-    async with server(tmp_path) as (_, made):
-        yield made
 
 
 async def ended(bus: Bus, folder: Path, words: str) -> TrainingRunState:

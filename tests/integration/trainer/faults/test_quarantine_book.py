@@ -218,3 +218,24 @@ async def test_a_person_keeps_runs_away_from_a_node_and_gives_it_some_again(url:
             with pytest.raises(ServiceError) as refused:
                 await asked(**wrong)
             assert refused.value.code == 400
+
+
+@pytest.mark.asyncio
+async def test_a_driver_that_was_mute_for_a_moment_speaks_against_its_gpu_until_that_has_computed_again(
+    url: str,
+) -> None:
+    clock = Clock()
+
+    async def read() -> tuple[Gpu, ...]:
+        raise TimeoutError
+
+    async with trainer(url, "gpu-mute", clock, WELL) as mine:
+        await mine.ward.look()
+        assert mine.ward.gpus[0].proven_at
+        usual, mine.ward._read = mine.ward._read, read
+        await mine.ward.look()
+        assert mine.ward.gpus[0].fault == "the driver does not answer"
+        assert not mine.ward.gpus[0].proven_at
+        mine.ward._read, mine.ward._next_probe = usual, 0.0
+        await mine.ward.look()
+        assert (mine.ward.gpus[0].fault, bool(mine.ward.gpus[0].proven_at)) == ("", True)

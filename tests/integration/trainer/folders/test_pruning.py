@@ -3,15 +3,14 @@
 import asyncio
 import json
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-import pytest_asyncio
 from structlog.testing import capture_logs
-from tests.integration.trainer.runs.lives import a_run, now, server
+from tests.integration.trainer.runs.lives import a_run, now
 
 from fleetcast.bus import Bus, ServiceError
 from fleetcast.bus.errors import BusError
@@ -30,17 +29,6 @@ from fleetcast.registry.commands import stamp
 
 pytestmark = pytest.mark.asyncio
 OVER = Policy(0.0)
-
-
-@pytest_asyncio.fixture
-async def served(tmp_path: Path) -> AsyncIterator[tuple[LocalServer, Bus]]:
-    async with server(tmp_path) as made:
-        yield made
-
-
-@pytest.fixture
-def bus(served: tuple[LocalServer, Bus]) -> Bus:
-    return served[1]
 
 
 async def idle(_run: str) -> bool:

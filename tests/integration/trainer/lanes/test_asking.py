@@ -66,6 +66,18 @@ async def test_an_event_typed_by_hand_starts_a_run_and_one_for_no_lane_is_refuse
         assert "knows a lane nobodys" in rejected["reason"]
 
 
+async def test_a_trainer_that_has_no_lanes_refuses_nothing_that_another_one_knows(made: Rig) -> None:
+    async with trainer(made, lanes(), "n1"), trainer(made, lanes(), "n2"), trainer(made, lanes(lane("mine")), "n3"):
+        await made.export("mine", "d1", 10)
+        await until("the data", lambda: made.ledger("mine"))
+        for number in range(8):
+            await made.bus.publish_raw("fc.ev.lane.triggered.mine", f'{{"reason": "try {number}"}}'.encode())
+        await made.one_run("mine")
+        await made.bus.publish_raw("fc.ev.lane.triggered.unheard", b'{"reason": "x"}')
+        await until("a refusal", lambda: made.facts("fc.ev.event.rejected.unheard"))
+        assert await made.facts("fc.ev.event.rejected.mine") == []
+
+
 async def test_a_paused_lane_starts_when_it_is_resumed_and_not_before(made: Rig) -> None:
     async with trainer(made, lanes(lane("calm"))) as alive:
         await alive.ask(ask="pause", lane="calm", reason="wrong labels")

@@ -13,10 +13,11 @@ from tests.integration.trainer.lanes.lane_rig import Rig, lane, lanes, rig, trai
 from fleetcast.bus.streams import NODES_BUCKET
 from fleetcast.daemons.trainer.claims.watching import NodeWatch
 from fleetcast.daemons.trainer.lanes.answering import LaneService
-from fleetcast.daemons.trainer.lanes.commands import LaneAnswer, LaneCopies
+from fleetcast.daemons.trainer.lanes.commands import LaneAnswer
 from fleetcast.events.payloads import DaemonState, Endpoints, Wants
 from fleetcast.events.state import NodeStatus
 from fleetcast.registry.commands import stamp
+from fleetcast.registry.picture.agreement import LaneCopies
 
 pytestmark = pytest.mark.asyncio
 

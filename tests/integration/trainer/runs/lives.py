@@ -20,7 +20,7 @@ from fleetcast.bus.streams import LEASES_BUCKET, STREAMS
 from fleetcast.bus.testing import fast_settings, nats_server
 from fleetcast.daemons.trainer.checkpoints.keeper import Checkpoints
 from fleetcast.daemons.trainer.claims.claiming import Claimer, Pace
-from fleetcast.daemons.trainer.claims.eligibility import NodeFacts
+from fleetcast.daemons.trainer.claims.eligibility import NodeFacts, gpus_for
 from fleetcast.daemons.trainer.claims.keeper import Keeper
 from fleetcast.daemons.trainer.claims.leasing import lease_seconds
 from fleetcast.daemons.trainer.claims.store import RunStore
@@ -32,8 +32,9 @@ from fleetcast.daemons.trainer.lanes.queue import put
 from fleetcast.daemons.trainer.ledger import TrainingLedger
 from fleetcast.daemons.trainer.leftovers import Leftovers
 from fleetcast.daemons.trainer.runner import Runner
-from fleetcast.daemons.trainer.starting import Place
+from fleetcast.daemons.trainer.starting import Place, device_of
 from fleetcast.daemons.trainer.supervision.supervisors import is_alive, supervisor_here
+from fleetcast.events.gpus import Gpu
 from fleetcast.events.state import Cause
 from fleetcast.events.training import TrainingRunState, WorkClass
 from fleetcast.registry.commands import stamp
@@ -41,7 +42,7 @@ from fleetcast.transport import failpoints
 
 LIMIT_SECONDS = 60.0
 LEASE_SECONDS = 1
-LIMITS = {"cpu": 4}
+LIMITS = {"cpu": 4, "gpu": 2}
 _PIDS = itertools.count(10_000)
 
 
@@ -102,9 +103,21 @@ async def server(folder: Path) -> AsyncIterator[tuple[LocalServer, Bus]]:
 
 @asynccontextmanager
 async def life(
-    bus: Bus, folder: Path, node: str = "n1", *, artifacts: frozenset[str] = frozenset()
+    bus: Bus,
+    folder: Path,
+    node: str = "n1",
+    *,
+    artifacts: frozenset[str] = frozenset(),
+    gpus: tuple[Gpu, ...] = (),
+    wired: Callable[[Keeper, Claimer], None] = lambda _keeper, _claimer: None,
 ) -> AsyncIterator[Keeper]:
-    """A trainer from its start until it is stopped or killed; *artifacts*: that its node is known to hold."""
+    """A trainer from its start until it is stopped or killed.
+
+    Args:
+        artifacts: that its node is known to hold.
+        gpus: that it has.
+        wired: called before it begins to work.
+    """
     async with connect(bus.settings, node=node, daemon="trainer") as own:
         ledger = TrainingLedger(own)
         store, watch = RunStore(ledger, node=node), RunWatch(own)
@@ -130,17 +143,24 @@ async def life(
             carry=runner.carry,
             look_seconds=0.1,
         )
+
+        def facts() -> NodeFacts:
+            return NodeFacts(node, artifacts=artifacts, limits=LIMITS, runs=keeper.reported, gpus=gpus)
+
+        runner.gpus_for = lambda lane, run: gpus_for(lane, run, facts())
         claimer = Claimer(
             own,
             store,
             watch,
             pid=pid,
-            here=lambda: NodeFacts(node, artifacts=artifacts, limits=LIMITS, runs=keeper.reported),
-            device=lambda _run, _gpus: "cpu",
+            here=facts,
+            device=lambda run, indices: device_of(run, [gpu for gpu in gpus if gpu.index in indices]),
             now=now,
             begin=keeper.begin,
             pace=Pace(0.01, 0.1),
         )
+        claimer.settled, keeper.claiming = (lambda: keeper.settled), claimer.claiming.__contains__
+        wired(keeper, claimer)
         leftovers = Leftovers(place, supervisor, store, watch, in_hand=keeper.owned.__contains__)
         reading = runner.readers.keep(
             node,

@@ -1,12 +1,10 @@
 """The data set of a run stays on its node while something of the run may still open it, and no longer."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import pytest_asyncio
 from tests.integration.store.conftest import Workplace
 from tests.integration.trainer.runs.lives import (
     a_run,
@@ -14,7 +12,6 @@ from tests.integration.trainer.runs.lives import (
     killed_at,
     life,
     now,
-    server,
     until,
     until_file,
     until_true,
@@ -42,12 +39,6 @@ from fleetcast.transport.store import Store
 
 CAUSE = Cause(event="e", sequence=1, by="ann", correlation="e")
 READS = "open(os.environ['FLEETCAST_DATA'] + '/hex8.npz', 'rb').read()"
-
-
-@pytest_asyncio.fixture
-async def bus(tmp_path: Path) -> AsyncIterator[Bus]:
-    async with server(tmp_path) as (_, made):
-        yield made
 
 
 class Held:

@@ -1,12 +1,10 @@
 """The daemon dies at every step of a run, and the next life goes on from there: one process, one claim, one end."""
 
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
 
 import psutil
 import pytest
-import pytest_asyncio
 from tests.integration.trainer.runs.lives import (
     LEASE_SECONDS,
     a_run,
@@ -14,7 +12,6 @@ from tests.integration.trainer.runs.lives import (
     killed_at,
     life,
     now,
-    server,
     until,
     until_file,
     until_true,
@@ -41,17 +38,6 @@ STEPS = (
 )
 QUICK = ("training.process.after",)
 """Where most would go wrong: there is a process of which the record knows nothing."""
-
-
-@pytest_asyncio.fixture
-async def served(tmp_path: Path) -> AsyncIterator[tuple[LocalServer, Bus]]:
-    async with server(tmp_path) as made:
-        yield made
-
-
-@pytest.fixture
-def bus(served: tuple[LocalServer, Bus]) -> Bus:
-    return served[1]
 
 
 def counted(folder: Path) -> str:

@@ -70,6 +70,26 @@ def test_cut_archive_is_refused_even_when_its_writer_said_that_it_is_complete(tm
     assert not verdict(path, announced_bytes=9000, quiet=True).durable
 
 
+def test_archive_that_a_newer_version_of_the_form_is_needed_for_is_refused_and_harms_nothing(tmp_path: Path) -> None:
+    path = archive(tmp_path / "step-9.pt")
+    data = bytearray(path.read_bytes())
+    data[data.index(b"PK\x01\x02") + 6] = 255
+    path.write_bytes(data)
+    found = verdict(path)
+    assert not found.durable
+    assert "cut off or damaged" in found.why
+
+
+@pytest.mark.parametrize(
+    "head",
+    [b'{"w": {"data_offsets": [0, "x"]}}', b'{"w": {"data_offsets": [0]}}', b'{"w": {"data_offsets": [0, 1e999]}}'],
+)
+def test_safetensors_head_that_means_nothing_is_refused_and_harms_nothing(head: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "step-9.safetensors"
+    path.write_bytes(len(head).to_bytes(8, "little") + head + bytes(400))
+    assert verdict(path) == Verdict(False, "its head cannot be read")
+
+
 def test_bytes_without_a_form_count_when_they_came_by_rename_and_stayed(tmp_path: Path) -> None:
     in_place = tmp_path / "state.bin"
     in_place.write_bytes(b"x" * 100)

@@ -141,7 +141,7 @@ def test_a_shell_in_between_does_not_hide_the_signal() -> None:
 
 
 def test_a_job_that_says_nothing_or_rubbish_is_a_fault_all_the_same() -> None:
-    assert classify(ended(code=1)).reason == "exit 1: it said nothing"
+    assert classify(ended(code=1)).reason == "exit 1: nothing on its stderr"
     noise = classify(ended(*["\ufffd" * 5000] * 40, code=1))
     assert noise.fault_class is C.UNKNOWN
     assert len(str(noise.evidence)) < 5000

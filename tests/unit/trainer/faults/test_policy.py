@@ -44,6 +44,15 @@ def test_a_lane_that_forbids_the_cpu_waits_for_a_gpu() -> None:
     assert (made.remedy, made.cpu) == (Remedy.ELSEWHERE, False)
 
 
+def test_where_no_other_node_can_take_a_run_it_waits_minutes_for_its_own_and_says_so() -> None:
+    killed = classify(ended(code=None, signal=9))
+    alone, one_of_two = (decide(killed, run(), lane(), NOW, others=each) for each in (0, 1))
+
+    assert (alone.away_until, one_of_two.away_until) == (after(minutes=5), after(minutes=30))
+    assert "no other node can take it now" in alone.detail
+    assert decide(APERTURE_FAULT, run(), lane(), NOW, others=0).away_until == after(hours=1)
+
+
 def test_a_fault_that_the_cpu_would_meet_too_never_leads_there() -> None:
     disk = classify(ended("OSError: [Errno 28] No space left on device"))
 

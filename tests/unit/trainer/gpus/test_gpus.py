@@ -2,16 +2,18 @@
 
 import asyncio
 import sys
+import threading
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 
-from fleetcast.daemons.trainer.gpus import read_gpus
+from fleetcast.daemons.trainer.gpus import GpuReader, reading
 from fleetcast.daemons.trainer.gpus.amd import _gfx
 from fleetcast.daemons.trainer.gpus.reading import read
 from fleetcast.daemons.trainer.gpus.sysfs import Machine
+from fleetcast.events.gpus import Gpu
 
 GIB = 2**30
 
@@ -96,7 +98,7 @@ def test_other_devices_are_no_gpus(tmp_path: Path) -> None:
     card(tmp_path, "0000:00:02.0", "0x8086")
 
     assert read(Machine(tmp_path)) == ()
-    assert asyncio.run(read_gpus(root=tmp_path)) == ()
+    assert asyncio.run(GpuReader(root=tmp_path).read()) == ()
 
 
 @pytest.mark.parametrize(
@@ -191,7 +193,35 @@ def test_a_library_that_fails_in_its_own_way_leaves_the_files(tmp_path: Path, mo
 
 
 def test_a_node_may_play_one_that_has_a_gpu(tmp_path: Path) -> None:
-    (gpu,) = asyncio.run(read_gpus({"gpu": "simulated"}, root=tmp_path))
+    (gpu,) = asyncio.run(GpuReader({"gpu": "simulated"}, root=tmp_path).read())
     assert gpu.vendor == "simulated"
     amd_card(tmp_path)
-    assert asyncio.run(read_gpus({"gpu": "simulated"}, root=tmp_path))[0].vendor == "amd"
+    assert asyncio.run(GpuReader({"gpu": "simulated"}, root=tmp_path).read())[0].vendor == "amd"
+
+
+def test_a_driver_that_hangs_takes_one_thread_and_none_of_those_that_read_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, goes_on = [], threading.Event()
+
+    def hangs(_machine: Machine) -> tuple[Gpu, ...]:
+        asked.append(threading.current_thread())
+        goes_on.wait(60)
+        return ()
+
+    monkeypatch.setattr(reading, "read", hangs)
+    reader = GpuReader({"gpu": "simulated"}, root=tmp_path, seconds=0.01)
+
+    async def look_often() -> tuple[Gpu, ...]:
+        for _ in range(50):
+            with pytest.raises(TimeoutError):
+                await reader.read()
+        assert await asyncio.wait_for(asyncio.to_thread(lambda: "a file"), 30) == "a file"
+        goes_on.set()
+        await asyncio.to_thread(asked[0].join, 30)
+        monkeypatch.setattr(reading, "read", lambda _machine: ())
+        return await GpuReader({"gpu": "simulated"}, root=tmp_path).read()
+
+    assert asyncio.run(look_often())[0].vendor == "simulated"
+    assert len(asked) == 1
+    assert asked[0].daemon

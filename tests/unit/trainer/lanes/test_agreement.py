@@ -3,8 +3,8 @@
 from tests.unit.trainer.lanes.builders import lane
 
 from fleetcast.cli.training import lane_tables
-from fleetcast.daemons.trainer.lanes.agreement import differing, told
-from fleetcast.daemons.trainer.lanes.commands import LaneCopies, LaneView
+from fleetcast.daemons.trainer.lanes.commands import LaneView
+from fleetcast.registry.picture.agreement import LaneCopies, differing, told
 
 SAID = "lane hex8 differs between nodes: aaaa on gpu-1, gpu-3; bbbb on gpu-2; unknown to gpu-4"
 COPIES = LaneCopies(digests={"aaaa": ("gpu-1", "gpu-3"), "bbbb": ("gpu-2",)}, unknown_to=("gpu-4",))

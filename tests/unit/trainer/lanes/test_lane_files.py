@@ -93,6 +93,13 @@ def test_without_a_file_there_is_no_lane() -> None:
             ":3:10",
             "time_limit_seconds above every_seconds",
         ),
+        (
+            '[lane.a]\ncommand = ["x"]\n[lane.a.export]\ncommand = ["y"]\nfolder = "exports"\n',
+            ":5:10",
+            "an absolute path is needed",
+        ),
+        ('[lane.a]\ncommand = ["x", "a\\u0000b"]\n', ":2:11", "lane.a.command"),
+        ('[lane.a]\ncommand = ["x"]\nenv = { A = "\\u0000" }\n', ":3:7", "lane.a.env.A"),
     ],
 )
 def test_a_mistake_is_shown_with_its_place_and_what_helps(tmp_path: Path, text: str, place: str, what: str) -> None:
@@ -112,6 +119,7 @@ def test_what_a_run_keeps_of_its_lane_is_read_by_another_fleetcast() -> None:
     kept = definition.kept()
     kept["of_a_newer_one"] = 1
     kept["bucket"]["of_a_newer_one"] = 1
+    kept["retries"]["of_a_newer_one"] = 1
     assert LaneDefinition.of(kept) == definition
 
 

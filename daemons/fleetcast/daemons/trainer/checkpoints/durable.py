@@ -11,6 +11,7 @@ import json
 import os
 import re
 import stat
+import struct
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ HASHED_BYTES: Final = 256 * 2**20
 MOST_FILES: Final = 100_000
 _LONGEST_HEAD: Final = 128 * 2**20
 _UNFINISHED = re.compile(r"\..*|.*~|.*\.(tmp|temp|part|partial|incomplete|writing|swp)([._-].*)?|(tmp|temp)[._-].*")
+_NO_ARCHIVE = (zipfile.BadZipFile, ValueError, RuntimeError, OverflowError, EOFError, struct.error)
+"""What reading a damaged archive raises: of one that a newer version needs, that it is not implemented."""
 _ARCHIVES = frozenset({".npz", ".pt", ".pth", ".ckpt"})
 
 
@@ -174,7 +177,7 @@ def _archive(path: Path) -> Verdict:
     try:
         with zipfile.ZipFile(path) as archive:
             return Verdict(bool(archive.infolist()), "its directory is whole")
-    except (zipfile.BadZipFile, ValueError) as cut:
+    except _NO_ARCHIVE as cut:
         return Verdict(False, f"an archive that is cut off or damaged: {cut}")
 
 
@@ -185,8 +188,8 @@ def _safetensors(seen: Seen) -> Verdict:
             return Verdict(False, "its head is cut off")
         try:
             head = json.loads(file.read(length))
-            ends = [entry["data_offsets"][1] for name, entry in head.items() if name != "__metadata__"]
-        except (ValueError, KeyError, TypeError, AttributeError):
+            ends = [int(entry["data_offsets"][1]) for name, entry in head.items() if name != "__metadata__"]
+        except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError):
             return Verdict(False, "its head cannot be read")
     expected = 8 + length + max(ends, default=0)
     return Verdict(expected == seen.size, f"its head announces {expected} bytes, it has {seen.size}")

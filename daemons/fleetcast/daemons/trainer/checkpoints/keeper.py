@@ -207,8 +207,13 @@ class Checkpoints:
 
         await self.store.change(run, decide)
 
-    async def prune(self, run: str, claim: int, definition: LaneDefinition) -> list[str]:
+    async def prune(
+        self, run: str, claim: int, definition: LaneDefinition, *, besides: CheckpointRecord | None = None
+    ) -> list[str]:
         """Delete what need not be kept; the record first, so that it never names what is gone. Errors as `commit`.
+
+        Args:
+            besides: stays as well: the process of the claim was started to go on from it, and may not have read it yet.
 
         Returns:
             Paths that were deleted on this node.
@@ -218,7 +223,8 @@ class Checkpoints:
         gone: list[CheckpointRecord] = []
 
         def decide(there: TrainingRunState) -> TrainingRunState | None:
-            gone[:] = [j.record for j in records.expendable(there, policy, others_bytes=others_bytes)]
+            expendable = (j.record for j in records.expendable(there, policy, others_bytes=others_bytes))
+            gone[:] = [each for each in expendable if besides is None or not records.is_same(each, besides)]
             return records.without(there, gone) if gone else None
 
         kept = (await self.store.change_held(run, claim, decide)).run

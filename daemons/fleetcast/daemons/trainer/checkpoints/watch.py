@@ -42,6 +42,8 @@ WORD_SECONDS: Final = 3.0
 and only it knows the step."""
 LAST_WORD_SECONDS: Final = 1.0
 """The same after its end, when another node waits for the run."""
+FAILED_SECONDS: Final = 5.0
+"""Before a watch begins anew that failed."""
 OTHERS: Final = "watched.json"
 """What lay in a lane's folder before the run came, beside the run's other files."""
 
@@ -75,6 +77,7 @@ class CheckpointWatch:
     def __init__(self, checkpoints: Checkpoints, run: TrainingRunState, definition: LaneDefinition) -> None:
         self.saved = asyncio.Event()
         self.newest: CheckpointRecord | None = run.checkpoint
+        self._begun_from = run.checkpoint
         self.commits = 0
         self._of = checkpoints
         self._run, self._claim = run.run, run.claim
@@ -95,19 +98,22 @@ class CheckpointWatch:
         self._copies_on: tuple[str, ...] = tuple(run.checkpoint.nodes[1:]) if run.checkpoint is not None else ()
 
     async def run(self) -> None:
-        """Watch until cancelled.
+        """Watch until cancelled. What nobody has thought of is told and outlived: a run whose checkpoints nobody
+        commits would lose all its work with its node.
 
         Raises:
             ClaimLost: another claim holds the run.
         """
-        try:
-            await self._watch()
-        except BaseExceptionGroup as several:
-            lost = several.subgroup(ClaimLost)
-            if lost is None:
-                raise
-            # Whoever waits for this knows the loss by its own name, and ends the process for it.
-            raise lost.exceptions[0] from several
+        while True:
+            try:
+                await self._watch()
+            except ExceptionGroup as several:
+                lost = several.subgroup(ClaimLost)
+                if lost is not None:
+                    # Whoever waits for this knows the loss by its own name, and ends the process for it.
+                    raise lost.exceptions[0] from several
+                log.exception("checkpoints.watch_failed", run=self._run, again_seconds=FAILED_SECONDS)
+            await asyncio.sleep(FAILED_SECONDS)
 
     async def _watch(self) -> None:
         async with asyncio.TaskGroup() as tasks:
@@ -231,7 +237,7 @@ class CheckpointWatch:
         )
         if str(seen.path) not in self._known.announced:
             await self._announce(record)
-        await self._of.prune(self._run, self._claim, self._definition)
+        await self._of.prune(self._run, self._claim, self._definition, besides=self._begun_from)
         self._to_push.put_nowait(record)
 
     def _record(self, seen: Seen) -> CheckpointRecord | None:

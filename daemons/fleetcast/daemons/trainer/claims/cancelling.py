@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Final
 
 import structlog
+from pydantic import ValidationError
 
 from fleetcast.daemons.runtime.requests import read_request, refusals
 from fleetcast.daemons.trainer.claims import rules
@@ -95,8 +96,9 @@ class RunService:
             return f"{run.owner} was preparing it, and stops"
         if now:
             return f"its process on {run.owner} is ended at once"
-        grace = LaneDefinition.of(run.definition).grace_seconds
-        return f"its process on {run.owner} gets SIGTERM, and SIGKILL after {grace:g} s"
+        lane = _lane_of(run)
+        after = f"{lane.grace_seconds:g} s" if lane is not None else "the lane's grace"
+        return f"its process on {run.owner} gets SIGTERM, and SIGKILL after {after}"
 
 
 def _change(there: TrainingRunState, asked: CancelRun, now: datetime) -> Change | None:
@@ -126,6 +128,15 @@ def _ended(run: TrainingRunState) -> RunAnswer:
 
 
 def _spent(run: TrainingRunState) -> str:
-    spent = LaneDefinition.of(run.definition).bucket.required
+    lane = _lane_of(run)
+    spent = f"{lane.bucket.required:,} samples" if lane is not None else "samples"
     again = f"fleetcast trigger {run.lane} --reason TEXT begins another run"
-    return f"the {spent:,} samples that it was queued for stay spent: {again}"
+    return f"the {spent} that it was queued for stay spent: {again}"
+
+
+def _lane_of(run: TrainingRunState) -> LaneDefinition | None:
+    """The lane as it was; None: a newer fleetcast wrote it, and this one cannot read it. The run ends all the same."""
+    try:
+        return LaneDefinition.of(run.definition)
+    except ValidationError:
+        return None

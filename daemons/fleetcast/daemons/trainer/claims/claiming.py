@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from fleetcast.bus import Bus
 from fleetcast.bus.errors import BusError, Conflict, LeaseTaken
+from fleetcast.bus.leases import Lease
 from fleetcast.daemons.trainer.claims import rules
 from fleetcast.daemons.trainer.claims.eligibility import NodeFacts, eligible
 from fleetcast.daemons.trainer.claims.leasing import Owned, inherit
@@ -46,7 +47,12 @@ class Pace:
 
 
 class Claimer:
-    """Takes what this node may take."""
+    """Takes what this node may take.
+
+    Attributes:
+        claiming: the run that is being claimed: its record may say that it is ours before anybody has it in hand.
+        settled: whether all that is ours is in hand, with the GPUs that it computes on; nothing is taken before.
+    """
 
     def __init__(
         self,
@@ -80,8 +86,8 @@ class Claimer:
         self._begin = begin
         self._pace = pace
         self._woken = watch.waker()
-        self.open = True
-        """Whether anything is taken: a node that is about to go takes nothing more."""
+        self.claiming: set[str] = set()
+        self.settled: Callable[[], bool] = lambda: True
 
     def look(self) -> None:
         """Look again now: something here has changed."""
@@ -92,8 +98,7 @@ class Claimer:
         await self._watch.known.wait()
         while True:
             self._woken.clear()
-            if self.open:
-                await self._round()
+            await self._round()
             try:
                 async with asyncio.timeout(self._pace.look_seconds):
                     await self._woken.wait()
@@ -106,19 +111,21 @@ class Claimer:
                 continue
             await asyncio.sleep(self._pace.delay(chance))
             there = self._watch.get(run.run)
-            if not self.open or there is None or self._chance(there) is None:
+            if there is None or self._chance(there) is None:
                 continue
+            self.claiming.add(run.run)
             try:
                 owned = await self.claim(run.run)
+                if owned is not None:
+                    self._begin(owned)
             except (BusError, RecordDamaged) as e:
                 log.warning("run.waiting", run=run.run, reason=str(e))
-                continue
-            if owned is not None:
-                self._begin(owned)
+            finally:
+                self.claiming.discard(run.run)
 
     def _chance(self, run: TrainingRunState) -> float | None:
         """How well this node suits; None: it may not take the run now."""
-        if rules.claimable(run, self._now()):
+        if not self.settled() or rules.claimable(run, self._now()):
             return None
         try:
             found = eligible(LaneDefinition.of(run.definition), run, self._here(), self._now())
@@ -141,12 +148,10 @@ class Claimer:
             return await self._by_inheritance(run, owner)
         failpoint("training.lease.after")
         kept = await self._store.find(run)
-        claimed = None if kept is None else await self._write(kept)
+        claimed = None if kept is None else await self._write(kept, lease)
         if claimed is None:
             await self._bus.leases.release(lease)
-            return None
-        gpus = self._chosen(claimed.run)
-        return Owned(self._bus, self._store, claimed.run, lease, gpus=gpus)
+        return claimed
 
     async def _by_inheritance(self, run: str, owner: str) -> Owned | None:
         """A lease that an earlier life of this daemon took, and did not get to use, is ours."""
@@ -155,12 +160,9 @@ class Claimer:
         except LeaseTaken:
             return None
         kept = await self._store.find(run)
-        claimed = None if kept is None else await self._write(kept)
-        if claimed is None:
-            return None
-        return Owned(self._bus, self._store, claimed.run, lease, gpus=self._chosen(claimed.run))
+        return None if kept is None else await self._write(kept, lease)
 
-    async def _write(self, kept: Kept) -> Kept | None:
+    async def _write(self, kept: Kept, lease: Lease) -> Owned | None:
         now = self._now()
         if rules.claimable(kept.run, now):
             return None
@@ -176,7 +178,4 @@ class Claimer:
             return None
         self._watch.take(claimed.run)
         log.info("run.claimed", run=mine.run, lane=mine.lane, claim=mine.claim, device=device, score=found.score)
-        return claimed
-
-    def _chosen(self, run: TrainingRunState) -> tuple[int, ...]:
-        return eligible(LaneDefinition.of(run.definition), run, self._here(), self._now()).gpus
+        return Owned(self._bus, self._store, claimed.run, lease, gpus=found.gpus)

@@ -5,7 +5,7 @@ The same function decides what a trainer claims and what `fleetcast why LANE` pr
 
 import re
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from fnmatch import fnmatchcase
 
@@ -126,6 +126,14 @@ def choose_gpus(lane: LaneDefinition, run: TrainingRunState | None, node: NodeFa
         return (), f"{len(fitting)} of {wanted} GPUs fit ({'; '.join(reasons) or f'it has {len(node.gpus)}'})"
     fitting.sort(key=lambda gpu: (-(gpu.memory_free or 0), gpu.index))
     return tuple(fitting[:wanted]), ""
+
+
+def gpus_for(lane: LaneDefinition, run: TrainingRunState, node: NodeFacts) -> tuple[int, ...] | None:
+    """Indices of the GPUs for a run that *node* has claimed already, and that computes on none yet; None: there are not
+    enough of them now."""
+    others = tuple(each for each in node.runs if each.run != run.run)
+    chosen, reason = choose_gpus(lane, run, replace(node, runs=others))
+    return None if reason else tuple(gpu.index for gpu in chosen)
 
 
 def class_on(run: TrainingRunState | None, lane: LaneDefinition) -> WorkClass:

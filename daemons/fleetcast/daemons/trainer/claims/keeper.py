@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime
 
 import structlog
+from pydantic import ValidationError
 
 from fleetcast.bus import Bus
 from fleetcast.bus.errors import BusError, LeaseTaken
@@ -20,6 +21,9 @@ from fleetcast.registry.errors import RecordDamaged
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("fleetcast.trainer")
 
+FAILED_SECONDS = 15.0
+"""Before a run is taken up again that could not be carried for a reason that nobody has thought of."""
+
 Carry = Callable[[Owned, bool], Awaitable[None]]
 """Sees a run to the end of its claim; True: it was begun by an earlier life of this daemon. Whatever it raises, the
 run is taken up again."""
@@ -30,6 +34,7 @@ class Keeper:
 
     Attributes:
         owned: by run.
+        claiming: whether a run is being claimed here just now: whoever does that takes it in hand.
     """
 
     def __init__(
@@ -47,6 +52,7 @@ class Keeper:
     ) -> None:
         """Make one; *changed* is called whenever `owned` does, or the phase of one of them."""
         self.owned: dict[str, Owned] = {}
+        self.claiming: Callable[[str], bool] = lambda _run: False
         self._bus = bus
         self._store = store
         self._watch = watch
@@ -57,12 +63,14 @@ class Keeper:
         self._look_seconds = look_seconds
         self._changed = changed
         self._tasks: set[asyncio.Task[None]] = set()
+        self._not_before: dict[str, float] = {}
         self._woken = watch.waker()
         watch.listen(self._seen)
 
     def begin(self, owned: Owned, adopted: bool = False) -> None:
         """Take a run in hand."""
         self.owned[owned.id] = owned
+        self._not_before.pop(owned.id, None)
         task = asyncio.get_running_loop().create_task(self._hold(owned, adopted), name=f"run-{owned.id}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -72,6 +80,12 @@ class Keeper:
     def reported(self) -> tuple[RunOnNode, ...]:
         """What is in hand, as the heartbeat says it."""
         return tuple(_reported(self.owned[run]) for run in sorted(self.owned))
+
+    @property
+    def settled(self) -> bool:
+        """Whether all that is ours by the records is in hand, with the GPUs that it computes on: what a former life of
+        the daemon began may use any of them."""
+        return not self._waiting() and all(owned.gpus is not None for owned in self.owned.values())
 
     async def run(self) -> None:
         """Take up what is ours until cancelled; what is in hand then is left as it is, for the next life."""
@@ -91,15 +105,23 @@ class Keeper:
             await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _look(self) -> None:
-        for run in self._watch.owned:
-            if run.owner != self._bus.node or run.run in self.owned:
+        now = asyncio.get_running_loop().time()
+        for run in self._waiting():
+            if now < self._not_before.get(run.run, 0.0):
                 continue
             try:
                 await self._adopt(run)
             except (ClaimLost, LeaseTaken) as e:
                 log.info("run.not_adopted", run=run.run, reason=str(e))
-            except (BusError, RecordDamaged, KeyError) as e:
-                log.warning("run.waiting", run=run.run, reason=str(e))
+            except (BusError, RecordDamaged, KeyError, ValidationError) as e:
+                log.warning("run.waiting", run=run.run, reason=_words(e))
+                if isinstance(e, ValidationError):
+                    self._not_before[run.run] = now + FAILED_SECONDS
+
+    def _waiting(self) -> list[TrainingRunState]:
+        """What is ours by the records, and nobody here has in hand."""
+        ours = (run for run in self._watch.owned if run.owner == self._bus.node)
+        return [run for run in ours if run.run not in self.owned and not self.claiming(run.run)]
 
     async def _adopt(self, run: TrainingRunState) -> None:
         lease = await inherit(self._bus, run.run, f"{self._bus.node}/{self._pid}")
@@ -124,7 +146,9 @@ class Keeper:
             except (BusError, RecordDamaged) as e:
                 log.warning("run.interrupted", reason=str(e))
             except Exception:
-                log.exception("run.interrupted")
+                # Each time it is taken up it is written: what fails again and again must not fill the stream.
+                self._not_before[owned.id] = asyncio.get_running_loop().time() + FAILED_SECONDS
+                log.exception("run.interrupted", again_seconds=FAILED_SECONDS)
             finally:
                 lease.cancel()
                 await asyncio.gather(lease, return_exceptions=True)
@@ -142,6 +166,12 @@ class Keeper:
             self._changed()
 
 
+def _words(problem: Exception) -> str:
+    if isinstance(problem, ValidationError):
+        return f"its lane's definition cannot be read here, a newer fleetcast may: {problem.errors()[0]['msg']}"
+    return str(problem)
+
+
 def _reported(owned: Owned) -> RunOnNode:
     run = owned.run
     began = run.attempts[-1].started_at if run.attempts else run.at
@@ -152,6 +182,6 @@ def _reported(owned: Owned) -> RunOnNode:
         work_class=WorkClass.CPU.value if run.cpu else run.work_class.value,
         phase=run.phase.value,
         device=run.device,
-        gpus=owned.gpus,
+        gpus=owned.gpus or (),
         since=began,
     )

@@ -20,6 +20,7 @@ from fleetcast.daemons.trainer.claims.rules import ClaimLost
 from fleetcast.daemons.trainer.claims.store import Decide, RunStore
 from fleetcast.daemons.trainer.lanes.definition import LaneDefinition
 from fleetcast.events.training import Cancellation, TrainingPhase, TrainingRunState, lease_name
+from fleetcast.registry.errors import RecordDamaged
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("fleetcast.trainer")
 
@@ -70,14 +71,20 @@ class Owned:
     Attributes:
         lane: its definition, as it was when the run was created.
         run: its record, as last read or written here.
-        gpus: indices of those that it computes on.
+        gpus: indices of those that it computes on; None: not known yet, an earlier life of the daemon began it.
         lost: set when another claim holds the run, or nobody's does: stop at once.
         cancelled: by whom, where that is why it is lost.
         hurried: set when its process is to get no time to end by itself.
     """
 
     def __init__(
-        self, bus: Bus, store: RunStore, run: TrainingRunState, lease: Lease | None, *, gpus: tuple[int, ...] = ()
+        self,
+        bus: Bus,
+        store: RunStore,
+        run: TrainingRunState,
+        lease: Lease | None,
+        *,
+        gpus: tuple[int, ...] | None = None,
     ) -> None:
         self.lane = LaneDefinition.of(run.definition)
         self.run = run
@@ -147,7 +154,7 @@ class Owned:
             except LeaseLost:
                 self._lease = None
                 continue
-            except BusError as away:
+            except (BusError, RecordDamaged) as away:
                 log.info("lease.waiting", run=self.id, reason=str(away))
             await self._pause(seconds / RENEWALS)
 

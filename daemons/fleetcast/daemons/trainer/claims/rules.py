@@ -20,7 +20,7 @@ from fleetcast.registry.commands import stamp
 
 ATTEMPTS_KEPT = 50
 REASON_CHARACTERS = 1000
-SUCCEEDED, LOST, CANCELLED = "succeeded", "lost", "cancelled"
+SUCCEEDED, LOST, CANCELLED, RECLAIMED, RETURNS = "succeeded", "lost", "cancelled", "reclaimed", "returns"
 """Outcomes of an attempt that are not a class of faults."""
 
 
@@ -46,6 +46,7 @@ class Ended:
     Attributes:
         outcome: `succeeded`, a fault class, `lost`, `reclaimed`, `cancelled`.
         counts: whether the retry budget of its class is spent by it; a preemption spends none.
+        guidance: what a person should look at.
     """
 
     outcome: str
@@ -55,6 +56,7 @@ class Ended:
     evidence: Mapping[str, Any] | None = None
     remedy: Remedy | None = None
     counts: bool = True
+    guidance: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,6 +241,7 @@ def _attempt_over(run: TrainingRunState, ended: Ended, at: str) -> TrainingRunSt
             "signature": ended.signature,
             "remedy": ended.remedy,
             "detail": ended.detail,
+            "guidance": ended.guidance,
             "evidence": dict(ended.evidence or {}),
             "device": run.device or attempts[-1].device,
         }

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime
 
 import structlog
+from pydantic import ValidationError
 
 from fleetcast.bus import Bus
 from fleetcast.bus.errors import BusError
@@ -75,8 +76,9 @@ class Takeover:
         for run in silent:
             try:
                 await self._consider(run)
-            except (BusError, RecordDamaged) as e:
-                log.info("takeover.waiting", run=run.run, reason=str(e))
+            except (BusError, RecordDamaged, KeyError, ValidationError) as e:
+                # One run that cannot be judged here must not keep all others waiting.
+                log.info("takeover.waiting", run=run.run, reason=" ".join(str(e).split()))
 
     def _is_elsewhere_and_silent(self, run: TrainingRunState) -> bool:
         # Our own node's runs are adopted, whatever became of their process.

@@ -108,7 +108,7 @@ _BY_REASON: Final[dict[str, tuple[FaultClass, str, Remedy, str]]] = {
         FaultClass.CONTROL_PLANE,
         "end not seen",
         Remedy.HERE,
-        "its supervisor or the machine ended before it: look at the machine's uptime",
+        "its supervisor or its machine ended before it, or nothing is heard of its trainer: look at the machine",
     ),
     "could_not_start": (
         FaultClass.UNKNOWN,
@@ -135,7 +135,7 @@ _SIGNALS: Final[dict[int, str]] = {
 
 
 def _without_signature(exit: Exit, number: int | None, evidence: dict[str, Any]) -> Fault:  # noqa: A002
-    last = next((line.strip() for line in reversed(exit.stderr_tail) if line.strip()), "it said nothing")
+    last = next((line.strip() for line in reversed(exit.stderr_tail) if line.strip()), "nothing on its stderr")
     name = signal_name(number) if number is not None else f"exit {exit.code}"
     # A native crash says nothing about who is at fault; another node tells.
     remedy = Remedy.HERE if number in (None, signals.SIGTERM) else Remedy.ELSEWHERE

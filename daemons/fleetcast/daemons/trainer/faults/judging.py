@@ -73,7 +73,7 @@ def judge(
     return Judgement(
         fault=fault,
         decision=decision,
-        ended=_ended(fault, decision, evidence),
+        ended=_ended(fault, decision, evidence, guided),
         again=None if decision.remedy is Remedy.NEVER else _again(decision, node),
         facts=tuple(_facts(run, fault, decision, evidence, guided, node, now)),
         on_node=_on_node(run, fault, decision, guided, now),
@@ -81,16 +81,23 @@ def judge(
     )
 
 
-def _ended(fault: Fault, decision: Decision, evidence: dict[str, Any]) -> Ended:
+def _ended(fault: Fault, decision: Decision, evidence: dict[str, Any], guided: str) -> Ended:
     return Ended(
         outcome=fault.fault_class.value,
-        detail=f"{fault.signature}: {decision.detail}"[:MOST_WORDS],
+        detail=_text(f"{_what(fault)}; {decision.detail}"),
         fault_class=fault.fault_class,
         signature=fault.signature,
         evidence=evidence,
         remedy=decision.remedy,
         counts=fault.fault_class is not FaultClass.PREEMPTED,
+        guidance=guided[:MOST_WORDS],
     )
+
+
+def _what(fault: Fault) -> str:
+    """What it was recognised by, and what was said of it, once."""
+    said = str(fault.evidence.get("line") or fault.evidence.get("detail") or "")
+    return said if said.startswith(fault.signature) else ": ".join(filter(None, (fault.signature, said)))
 
 
 def _again(decision: Decision, node: str) -> Again:

@@ -21,6 +21,8 @@ AGAIN: Final = Backoff(base_seconds=5.0, cap_seconds=600.0, floor_ratio=0.5)
 """Before the next try: what passes has passed by then, and what does not costs one start per ten minutes."""
 AWAY: Final = timedelta(minutes=30)
 """For which a run is not given again to the node where it met a fault that another node may not have."""
+ALONE: Final = timedelta(minutes=5)
+"""The same where no other node can take the run: what passes by itself has passed by then."""
 SUSPECT_NODES: Final = 2
 """A run that met one signature on so many other nodes is what they have in common."""
 
@@ -75,8 +77,10 @@ def decide(
         why = tries if over else fault.guidance
         return Decision(Remedy.NEVER, None, quarantine, spent=spent, suspect=suspect, detail=f"not tried again: {why}")
     not_before = now + _delay(run, used)
-    away = now + max(AWAY, quarantine or AWAY) if fault.remedy is Remedy.ELSEWHERE else None
+    away = now + max(ALONE if others == 0 else AWAY, quarantine or ALONE) if fault.remedy is Remedy.ELSEWHERE else None
     where = "elsewhere" if away else "wherever it is claimed"
+    if away and others == 0:
+        where = f"elsewhere, or here from {away:%H:%M:%S} on: no other node can take it now"
     return Decision(
         fault.remedy,
         not_before,

@@ -37,7 +37,7 @@ async def tell(owned: Owned) -> None:
         fact = of_fallback(_fact(found), slower=said)
         await owned.change(lambda run: Change(_with(run, ratio), (fact,)))
         log.info("run.slower", run=owned.id, claim=owned.claim, said=said)
-    except (BusError, RecordDamaged, ClaimLost) as problem:
+    except (BusError, RecordDamaged, ClaimLost, ValueError) as problem:
         log.info("run.slower_not_told", run=owned.id, reason=str(problem))
 
 

@@ -16,11 +16,12 @@ from fleetcast.daemons.trainer.faults.book import QuarantineBook
 from fleetcast.daemons.trainer.faults.guidance import found, problems
 from fleetcast.daemons.trainer.faults.probe import Probed, probe
 from fleetcast.daemons.trainer.faults.returning import Candidate, may_return
-from fleetcast.daemons.trainer.gpus import read_gpus
+from fleetcast.daemons.trainer.gpus import GpuReader
 from fleetcast.daemons.trainer.gpus.reading import SIMULATED
 from fleetcast.events.gpus import Gpu
 from fleetcast.events.training import TrainingPhase, TrainingRunState
 from fleetcast.registry.commands import stamp
+from fleetcast.registry.errors import RecordDamaged
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("fleetcast.trainer")
 
@@ -63,11 +64,11 @@ class Ward:
         self._now = now
         self._busy = busy
         self._look_seconds = look_seconds
-        self._read = read or (lambda: read_gpus(labels))
+        self._read = read or GpuReader(labels).read
         self._ask = ask or (lambda: probe(python))
         self._env = os.environ if env is None else env
         self._seen: tuple[Gpu, ...] = ()
-        self._fault = ""
+        self._fault = self._mute = ""
         self._proven_at = ""
         self._next_probe = 0.0
 
@@ -77,7 +78,7 @@ class Ward:
         warning = "; ".join(problems(found(self._env, self._seen, self.arch_list)))
         update = {"warning": warning, "proven_at": self._proven_at}
         told = tuple(
-            gpu.model_copy(update=update | {"fault": "; ".join(filter(None, (gpu.fault, self._fault)))})
+            gpu.model_copy(update=update | {"fault": "; ".join(filter(None, (gpu.fault, self._mute, self._fault)))})
             for gpu in self._seen
         )
         return self._book.marked(self._node, told)
@@ -98,14 +99,18 @@ class Ward:
         """Read the GPUs, probe them if that is due, and end the node's quarantine if it is over."""
         before = self.gpus
         try:
-            self._seen = await self._read()
+            self._seen, self._mute = await self._read(), ""
         except TimeoutError:
-            self._fault = "the driver does not answer"
-        await self._probe_if_due()
+            if not self._mute:
+                log.warning("gpus.mute", gpus=len(self._seen))
+            # Once it answers again it is to be proven anew.
+            self._mute, self._proven_at = "the driver does not answer", ""
+        if not self._mute:
+            await self._probe_if_due()
         try:
             await self._end_quarantine()
-        except BusError as away:
-            log.debug("quarantine.not_ended", reason=str(away))
+        except (BusError, RecordDamaged) as problem:
+            log.info("quarantine.not_ended", reason=str(problem))
         self.known.set()
         if self.gpus != before:
             self.changed()
@@ -138,9 +143,10 @@ class Ward:
         record = self._book.of(self._node)
         if record is None or not rules.is_due(record, self._now()):
             return
-        if self._seen and record.gpu and (self._fault or not self._is_proven_since(record.until)):
-            if self._fault:
-                await self._book.extend(self._node, self._fault)
+        fault = self._mute or self._fault
+        if self._seen and record.gpu and (fault or not self._is_proven_since(record.until)):
+            if fault:
+                await self._book.extend(self._node, fault)
             return
         await self._book.leave(self._node, by="trainer")
 

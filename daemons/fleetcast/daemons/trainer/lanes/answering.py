@@ -8,7 +8,6 @@ import structlog
 from fleetcast.bus import Bus
 from fleetcast.daemons.runtime.requests import read_request, refusals
 from fleetcast.daemons.trainer.lanes import reading
-from fleetcast.daemons.trainer.lanes.agreement import Digests, differing
 from fleetcast.daemons.trainer.lanes.commands import (
     ASK,
     ChangeLane,
@@ -24,6 +23,7 @@ from fleetcast.daemons.trainer.lanes.queue import new_run
 from fleetcast.daemons.trainer.lanes.store import Outcome
 from fleetcast.events.state import Cause
 from fleetcast.events.training import LaneState, TrainingRunState
+from fleetcast.registry.picture.agreement import Digests, differing
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("fleetcast.trainer")
 

@@ -9,6 +9,7 @@ from fleetcast.events.content import Stored, Value
 from fleetcast.events.ids import Name, Version
 from fleetcast.events.lifecycle import Text, Words
 from fleetcast.events.training import LaneState, TrainingRunState
+from fleetcast.registry.picture.agreement import LaneCopies
 
 READS: Final = ("list", "show")
 """What may be asked without changing anything."""
@@ -64,14 +65,6 @@ class NodeVerdict(Stored):
     eligible: bool
     reason: str = ""
     score: float = 0.0
-
-
-class LaneCopies(Stored):
-    """A lane that is not the same on all trainers that run; `digests`: the nodes that have it so, by digest of its
-    definition; `unknown_to`: nodes whose trainers have other lanes and lack it."""
-
-    digests: dict[str, tuple[str, ...]]
-    unknown_to: tuple[str, ...] = ()
 
 
 class LaneView(Stored):

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
@@ -20,9 +21,18 @@ GIB: Final = 2**30
 Seconds = Annotated[float, Field(ge=0, le=LONGEST_SECONDS, allow_inf_nan=False)]
 PositiveSeconds = Annotated[float, Field(gt=0, le=LONGEST_SECONDS, allow_inf_nan=False)]
 Bytes = Annotated[int, Field(ge=0, le=2**50)]
-Words = Annotated[tuple[Annotated[str, StringConstraints(max_length=4000)], ...], Field(min_length=1, max_length=200)]
+Word = Annotated[str, StringConstraints(max_length=4000, pattern=r"^[^\x00]*$")]
+"""What a process can be given: the byte 0 ends an argument."""
+Words = Annotated[tuple[Word, ...], Field(min_length=1, max_length=200)]
 Folder = Annotated[str, StringConstraints(min_length=1, max_length=1000, pattern=r"^[^\x00-\x1f]+$")]
 EnvironmentName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,99}$")]
+
+
+def _absolute(folder: str) -> str:
+    if not Path(folder).is_absolute():
+        raise ValueError(f"is {folder!r}: an absolute path is needed, for it is announced to the fleet")
+    return folder
+
 
 RETRIES: Final[Mapping[FaultClass, int]] = {
     FaultClass.PREEMPTED: 1000,
@@ -162,9 +172,9 @@ class Export(Group):
     )
     time_limit_seconds: PositiveSeconds = Field(default=1800.0, description="Seconds that it may take.")
     cwd: Folder | None = Field(default=None, description="Folder that it runs in. Left out: that of the lane.")
-    folder: Folder | None = Field(
+    folder: Annotated[Folder, AfterValidator(_absolute)] | None = Field(
         default=None,
-        description="Folder that {path} is in; it lies in a publish root. Left out: the node's first publish root.",
+        description="Folder that {path} is in, absolute; it lies in a publish root. Left out: the node's first one.",
     )
     labels: dict[str, str] = Field(
         default={}, max_length=50, description="Labels that the node must have, with shell patterns for values."
@@ -194,7 +204,7 @@ class LaneDefinition(Group):
     bucket: Bucket = Field(default=Bucket(), description="When a run is due.")
     command: Words = Field(description="Program and arguments, with {names}; no shell reads them.")
     cwd: Folder | None = Field(default=None, description="Folder that it runs in. Left out: that of the run.")
-    env: dict[EnvironmentName, str] = Field(default={}, max_length=200, description="Further environment of the run.")
+    env: dict[EnvironmentName, Word] = Field(default={}, max_length=200, description="Further environment of the run.")
     code: str = Field(
         default="",
         max_length=200,
@@ -265,7 +275,10 @@ class LaneDefinition(Group):
         Raises:
             ValidationError: it is none.
         """
-        return cls.model_validate(_known(cls, kept))
+        known = _known(cls, kept)
+        if isinstance(tries := known.get("retries"), Mapping):
+            known["retries"] = {fault: count for fault, count in tries.items() if fault in set(FaultClass)}
+        return cls.model_validate(known)
 
 
 def _known(kind: type[Group], kept: Mapping[str, Any]) -> dict[str, Any]:

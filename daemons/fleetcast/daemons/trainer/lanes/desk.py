@@ -104,7 +104,9 @@ class LaneDesk:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._follow_states(states), name="lanes-ledgers")
             tasks.create_task(self._follow_data(newest), name="lanes-data")
-            tasks.create_task(self._consume(), name="lanes-requests")
+            if self.lanes.all:
+                # A trainer that knows no lane could only refuse what another one knows.
+                tasks.create_task(self._consume(), name="lanes-requests")
             await asyncio.gather(states.wait(), newest.wait(), self._runs.known.wait())
             self.known.set()
             self._look_at(*self.lanes.all)

@@ -3,7 +3,9 @@ runs it is decided in the lane's ledger: whoever writes that it was begun, runs 
 
 import asyncio
 import os
+import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -78,8 +80,8 @@ class Exporter:
             definition = await self._asked.get()
             try:
                 await self._one(definition)
-            except (BusError, RecordDamaged, OSError) as e:
-                log.warning("export.failed", lane=definition.name, reason=str(e))
+            except (BusError, RecordDamaged, OSError, ValueError) as e:
+                log.warning("export.failed", lane=definition.name, reason=" ".join(str(e).split()))
             finally:
                 self.under_way.discard(definition.name)
 
@@ -107,12 +109,13 @@ class Exporter:
         if folder is None:
             return Exported("there is nowhere to publish from: set store.publish_roots, or export.folder of the lane")
         spare = folder / f".{definition.name}.{new_ulid().lower()}.npz"
+        await asyncio.to_thread(_sweep, folder, definition.name, export.time_limit_seconds)
         try:
             ended = await process.run(
                 filled(export.command, self._values(definition, spare)),
                 self._environment(definition, spare),
                 timeout_seconds=export.time_limit_seconds,
-                cwd=export.cwd or definition.cwd or str(folder),
+                cwd=str(self._settings.store.data / (export.cwd or definition.cwd or folder)),
             )
             if ended.error is not None:
                 return Exported(ended.error)
@@ -159,3 +162,12 @@ class Exporter:
         )
         await self._bus.publish(new_event(payload, source=f"/fleet/{self._bus.node}/trainer"))
         return Exported(samples=seen.count)
+
+
+def _sweep(folder: Path, lane: str, time_limit_seconds: float) -> None:
+    """Delete what commands wrote whose trainer was killed: nothing that is older than a command may be is announced."""
+    oldest = time.time() - 2 * time_limit_seconds
+    for left in folder.glob(f".{lane}.*.npz"):
+        with suppress(OSError):
+            if left.stat().st_mtime < oldest:
+                left.unlink()
