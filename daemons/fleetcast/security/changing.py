@@ -13,9 +13,11 @@ from pathlib import Path
 from fleetcast.config.settings import BusSettings
 from fleetcast.security import keys, proving
 from fleetcast.security.authority import issue, make_authority, utc_now
-from fleetcast.security.errors import FolderRefused, NameRefused, ProofFailed, SecretDamaged
-from fleetcast.security.folder import FRESH, INVENTORY, NKEY_FILE, Folder
+from fleetcast.security.errors import FolderRefused, NameRefused, ProofFailed
+from fleetcast.security.folder import INVENTORY, SETTINGS_FILE, Folder
 from fleetcast.security.inventory import FIRST, Identity, Inventory, ServerPlace, check_name
+from fleetcast.security.publishers import folder as publishers
+from fleetcast.security.publishers.changes import in_use
 from fleetcast.security.roles import Role
 from fleetcast.security.servers import CONFIGURATION
 
@@ -105,6 +107,8 @@ def _fill(folder: Folder, inventory: Inventory) -> Inventory:
     folder.ca.mkdir(mode=0o700)
     keys.write(folder.ca / "ca.pem", authority.certificate, mode=keys.PUBLIC)
     keys.write(folder.ca / "ca.key", authority.key)
+    root = publishers.create(folder.signing, now=now).root
+    inventory = inventory.model_copy(update={"root_key": root.public})
     for server in inventory.servers:
         _certify_server(folder, inventory, server, now=now)
         if server.store.startswith(server.place):
@@ -122,27 +126,56 @@ def _certify_server(folder: Folder, inventory: Inventory, server: ServerPlace, *
     folder.write_server_tls(server, issued)
 
 
-def _added(folder: Folder, inventory: Inventory, name: str, role: Role, *, used_by: str, now: datetime) -> Inventory:
+def _added(
+    folder: Folder,
+    inventory: Inventory,
+    name: str,
+    role: Role,
+    *,
+    used_by: str,
+    now: datetime,
+    publisher: str | None = None,
+) -> Inventory:
     check_name(inventory, name)
     seed = keys.new_seed()
     key = keys.public_key(seed, where=folder.credentials(name))
-    identity = Identity(name=name, role=role, key=key, issued=now, used_by=used_by)
+    identity = Identity(name=name, role=role, key=key, issued=now, used_by=used_by, publisher=publisher)
     issued = issue(folder.authority(), name, fleet=inventory.fleet, now=now)
     folder.write_credentials(inventory, identity, seed=seed, issued=issued)
     return inventory.with_identity(identity)
 
 
-def add(folder: Folder, name: str, role: Role, *, used_by: str, reason: str | None) -> Inventory:
+def add(
+    folder: Folder, name: str, role: Role, *, used_by: str, reason: str | None, publisher: str | None = None
+) -> Inventory:
     """Make a key and let it in.
+
+    Args:
+        publisher: of a node: whose key it gets, to sign what is published there.
 
     Raises:
         SecurityError: the name is taken or none, or the folder cannot be used.
     """
     with folder.held():
-        inventory = _added(folder, folder.load(), name, role, used_by=used_by, now=utc_now())
+        inventory = folder.load()
+        if publisher is not None:
+            _check_publisher(folder, publisher)
+        inventory = _added(folder, inventory, name, role, used_by=used_by, now=utc_now(), publisher=publisher)
         folder.save(inventory)
         folder.note("add", name, reason)
     return inventory
+
+
+def _check_publisher(folder: Folder, name: str) -> None:
+    """Refuse a publisher whose key signs nothing, before anything is written."""
+    with publishers.opened(folder.signing) as signing:
+        if in_use(signing.ring, name, utc_now()) is None or not signing.file_of(name).is_file():
+            deploy = folder.credentials("deploy") / SETTINGS_FILE
+            raise NameRefused(
+                f"no publisher called {name} has a key that signs",
+                why=f"looked in {signing.path}",
+                next_step=f"fleetcast keys add {name} --folder {signing.path} --config {deploy}",
+            )
 
 
 def revoke(folder: Folder, name: str, *, only_former: bool, reason: str | None) -> Inventory:
@@ -175,7 +208,10 @@ async def rotate(
         SecurityError: the folder cannot be used.
     """
     with folder.held():
-        inventory = _begun(folder, folder.load(), name)
+        inventory = folder.load()
+        if _was_proven(folder, inventory.find(name)):
+            return _finished(folder, inventory, inventory.find(name), keep_old=keep_old, reason=reason)
+        inventory = _begun(folder, inventory, name)
         reload = tell(inventory)
         if reload.by_hand and not _was_waiting(folder, name):
             return reload
@@ -202,10 +238,16 @@ def _was_waiting(folder: Folder, name: str) -> bool:
     return False
 
 
+def _was_proven(folder: Folder, identity: Identity) -> bool:
+    """Whether an earlier command was interrupted while the new files took the place of the old ones: the old key is
+    gone with them, and the servers must not forget the new one."""
+    return identity.pending is not None and folder.is_adopting(identity.name, identity.pending)
+
+
 def _begun(folder: Folder, inventory: Inventory, name: str) -> Inventory:
     """With a new key beside the old one, or with that of a rotation that was interrupted."""
     identity = inventory.find(name)
-    if identity.pending is not None and _fresh_key(folder, name) == identity.pending:
+    if identity.pending is not None and folder.key_of(name, fresh=True) == identity.pending:
         return inventory
     folder.drop_fresh(name)
     seed = keys.new_seed()
@@ -215,14 +257,6 @@ def _begun(folder: Folder, inventory: Inventory, name: str) -> Inventory:
     begun = inventory.with_identity(identity.model_copy(update={"pending": key}))
     folder.save(begun)
     return begun
-
-
-def _fresh_key(folder: Folder, name: str) -> str:
-    place = folder.credentials(name) / f"{NKEY_FILE}{FRESH}"
-    try:
-        return keys.public_key(place.read_text(), where=place)
-    except (OSError, SecretDamaged):
-        return ""
 
 
 def _put_back(folder: Folder, inventory: Inventory, identity: Identity) -> None:
@@ -265,7 +299,7 @@ async def rotate_server(
         place = folder.server(name) / "tls.pem"
         before = place.read_text()
         _certify_server(folder, inventory, server, now=utc_now())
-        reload = tell(inventory, [name])
+        reload = tell(inventory, [name], certificate=True)
         if not reload.by_hand and (trouble := await _trouble_at(folder, inventory, server, seconds)):
             keys.write(place, before)
             tell(inventory, [name])
@@ -282,8 +316,8 @@ async def _trouble_at(folder: Folder, inventory: Inventory, server: ServerPlace,
 # -- servers
 
 
-def tell(inventory: Inventory, names: Iterable[str] | None = None) -> Reload:
-    """Have servers read their configuration again: those of this machine by SIGHUP."""
+def tell(inventory: Inventory, names: Iterable[str] | None = None, *, certificate: bool = False) -> Reload:
+    """Have servers read their configuration again: those of this machine by SIGHUP. *certificate*: theirs is new."""
     told, by_hand = [], []
     for server in inventory.servers:
         if names is not None and server.name not in set(names):
@@ -291,19 +325,26 @@ def tell(inventory: Inventory, names: Iterable[str] | None = None) -> Reload:
         if _signal(server):
             told.append(server.name)
         else:
-            by_hand.append(instruction(server))
+            by_hand.append(instruction(server, certificate=certificate))
     return Reload(tuple(told), tuple(by_hand))
 
 
-def instruction(server: ServerPlace) -> str:
-    """What to do for a server that does not run here, or not with the files of this folder."""
+def instruction(server: ServerPlace, *, certificate: bool = False) -> str:
+    """What to do for a server that does not run here, or not with the files of this folder; *certificate*: with the new
+    one of its own."""
     configuration = Path(server.place) / CONFIGURATION
     if configuration.exists():
         return f"{server.name} does not run: it reads this when it is started (nats-server -c {configuration})"
+    away = f"{server.name} is not reached from here: copy servers/{server.name}"
+    if certificate and server.tls:
+        return (
+            f"{away}/tls.pem to {server.host}, into the folder of its credentials (/etc/nats/credentials), then there: "
+            "systemctl restart nats-server"
+        )
+    what = "*.conf" if server.tls else ""
     return (
-        f"{server.name} is not reached from here: copy servers/{server.name}/ to {server.host}:{server.place}/, "
-        f"then there: systemctl reload nats-server (or nats-server --signal reload={server.pid_file}); "
-        "after a new certificate that systemd hands over: systemctl restart nats-server"
+        f"{away}/{what} to {server.host}:{server.place}/, then there: systemctl reload nats-server "
+        f"(or nats-server --signal reload={server.pid_file})"
     )
 
 

@@ -6,11 +6,14 @@ from pathlib import Path
 from typing import Literal
 
 from fleetcast.config.settings import BusSettings
+from fleetcast.events.signing import RingKey
 from fleetcast.security import keys
 from fleetcast.security.authority import validity
-from fleetcast.security.errors import SecretDamaged
+from fleetcast.security.errors import SecretDamaged, SecurityError
 from fleetcast.security.folder import NKEY_FILE, Folder
 from fleetcast.security.inventory import WARN_DAYS, Identity, Inventory
+from fleetcast.security.publishers import folder as publishers
+from fleetcast.security.publishers.folder import KeyFolder
 from fleetcast.security.servers import CA_FILE, TLS_FILE
 
 State = Literal["ok", "due", "overdue", "damaged", "rotating"]
@@ -21,9 +24,9 @@ class Secret:
     """One secret of a fleet.
 
     Attributes:
-        kind: `nkey`, `certificate` or `authority`.
+        kind: `nkey`, `certificate`, `authority`, `root key` or `publisher key`.
         owner: name of the key or server.
-        due: when it should be, or must have been, replaced; None: not known, because it is damaged.
+        due: when it should be, or must have been, replaced; None: never, or not known, because it is damaged.
         detail: what is wrong, or what is going on.
     """
 
@@ -48,7 +51,7 @@ def secrets_of(folder: Folder, inventory: Inventory, now: datetime) -> list[Secr
         found.append(_nkey(folder, identity, now))
         path = folder.credentials(identity.name) / TLS_FILE
         found.append(_certificate(path, identity.name, identity.role.value, identity.used_by, now))
-    return found
+    return found + (_signing(folder, inventory, now) if inventory.root_key is not None else [])
 
 
 def state_of(due: datetime, now: datetime) -> State:
@@ -67,6 +70,29 @@ def _authority(folder: Folder, now: datetime) -> Secret:
     state = state_of(held.ends, now)
     fix = "" if state == "ok" else "make a new fleet folder, and move the nodes to it one by one"
     return Secret("authority", "ca", "signs", "fleetcast fleet", held.begins, held.ends, state, fix=fix)
+
+
+def _signing(folder: Folder, inventory: Inventory, now: datetime) -> list[Secret]:
+    """The root key, and the newest key of every publisher that was not revoked."""
+    used_by = "fleetcast keys"
+    try:
+        with publishers.opened(folder.signing) as signing:
+            root = Secret("root key", "signing", "signs", used_by, inventory.created, None, "ok")
+            newest = {key.owner: key for key in signing.ring.keys if key.revoked is None}
+            return [root, *(_publisher(signing, key, now) for key in newest.values())]
+    except SecurityError as e:
+        return [Secret("root key", "signing", "signs", used_by, None, None, "damaged", str(e), e.next_step)]
+
+
+def _publisher(signing: KeyFolder, key: RingKey, now: datetime) -> Secret:
+    since, until = (datetime.fromisoformat(moment) for moment in (key.added_at, key.not_after))
+    state, detail, path = state_of(until, now), "", signing.file_of(key.owner)
+    fix = "" if state == "ok" else f"fleetcast keys rotate {key.owner} --folder {signing.path} --reason TEXT"
+    # It need not lie here any more: nodes have it.
+    if path.exists() and keys.others_may_read(path):
+        state, detail, fix = "damaged", f"others may read {path}", f"chmod 600 {path}"
+    used_by = f"nodes that publish {', '.join(key.models)}"
+    return Secret("publisher key", key.owner, "signs", used_by, since, until, state, detail, fix)
 
 
 def _certificate(path: Path, owner: str, role: str, used_by: str, now: datetime) -> Secret:
@@ -91,7 +117,9 @@ def _nkey(folder: Folder, identity: Identity, now: datetime) -> Secret:
             "nkey", name, role, identity.used_by, identity.issued, None, "damaged", str(e), e.next_step or fix
         )
     state, detail = state_of(identity.due, now), ""
-    if public != identity.key:
+    if public == identity.pending:
+        state, detail = "rotating", "a rotation was interrupted after its new key was proven"
+    elif public != identity.key:
         state, detail = "damaged", f"{path} is not the key that the servers let in"
     elif identity.pending or identity.former:
         state = "rotating"

@@ -5,6 +5,7 @@ history.jsonl       what was done, when, by whom, why
 ca/                 the authority: ca.pem, and ca.key, which signs and leaves this folder never
 servers/NAME/       what one server gets: nats-server.conf, accounts.conf, tls.pem, ca.pem
 credentials/NAME/   what one user of NATS gets: nkey, tls.pem, ca.pem, fleetcast.toml
+signing/            the root key of the key ring, and publishers' keys (`publishers.folder`)
 """
 
 import contextlib
@@ -18,6 +19,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from fleetcast.config.settings import BusSettings, NodeSettings, Settings
+from fleetcast.config.signing import SigningSettings
 from fleetcast.config.template import render
 from fleetcast.security import keys
 from fleetcast.security.authority import Issued, utc_now
@@ -27,7 +29,7 @@ from fleetcast.security.roles import Role
 from fleetcast.security.servers import ACCOUNTS, CA_FILE, CONFIGURATION, TLS_FILE, accounts_text, server_text
 
 INVENTORY, HISTORY, LOCK = "fleet.json", "history.jsonl", ".lock"
-NKEY_FILE, SETTINGS_FILE = "nkey", "fleetcast.toml"
+NKEY_FILE, SETTINGS_FILE, PUBLISHER_FILE = "nkey", "fleetcast.toml", "publisher.key"
 FRESH = ".new"
 """Ending of a key that was made and is not proven yet."""
 
@@ -51,6 +53,10 @@ class Folder:
     def credentials(self, name: str) -> Path:
         """What the user *name* gets."""
         return self.path / "credentials" / name
+
+    @property
+    def signing(self) -> Path:
+        return self.path / "signing"
 
     def waiting(self, name: str) -> Path:
         """Mark of a new key that waits until servers were told by hand."""
@@ -149,12 +155,32 @@ class Folder:
         if not fresh:
             keys.write(place / CA_FILE, (self.ca / CA_FILE).read_text(), mode=keys.PUBLIC)
             keys.write(place / SETTINGS_FILE, settings_text(inventory, identity), mode=keys.PUBLIC)
+            if identity.publisher is not None:
+                signer = (self.signing / f"{identity.publisher}.key").read_text()
+                keys.write(place / PUBLISHER_FILE, signer)
+
+    def key_of(self, name: str, *, fresh: bool = False) -> str:
+        """The public key of the seed that a user has; "" where there is no whole one."""
+        place = self.credentials(name) / f"{NKEY_FILE}{FRESH if fresh else ''}"
+        try:
+            return keys.public_key(place.read_text(), where=place)
+        except (OSError, UnicodeDecodeError, SecretDamaged):
+            return ""
+
+    def is_adopting(self, name: str, pending: str) -> bool:
+        """Whether `adopt_fresh` began with the key *pending*, and perhaps did not end: it is the only one that moves
+        the new certificate, and does so first."""
+        if self.key_of(name) == pending:
+            return True
+        moved = not (self.credentials(name) / f"{TLS_FILE}{FRESH}").exists()
+        return moved and self.key_of(name, fresh=True) == pending
 
     def adopt_fresh(self, name: str) -> None:
-        """Let what was proven take the place of what a user had."""
+        """Let what was proven take the place of what a user had; goes on where it was interrupted."""
         place = self.credentials(name)
         for file in (TLS_FILE, NKEY_FILE):
-            (place / f"{file}{FRESH}").replace(place / file)
+            with contextlib.suppress(FileNotFoundError):
+                (place / f"{file}{FRESH}").replace(place / file)
         self.waiting(name).unlink(missing_ok=True)
         keys.sync_folder(place)
 
@@ -167,9 +193,9 @@ class Folder:
     def remove_credentials(self, name: str) -> None:
         """Remove what a user had."""
         place = self.credentials(name)
-        for file in (*place.glob("*"), *place.glob(".*")):
-            file.unlink()
         with contextlib.suppress(FileNotFoundError):
+            for file in list(place.iterdir()):
+                file.unlink(missing_ok=True)
             place.rmdir()
 
     def note(self, did: str, what: str, reason: str | None) -> None:
@@ -211,4 +237,12 @@ def settings_text(inventory: Inventory, identity: Identity) -> str:
     )
     is_node = identity.role in {Role.NODE, Role.TRAINER}
     node = NodeSettings(id=identity.name) if is_node else NodeSettings()
-    return render(Settings(bus=bus, node=node), comments=False)
+    return render(Settings(bus=bus, node=node, signing=_signing(inventory, identity)), comments=False)
+
+
+def _signing(inventory: Inventory, identity: Identity) -> SigningSettings:
+    """Nothing is installed that nobody signed."""
+    if inventory.root_key is None:
+        return SigningSettings()
+    key = Path(PUBLISHER_FILE) if identity.publisher is not None else None
+    return SigningSettings(root_keys=(inventory.root_key,), unsigned="refuse", publisher_key=key)

@@ -15,7 +15,7 @@ KEY_DAYS: Final = 365
 WARN_DAYS: Final = 21
 FIRST: Final[dict[str, tuple[Role, str]]] = {
     "deploy": (Role.DEPLOY, "whoever installs fleetcast"),
-    "control": (Role.CONTROL, "registry, monitor, remedy, notifier"),
+    "control": (Role.CONTROL, "registry, monitor, remedy, notifier, gateway"),
     "operator": (Role.OPERATOR, "people who run the fleet"),
     "on-call": (Role.ON_CALL, "people who look"),
     "publisher": (Role.PUBLISHER, "training and export jobs off the nodes"),
@@ -39,6 +39,7 @@ class Identity(_Value):
         used_by: who or what has it, for people.
         pending: public key of a rotation that is under way.
         former: public key before the last rotation, as long as it is still accepted.
+        publisher: whose signature a node puts on what is published there.
     """
 
     name: str = Field(pattern=NAME.pattern.removesuffix(r"\Z") + "$")
@@ -48,6 +49,7 @@ class Identity(_Value):
     used_by: str = ""
     pending: str | None = None
     former: str | None = None
+    publisher: str | None = None
 
     @property
     def accepted(self) -> tuple[str, ...]:
@@ -108,12 +110,17 @@ class Revoked(_Value):
 
 
 class Inventory(_Value):
-    """All of a fleet: its file is the one truth from which servers' files are written."""
+    """All of a fleet: its file is the one truth from which servers' files are written.
+
+    Attributes:
+        root_key: public key that vouches for the ring of publishers' keys; None: of a folder from before it had one.
+    """
 
     schema_: int = Field(default=1, alias="schema", serialization_alias="schema")
     fleet: str
     created: datetime
     servers: tuple[ServerPlace, ...]
+    root_key: str | None = None
     identities: tuple[Identity, ...] = ()
     revoked: tuple[Revoked, ...] = ()
 

@@ -2,11 +2,13 @@
 
 import os
 import secrets
-import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import nkeys  # type: ignore[import-untyped]
 
+from fleetcast.config.credentials import readable_by_others
 from fleetcast.security.errors import SecretDamaged
 
 PRIVATE, PUBLIC = 0o600, 0o644
@@ -18,6 +20,26 @@ def write(path: Path, data: str, *, mode: int = PRIVATE) -> None:
     Raises:
         OSError: the disk is full, or the folder cannot be written.
     """
+    with _beside(path, data, mode) as fresh:
+        fresh.replace(path)
+    sync_folder(path.parent)
+
+
+def write_new(path: Path, data: str, *, mode: int = PRIVATE) -> None:
+    """As `write`, of a file that is not there yet.
+
+    Raises:
+        FileExistsError: something is there, be it a link; it stays as it is.
+        OSError: the disk is full, or the folder cannot be written.
+    """
+    with _beside(path, data, mode) as fresh:
+        path.hardlink_to(fresh)
+    sync_folder(path.parent)
+
+
+@contextmanager
+def _beside(path: Path, data: str, mode: int) -> Iterator[Path]:
+    """The file under another name, until it has its own."""
     fresh = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     try:
@@ -25,11 +47,9 @@ def write(path: Path, data: str, *, mode: int = PRIVATE) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        fresh.replace(path)
-    except BaseException:
+        yield fresh
+    finally:
         fresh.unlink(missing_ok=True)
-        raise
-    sync_folder(path.parent)
 
 
 def sync_folder(folder: Path) -> None:
@@ -47,7 +67,7 @@ def others_may_read(path: Path) -> bool:
     Raises:
         OSError: there is no such file.
     """
-    return bool(stat.S_IMODE(path.stat().st_mode) & 0o077)
+    return readable_by_others(path, path.stat().st_mode)
 
 
 def new_seed() -> str:

@@ -17,12 +17,14 @@ from enum import StrEnum
 from typing import Final
 
 from fleetcast.bus.streams import (
+    AUDIT,
     CANARY,
     DEAD,
     EVENTS,
     LEASES_BUCKET,
     META_BUCKET,
     NODES_BUCKET,
+    PASSING,
     REGISTRY,
     REMEDY,
     STREAMS,
@@ -114,6 +116,7 @@ EVENT_ROLES: Final[dict[str, frozenset[Role]]] = {
     "playbook.requested": frozenset({_R.OPERATOR, _R.CONTROL}),
     "playbook.run.changed": NOBODY,
     "notification.failed": frozenset({_R.CONTROL}),
+    "backup.taken": frozenset({_R.OPERATOR, _R.CONTROL}),
     "integrity.failed": WORKERS,
     "peer.banned": WORKERS,
     "event.rejected": DAEMONS,
@@ -174,6 +177,7 @@ DURABLES: Final[dict[str, tuple[str, frozenset[Role]]]] = {
 
 NAMES: Final = tuple(spec.name for spec in STREAMS)
 READABLE: Final = tuple(name for name in NAMES if name not in {WORK, CANARY})
+BACKED_UP: Final = tuple(name for name in NAMES if name not in PASSING)
 ANSWERS: Final = ("_INBOX.>", "_R_.>")
 """Where answers go: to members of the own account, and through the server to those of another."""
 LOOKING: Final = (
@@ -317,6 +321,9 @@ def _control(_name: str) -> Iterator[str]:
     yield from (f"$KV.{LEASES_BUCKET}.>", f"{DEAD_PREFIX}>", "fc.svc.>", "fc.drill.>", "fc.perf.*")
     # How far consumers are behind is a metric of the registry daemon.
     yield from (f"$JS.API.CONSUMER.LIST.{stream}" for stream in (EVENTS, TRAINING, WORK))
+    # Backups are made by a control machine: it reads everything anyway.
+    yield from (f"$JS.API.STREAM.SNAPSHOT.{stream}" for stream in BACKED_UP)
+    yield "$JS.SNAPSHOT.ACK.*.*.*.*"
     # What a run asks of the registry is noted in its record.
     yield "fc.trn.state.run.*"
     for daemon in CONTROL_DAEMONS:
@@ -329,6 +336,10 @@ def _deploy(_name: str) -> Iterator[str]:
         yield f"$JS.API.CONSUMER.INFO.{stream}.*"
         # A consumer whose settings no update can change is removed, and made anew by its daemon.
         yield f"$JS.API.CONSUMER.DELETE.{stream}.*"
+    for stream in BACKED_UP:
+        # A restore makes streams that are not there; and looks at what it has made.
+        yield from (f"$JS.API.STREAM.RESTORE.{stream}", f"$JS.SNAPSHOT.RESTORE.{stream}.*")
+    yield from _reading((AUDIT,))
     yield "fc.canary.*.deploy"
     yield f"$JS.API.STREAM.MSG.GET.{CANARY}"
     # Publishers' keys (`fleetcast keys`) are said by whoever installs, and it is told which nodes go by them.
@@ -353,8 +364,13 @@ def _evaluator(name: str) -> Iterator[str]:
     yield from _objects()
 
 
-def _operator(name: str) -> Iterator[str]:
+def _on_call(name: str) -> Iterator[str]:
     yield from _looking(name)
+    yield LOGS
+
+
+def _operator(name: str) -> Iterator[str]:
+    yield from _on_call(name)
     yield from _objects()
     yield from ("fc.svc.distributor.*", "fc.svc.trainer.>", "fc.svc.remedy.>", "fc.svc.notifier.ask")
     yield from ("fc.perf.*", "fc.drill.perf.*", "fc.canary.*.doctor", f"$JS.API.STREAM.MSG.GET.{CANARY}")
@@ -364,7 +380,7 @@ def _operator(name: str) -> Iterator[str]:
 def _hear(role: Role) -> tuple[str, ...]:
     if role in WORKERS:
         services = ("fc.svc.distributor.>",) if role is Role.NODE else ("fc.svc.distributor.>", "fc.svc.trainer.>")
-        return ("$SRV.>", "fc.peer.>", *services)
+        return ("$SRV.>", "fc.peer.>", LOGS, *services)
     if role is Role.CONTROL:
         return ("$SRV.>", "fc.svc.>", "fc.progress.*", "fc.drill.>")
     if role in {Role.OPERATOR, Role.ON_CALL}:
@@ -372,6 +388,7 @@ def _hear(role: Role) -> tuple[str, ...]:
     return ()
 
 
+LOGS: Final = "fc.svc.logs"
 DEAD_PREFIX: Final = "fc.dead."
 _BY_ROLE: Final = {
     Role.DEPLOY: _deploy,
@@ -382,10 +399,10 @@ _BY_ROLE: Final = {
     Role.EVALUATOR: _evaluator,
     Role.PROMOTER: _looking,
     Role.OPERATOR: _operator,
-    Role.ON_CALL: _looking,
+    Role.ON_CALL: _on_call,
 }
 
-STREAMED: Final = ("$JS.API.CONSUMER.MSG.NEXT.", "$SRV.", "fc.svc.distributor.", "fc.svc.trainer.")
+STREAMED: Final = ("$JS.API.CONSUMER.MSG.NEXT.", "$SRV.", "fc.svc.distributor.", "fc.svc.trainer.", LOGS)
 """Subjects whose answer is several messages."""
 SHOWN: Final = ("fc.progress.*", "fc.drill.perf.*")
 """Subjects of the fleet that those who ask may hear."""

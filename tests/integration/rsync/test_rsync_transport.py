@@ -191,6 +191,26 @@ async def test_a_source_with_wrong_bytes_is_banned_and_another_one_finishes(
     assert seen.last.bytes_by_source["good"] <= thing.size // 2 + PIECE
 
 
+def flip_200_bits(blob: Path) -> None:
+    """At random offsets."""
+    chance, data = random.Random(7), bytearray(blob.read_bytes())
+    for _ in range(200):
+        data[chance.randrange(len(data))] ^= 1 << chance.randrange(8)
+    blob.write_bytes(data)
+
+
+async def test_of_200_flipped_bits_none_is_accepted(module: ModuleMaker, receiver: Receiver) -> None:
+    thing, flipping, good = model(), module("flipping"), module("good")
+    put_in_store(thing, good.store)
+    put_in_store(thing, flipping.store)
+    flip_200_bits(next(p for p in flipping.store.rglob("*") if p.is_file()))
+
+    await receiver.fetch(thing, flipping.source, good.source)
+
+    assert thing.lies_in(receiver.folder)
+    assert [ban.peer for ban in receiver.bans] == ["flipping"]
+
+
 async def test_only_wrong_bytes_end_in_a_failure_and_no_piece_of_them_is_accepted(
     module: ModuleMaker, receiver: Receiver
 ) -> None:
@@ -214,7 +234,7 @@ class Trusting(Witness):
 
 
 async def test_wrong_bytes_are_noticed_by_the_proof_alone(module: ModuleMaker, receiver: Receiver) -> None:
-    """The broken variant of the two tests above."""
+    """The broken variant of the tests above."""
     thing, evil = model(), module("evil")
     put_in_store(thing, evil.store)
     next(p for p in evil.store.rglob("*") if p.is_file()).write_bytes(noise(thing.size, 99))

@@ -3,12 +3,14 @@
 import os
 import stat
 import threading
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from fleetcast.events.content import Kind
+from fleetcast.events.payloads import Checks
 from fleetcast.events.state import SlotEntry
 from fleetcast.transport.errors import (
     NotInstalled,
@@ -18,8 +20,10 @@ from fleetcast.transport.errors import (
     VerificationFailed,
     VersionHeld,
 )
+from fleetcast.transport.manifest import state
 
 Workplace = Any
+CHECKS = Checks(size="ok", sha256="ok", format="ok")
 
 
 def entry(version: str, content: Any) -> SlotEntry:
@@ -107,6 +111,23 @@ def test_version_that_lost_a_file_does_not_count_as_installed_and_is_mended_by_i
     workplace.keep(content, "hex8", "1")
     assert (workplace.data / "models/hex8/1/b.bin").read_bytes() == b"b"
     assert len(workplace.store.installed("hex8")) == 1
+
+
+def test_a_version_keeps_the_manifest_by_which_it_came(workplace: Workplace) -> None:
+    content = workplace.promote("hex8", "1", b"weights")
+    first = state(content, "hex8", "1", not_after=datetime(2030, 1, 1, tzinfo=UTC))
+    workplace.store.install(content, "hex8", "2", CHECKS, "local", 0.1, first)
+
+    # Another offer of the same bytes comes, the version loses a file, and is brought again.
+    workplace.store.write_record(content, b"metainfo", state(content, "go9", "7"))
+    workplace.store.install(content, "hex8", "2", CHECKS, "local", 0.1, state(content, "hex8", "2"))
+    (workplace.data / "models/hex8/2/model.bin").unlink()
+    workplace.store.install(content, "hex8", "2", CHECKS, "local", 0.1, state(content, "hex8", "2"))
+
+    assert workplace.again().manifest("hex8", "2") == first
+    assert workplace.store.manifest("hex8", "1") == state(content, "go9", "7")  # a record from before it was kept
+    with pytest.raises(NotInstalled):
+        workplace.store.manifest("hex8", "3")
 
 
 def test_records_survive_a_restart_and_a_damaged_one_is_left_out(workplace: Workplace) -> None:

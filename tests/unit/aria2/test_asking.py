@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleetcast.transport.aria2.asking import NotUnderstood, parts, request, sent
-from fleetcast.transport.pacing import FORGET_SECONDS, LEAST_RATE, MOST_RECEIVERS, Paces
+from fleetcast.transport.aria2.asking import Busy, NotUnderstood, parts, request, sent
+from fleetcast.transport.pacing import FORGET_SECONDS, LEAST_RATE, MOST_OF_ONE, MOST_RECEIVERS, Full, Paces
 
 CAPABILITY, TOKEN = "c" * 32, "0123456789abcdef" * 2
 BASE = f"http://10.0.0.2:6880/{CAPABILITY}"
@@ -51,6 +51,7 @@ def test_a_request_is_understood_by_a_file_server() -> None:
         b"HTTP/1.1 204 No Content\r\n\r\n",
         b"HTTP/1.1 204 No Content\r\nFleetcast-Sent: -1\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nFleetcast-Sent: 7\r\n\r\n",
+        b"HTTP/1.1 204 No Content\r\nFleetcast-Sent: " + b"9" * 5000 + b"\r\n\r\n",
         b"\r\n\r\n",
     ],
 )
@@ -58,6 +59,12 @@ def test_a_mirror_that_says_anything_else_knows_no_rates(head: bytes) -> None:
     with pytest.raises(NotUnderstood):
         sent(head)
     assert sent(b"HTTP/1.1 204 No Content\r\nfleetcast-sent: 7\r\n\r\n") == 7
+
+
+@pytest.mark.parametrize("code", ["503 Service Unavailable", "429 Too Many Requests"])
+def test_a_mirror_that_is_busy_may_know_rates(code: str) -> None:
+    with pytest.raises(Busy):
+        sent(f"HTTP/1.1 {code}\r\nRetry-After: 1\r\n\r\n".encode())
 
 
 @pytest.mark.parametrize(
@@ -87,10 +94,41 @@ def test_a_rate_holds_for_its_address_alone_whoever_else_knows_the_token() -> No
 
 def test_tokens_that_nobody_speaks_of_again_are_forgotten_and_there_is_an_end_to_them() -> None:
     paces = Paces(CAPABILITY)
-    made = [paces.of("10.0.0.3", {"fleetcast-token": f"{n:032x}"}, 0.0) for n in range(MOST_RECEIVERS + 1)]
+    made = [paces.of(f"10.0.{n // 64}.{n % 64}", {"fleetcast-token": TOKEN}, 0.0) for n in range(MOST_RECEIVERS + 1)]
     assert None not in made[:-1]
     assert made[-1] is None
-    assert paces.of("10.0.0.3", {"fleetcast-token": TOKEN}, FORGET_SECONDS + 1) is not None
+    assert paces.of("10.9.9.9", {"fleetcast-token": TOKEN}, FORGET_SECONDS + 1) is not None
+
+
+def test_an_address_does_not_take_the_room_of_all_others_and_is_told_to_ask_later() -> None:
+    paces = Paces(CAPABILITY)
+    for n in range(MOST_OF_ONE):
+        assert paces.asked("10.0.0.3", f"/{CAPABILITY}/r/{n:032x}", ASKED, 0.0) == 0
+    with pytest.raises(Full):
+        paces.asked("10.0.0.3", f"/{CAPABILITY}/r/{TOKEN}", ASKED, 0.0)
+    assert paces.of("10.0.0.3", {"fleetcast-token": TOKEN}, 0.0) is None
+    assert paces.asked("10.0.0.4", f"/{CAPABILITY}/r/{TOKEN}", ASKED, 0.0) == 0
+
+
+def test_a_receiver_that_is_sent_something_is_not_forgotten_and_obeys_what_is_asked_for_then() -> None:
+    paces, mine = Paces(CAPABILITY), {"fleetcast-token": TOKEN}
+    receiver = paces.of("10.0.0.3", mine, 0.0)
+    assert receiver is not None
+    with receiver:
+        paces.sweep(FORGET_SECONDS + 1)
+        assert paces.of("10.0.0.3", mine, FORGET_SECONDS + 1) is receiver
+        paces.asked("10.0.0.3", f"/{CAPABILITY}/r/{TOKEN}", ASKED, FORGET_SECONDS + 2)
+        assert receiver.pacer.slice_bytes(2**30) < 2**30
+    paces.sweep(3 * FORGET_SECONDS)
+    assert paces.of("10.0.0.3", mine, 3 * FORGET_SECONDS) is not receiver
+
+
+def test_all_receivers_are_looked_at_once_a_second_and_not_at_every_request() -> None:
+    paces, mine = Paces(CAPABILITY), {"fleetcast-token": TOKEN}
+    receiver = paces.of("10.0.0.3", mine, 0.0)
+    paces.sweep(FORGET_SECONDS - 0.5)
+    assert paces.of("10.0.0.3", mine, FORGET_SECONDS + 0.4) is receiver
+    assert paces.of("10.0.0.3", mine, FORGET_SECONDS + 0.6) is not receiver
 
 
 @pytest.mark.asyncio

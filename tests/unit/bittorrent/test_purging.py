@@ -1,15 +1,18 @@
 """What a banned peer sent is thrown away, and nobody else pays for it."""
 
 import asyncio
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import cast
 
 import pytest
 
 from fleetcast.transport.bittorrent import purging, wire
+from fleetcast.transport.bittorrent.child import Child
 from fleetcast.transport.bittorrent.flushing import Flushing
 from fleetcast.transport.bittorrent.ledger import Ledger
-from fleetcast.transport.bittorrent.notes import Remainder
-from fleetcast.transport.bittorrent.session import _sorted
+from fleetcast.transport.bittorrent.notes import PeerBanned, Remainder
+from fleetcast.transport.bittorrent.session import Session, _sorted
 from fleetcast.transport.bittorrent.torrent import Torrent
 from fleetcast.transport.bittorrent.tracker import LoopbackTracker
 
@@ -46,6 +49,18 @@ def test_nobody_is_blocked_while_nobody_is_banned() -> None:
 
 def test_who_was_banned_is_not_dialled() -> None:
     assert torrent(peers=(EVIL, GOOD), banned={EVIL}).dialled == (GOOD,)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("over", [True, False])
+async def test_nobody_is_pardoned_when_nothing_is_to_come_any_more(over: bool) -> None:
+    reports: list[wire.Report] = []
+    child = Child(cast("Session", Sessions(None)), LoopbackTracker(), reports.append, "me")
+    child._torrents["k"] = taken = torrent(peers=(EVIL, GOOD), finished=over)
+    taken.pardon(GOOD, "")
+    child._on_banned(PeerBanned("k", EVIL, ""))
+    assert reports == [wire.Banned("k", EVIL, "", () if over else (GOOD,))]
+    await asyncio.gather(*child._asking)
 
 
 def block(state: int, host: str) -> dict[str, object]:
@@ -87,6 +102,12 @@ class Sessions:
         self.added.append((tracker.rpartition("/")[2], remainder))
 
     def flush(self, key: str) -> None:
+        pass
+
+    def block(self, hosts: Iterable[str]) -> None:
+        pass
+
+    def announce(self, key: str) -> None:
         pass
 
 

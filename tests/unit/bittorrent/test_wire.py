@@ -54,7 +54,6 @@ print(ours, heavy)
         "flushing",
         "ledger",
         "line",
-        "listening",
         "notes",
         "pardons",
         "profile",
@@ -66,5 +65,5 @@ print(ours, heavy)
         "wire",
     ]
     ours = ["fleetcast.transport", "fleetcast.transport.bittorrent"]
-    shared = ["fleetcast.transport.capped", "fleetcast.transport.niceness"]
+    shared = [f"fleetcast.transport.{name}" for name in ("capped", "listening", "niceness")]
     assert said == f"{ours + [f'{ours[1]}.{name}' for name in names] + shared} []\n"

@@ -233,6 +233,11 @@ def test_a_server_elsewhere_is_told_by_an_exact_instruction() -> None:
 
     assert "copy servers/n1/ to nats-1:/etc/nats/" in said
     assert "nats-server --signal reload=/var/lib/nats/nats-server.pid" in said
+    handed = server.model_copy(update={"tls": "/run/credentials/nats-server.service/nats_tls.pem"})
+    assert "copy servers/n1/*.conf to nats-1:/etc/nats/" in instruction(handed)
+    renewed = instruction(handed, certificate=True)
+    assert "copy servers/n1/tls.pem to nats-1" in renewed
+    assert renewed.endswith("systemctl restart nats-server")
 
 
 def test_what_was_done_is_written_down_with_its_reason(own: Folder) -> None:
@@ -249,6 +254,17 @@ def test_what_was_done_is_written_down_with_its_reason(own: Folder) -> None:
     ]
     assert after.revoked[0].reason == "sold"
     assert not folder.credentials("gpu-1").exists()
+
+
+def test_a_key_whose_rotation_waits_is_revoked_with_all_of_its_files(own: Folder) -> None:
+    place = own.credentials("operator")
+    for file in (".waiting", "nkey.new", "tls.pem.new"):
+        keys.write(place / file, "x\n")
+
+    revoke(own, "operator", only_former=False, reason="left")
+
+    assert not place.exists()
+    assert json.loads((own.path / "history.jsonl").read_text().splitlines()[-1])["did"] == "revoke"
 
 
 def test_the_examples_are_what_init_writes() -> None:

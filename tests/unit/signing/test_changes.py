@@ -5,9 +5,9 @@ from datetime import timedelta
 import pytest
 from tests.unit.signing.rings import NOW, entry, ring
 
-from fleetcast.cli.keys import changes
-from fleetcast.cli.problems import Problem
 from fleetcast.events.signing import Revocation
+from fleetcast.security.publishers import changes
+from fleetcast.security.publishers.errors import ChangeRefused, PublisherUnknown, RevokedBefore
 from fleetcast.transport.signing.keys import SigningKey
 
 A, B, C = SigningKey.new(), SigningKey.new(), SigningKey.new()
@@ -22,7 +22,7 @@ def test_every_change_is_the_next_edition() -> None:
 
 
 def test_a_publisher_has_one_key_at_a_time() -> None:
-    with pytest.raises(Problem, match="team-a has key"):
+    with pytest.raises(ChangeRefused, match="team-a has key"):
         changes.add(ring(entry(A)), entry(B), NOW)
     for before in (entry(A, revoked=True), entry(A, until=timedelta(days=-1))):
         assert len(changes.add(ring(before), entry(B), NOW).keys) == 2
@@ -50,7 +50,13 @@ def test_all_keys_of_a_publisher_are_revoked_at_once_or_one_by_its_id() -> None:
 
 
 def test_what_cannot_be_revoked_is_said() -> None:
-    with pytest.raises(Problem, match="nobody in the key ring is called team-z"):
+    with pytest.raises(PublisherUnknown, match="nobody in the key ring is called team-z"):
         changes.revoke(ring(entry(A)), "team-z", GONE, NOW)
-    with pytest.raises(Problem, match="was revoked already"):
+    with pytest.raises(RevokedBefore, match="was revoked already"):
         changes.revoke(ring(entry(A, revoked=True)), "team-a", GONE, NOW)
+
+
+@pytest.mark.parametrize("name", ["root", "oms"])
+def test_no_publisher_takes_the_name_of_a_key_that_has_other_work(name: str) -> None:
+    with pytest.raises(ChangeRefused, match=f"no publisher can be called {name}"):
+        changes.add(ring(entry(A)), entry(B, name), NOW)

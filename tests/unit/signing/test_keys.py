@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fleetcast.events.signing import pre_authentication
+from fleetcast.security import keys
 from fleetcast.transport.errors import KeyUnusable
 from fleetcast.transport.signing.keys import SigningKey, holds, read_key
 
@@ -19,7 +20,7 @@ KEY = SigningKey.new()
 
 def test_a_key_read_from_its_file_signs_as_the_one_that_was_written(tmp_path: Path) -> None:
     path = tmp_path / "a.key"
-    KEY.write(path)
+    keys.write_new(path, KEY.pem)
 
     read = read_key(path)
 
@@ -30,23 +31,23 @@ def test_a_key_read_from_its_file_signs_as_the_one_that_was_written(tmp_path: Pa
 
 def test_a_key_is_never_written_over(tmp_path: Path) -> None:
     path = tmp_path / "a.key"
-    KEY.write(path)
+    keys.write_new(path, KEY.pem)
     with pytest.raises(FileExistsError):
-        SigningKey.new().write(path)
+        keys.write_new(path, SigningKey.new().pem)
     assert read_key(path).id == KEY.id
 
 
 def test_a_key_is_not_written_through_a_link(tmp_path: Path) -> None:
     (tmp_path / "a.key").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(FileExistsError):
-        KEY.write(tmp_path / "a.key")
+        keys.write_new(tmp_path / "a.key", KEY.pem)
     assert not (tmp_path / "elsewhere").exists()
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o644])
 def test_a_key_that_others_can_read_is_not_used(tmp_path: Path, mode: int) -> None:
     path = tmp_path / "a.key"
-    KEY.write(path)
+    keys.write_new(path, KEY.pem)
     path.chmod(mode)
     with pytest.raises(KeyUnusable, match=f"can be read by others \\(mode {mode:04o}\\)") as refused:
         read_key(path)
@@ -55,7 +56,7 @@ def test_a_key_that_others_can_read_is_not_used(tmp_path: Path, mode: int) -> No
 
 def test_a_key_that_the_service_manager_passes_on_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "publisher.key"
-    KEY.write(path)
+    keys.write_new(path, KEY.pem)
     path.chmod(0o440)  # its access list for the daemon's user shows as bits of the group
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
     assert read_key(path).id == KEY.id
@@ -66,7 +67,7 @@ def test_a_key_that_the_service_manager_passes_on_is_used(tmp_path: Path, monkey
 
 def test_a_half_written_key_is_named(tmp_path: Path) -> None:
     path = tmp_path / "a.key"
-    KEY.write(path)
+    keys.write_new(path, KEY.pem)
     whole = path.read_bytes()
     for length in (0, 10, len(whole) // 2, len(whole) - 30):
         os.truncate(path, 0)

@@ -53,6 +53,13 @@ def test_garbage_is_refused(data: bytes) -> None:
         open_ring(data, (ROOT.public,))
 
 
+@pytest.mark.parametrize("payload", ["é", "AAAA\u2028", "=", "\u0000"])
+def test_a_payload_that_is_no_base_64_is_refused(payload: str) -> None:
+    data = {**json.loads(SEALED), "payload": payload}
+    with pytest.raises(RingRefused, match="key ring"):
+        open_ring(json.dumps(data, ensure_ascii=False).encode(), (ROOT.public,))
+
+
 def test_a_huge_ring_is_refused_unread() -> None:
     with pytest.raises(RingRefused, match="at most"):
         open_ring(b"x" * (MAX_BYTES + 1), (ROOT.public,))

@@ -3,13 +3,14 @@
 from datetime import datetime, timedelta
 
 import pytest
+from pydantic import ValidationError
 from tests.unit.signing.rings import NOW, entry, ring
 from tests.unit.store.test_manifest import content
 
-from fleetcast.events.payloads import ManifestEnvelope
+from fleetcast.events.payloads import ManifestEnvelope, ManifestSignature
 from fleetcast.events.signing import MANIFEST_TYPE, KeyRing
 from fleetcast.transport.errors import ManifestRefused
-from fleetcast.transport.manifest import Trust, Unsigned, check, signed_bytes, state, with_signature
+from fleetcast.transport.manifest import Trust, Unsigned, check, revoked, signed_bytes, state, with_signature
 from fleetcast.transport.signing.keys import SigningKey
 
 KEY, OTHER = SigningKey.new(), SigningKey.new()
@@ -58,7 +59,6 @@ def test_what_speaks_against_a_known_key_is_said_under_either_policy(policy: Uns
         "which was revoked at": refused(signed(), ring(entry(KEY, revoked=True)), policy),
         "which is for go_* only": refused(signed(), ring(entry(KEY, models=("go_*",))), policy),
         "which counts from": refused(signed(), ring(entry(KEY, until=timedelta(days=-1))), policy),
-        "yet to come": refused(signed(at=NOW + timedelta(hours=1)), ring(entry(KEY)), policy),
         "that key": refused(mixed(), ring(entry(KEY)), policy),
     }
     assert all(words in reason for words, reason in said.items() if words != "that key"), said
@@ -78,6 +78,44 @@ def test_what_was_signed_before_a_key_ended_stays_good() -> None:
 def test_a_clock_that_is_minutes_off_loses_nothing() -> None:
     early = ring(entry(KEY, added=timedelta(minutes=4)))
     check(signed(at=NOW), HEX8, now=NOW - timedelta(minutes=4), trust=Trust("refuse", early))
+
+
+def test_a_node_whose_clock_is_hours_late_loses_nothing() -> None:
+    check(signed(at=NOW), HEX8, now=NOW - timedelta(hours=5), trust=Trust("refuse", ring(entry(KEY))))
+
+
+def with_more(envelope: ManifestEnvelope, *more: ManifestEnvelope) -> ManifestEnvelope:
+    signatures = (*envelope.signatures, *(s for e in more for s in e.signatures))
+    return envelope.model_copy(update={"signatures": signatures})
+
+
+def test_a_revoked_key_is_not_hidden_behind_signatures_that_count_no_more_than_it() -> None:
+    known = ring(entry(KEY, revoked=True))
+    junk = ManifestSignature(keyid="0" * 16, signed_at=NOW.isoformat(), sig="AAAA")
+    forged = ManifestSignature(keyid=OTHER.id, signed_at=NOW.isoformat(), sig="AAAA")
+    assert "laptop lost" in (revoked(signed(), known) or "")
+    for extra, there in ((junk, known), (forged, ring(entry(KEY, revoked=True), entry(OTHER, "team-b")))):
+        hidden = state(HEX8, "hex8", "1").model_copy(update={"signatures": (extra, *signed().signatures)})
+        assert "laptop lost" in (revoked(hidden, there) or "")
+
+
+def test_a_good_signature_beside_one_of_a_revoked_key_keeps_a_version_in_use() -> None:
+    known = ring(entry(KEY, revoked=True), entry(OTHER, "team-b"))
+    assert revoked(with_more(signed(), signed(OTHER)), known) is None
+    assert revoked(signed(OTHER), known) is None
+    assert revoked(state(HEX8, "hex8", "1"), known) is None
+
+
+def test_nobody_takes_a_version_out_of_use_by_naming_a_revoked_key() -> None:
+    forged = ManifestSignature(keyid=KEY.id, signed_at=NOW.isoformat(), sig="AAAA")
+    named = state(HEX8, "hex8", "1").model_copy(update={"signatures": (forged,)})
+    assert revoked(named, ring(entry(KEY, revoked=True))) is None
+
+
+def test_a_manifest_with_a_thousand_signatures_is_no_manifest() -> None:
+    one = signed()
+    with pytest.raises(ValidationError, match="at most 8"):
+        ManifestEnvelope(statement=one.statement, signatures=one.signatures * 9)
 
 
 def test_a_signature_cannot_be_moved_to_another_time() -> None:

@@ -73,25 +73,35 @@ def check(
     if now is not None and statement.not_after is not None and now > _time(statement.not_after, named):
         raise ManifestRefused(f"{named} was valid until {statement.not_after}", next_step="publish the version again")
     if trust is not None:
-        _check_signatures(envelope, trust, now)
+        _check_signatures(envelope, trust)
     return statement
+
+
+def revoked(envelope: ManifestEnvelope, ring: KeyRing) -> str | None:
+    """Why what is installed may not be shown any more: a key that signed it was revoked, and no other signature counts.
+    None: it may."""
+    findings = list(_findings(envelope, ring))
+    reasons = [finding.reason for finding in findings if finding.revoked]
+    return "; ".join(reasons) if reasons and len(findings) == len(envelope.signatures) else None
 
 
 @dataclass(frozen=True, slots=True)
 class _Finding:
-    """What speaks against one signature; *fatal*: also where unsigned manifests are taken."""
+    """What speaks against one signature; *fatal*: also where unsigned manifests are taken; *revoked*: its key made it,
+    and was revoked."""
 
     reason: str
-    fatal: bool
+    fatal: bool = True
+    revoked: bool = False
 
 
-def _check_signatures(envelope: ManifestEnvelope, trust: Trust, now: datetime | None) -> None:
+def _check_signatures(envelope: ManifestEnvelope, trust: Trust) -> None:
     named = _named(envelope.statement)
     if not envelope.signatures:
         if trust.unsigned == "refuse":
             raise ManifestRefused(f"{named} is not signed", next_step=_PUBLISH)
         return
-    findings = list(_findings(envelope, trust.ring, now))
+    findings = list(_findings(envelope, trust.ring))
     if len(findings) < len(envelope.signatures):
         return
     for finding in findings:
@@ -99,7 +109,7 @@ def _check_signatures(envelope: ManifestEnvelope, trust: Trust, now: datetime | 
             raise ManifestRefused(f"{named} {finding.reason}", next_step=_PUBLISH)
 
 
-def _findings(envelope: ManifestEnvelope, ring: KeyRing | None, now: datetime | None) -> Iterator[_Finding]:
+def _findings(envelope: ManifestEnvelope, ring: KeyRing | None) -> Iterator[_Finding]:
     """One for each signature that does not count."""
     for signature in envelope.signatures:
         if ring is None:
@@ -108,11 +118,11 @@ def _findings(envelope: ManifestEnvelope, ring: KeyRing | None, now: datetime | 
         key = ring.find(signature.keyid)
         if key is None:
             yield _Finding(f"is signed by key {signature.keyid}, which key ring {ring.number} lacks", fatal=False)
-        elif (wrong := _wrong(envelope.statement, signature, key, now)) is not None:
-            yield _Finding(wrong, fatal=True)
+        elif (wrong := _wrong(envelope.statement, signature, key)) is not None:
+            yield wrong
 
 
-def _wrong(statement: Statement, signature: ManifestSignature, key: RingKey, now: datetime | None) -> str | None:
+def _wrong(statement: Statement, signature: ManifestSignature, key: RingKey) -> _Finding | None:
     """Why a signature by a known key does not count; None: it does."""
     # Imported by whoever has keys: a fleet without them does not pay for the library.
     from fleetcast.transport.signing.keys import holds
@@ -121,15 +131,16 @@ def _wrong(statement: Statement, signature: ManifestSignature, key: RingKey, now
     payload = signed_bytes(statement, signature.signed_at)
     at = datetime.fromisoformat(signature.signed_at)
     if not holds(Seal(keyid=signature.keyid, sig=signature.sig), key.public, MANIFEST_TYPE, payload):
-        return f"carries a signature that {whose} did not make for it"
+        return _Finding(f"carries a signature that {whose} did not make for it")
     if key.revoked is not None:
-        return f"is signed by {whose}, which was revoked at {key.revoked.at}: {key.revoked.reason}"
+        reason = f"is signed by {whose}, which was revoked at {key.revoked.at}: {key.revoked.reason}"
+        return _Finding(reason, revoked=True)
     if not key.may_sign(statement.model):
-        return f"is signed by {whose}, which is for {', '.join(key.models)} only"
+        return _Finding(f"is signed by {whose}, which is for {', '.join(key.models)} only")
     if at < datetime.fromisoformat(key.added_at) - CLOCK_SKEW or at > datetime.fromisoformat(key.not_after):
-        return f"was signed at {signature.signed_at} by {whose}, which counts from {key.added_at} to {key.not_after}"
-    if now is not None and at > now + CLOCK_SKEW:
-        return f"was signed at {signature.signed_at}, which is yet to come"
+        counts = f"which counts from {key.added_at} to {key.not_after}"
+        return _Finding(f"was signed at {signature.signed_at} by {whose}, {counts}")
+    # No look at this node's clock: whoever has the key says when it signed, and a clock that is late loses versions.
     return None
 
 

@@ -7,7 +7,6 @@ itself before it starts threads, and a pool lowers each of its threads (nice(2),
 import contextlib
 import ctypes
 import os
-import platform
 import threading
 
 _IOPRIO_SET = {"x86_64": 251, "aarch64": 30, "riscv64": 30, "ppc64le": 273, "s390x": 282}
@@ -35,6 +34,6 @@ def lower(nice: int, *, thread: int = 0, io: int = BEST_EFFORT_LAST) -> None:
     with contextlib.suppress(OSError):
         if os.getpriority(os.PRIO_PROCESS, who) < nice:
             os.setpriority(os.PRIO_PROCESS, who, nice)
-    if (number := _IOPRIO_SET.get(platform.machine())) is not None:
+    if (number := _IOPRIO_SET.get(os.uname().machine)) is not None:
         with contextlib.suppress(OSError, AttributeError):
             ctypes.CDLL(None, use_errno=True).syscall(number, _WHO_PROCESS, who, io)

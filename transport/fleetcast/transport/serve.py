@@ -33,7 +33,7 @@ from fleetcast.transport.errors import CannotListen
 from fleetcast.transport.guests import Guest, Guests
 from fleetcast.transport.lending.desk import LendingDesk, Loan, borrower_of
 from fleetcast.transport.metainfo import torrent_name
-from fleetcast.transport.pacing import SENT, Paced, Paces
+from fleetcast.transport.pacing import SENT, Full, Paced, Paces
 from fleetcast.transport.spans import Span, Unsatisfiable, wanted_span
 
 MAX_REQUEST_BYTES = 16 * 1024
@@ -304,7 +304,11 @@ class _Connection:
             await self._answer_with(request, found)
 
     async def _answer_post(self, target: str, headers: dict[str, str]) -> None:
-        sent = self._paces.asked(self._guest.address, target, headers, time.monotonic())
+        try:
+            sent = self._paces.asked(self._guest.address, target, headers, time.monotonic())
+        except Full:
+            await self._refuse(503, "too many receivers have rates", [("Retry-After", "1")])
+            return
         if sent is not None:
             await self._send(204, [(SENT, str(sent))])
             return
@@ -351,7 +355,9 @@ class _Connection:
         partial = [("Content-Range", f"bytes {whole.start}-{whole.stop - 1}/{size}")] if span else []
         await self._send(status, [*common, *partial, ("Content-Length", str(len(whole)))], end=False)
         if not self._bodiless:
-            await self._send_file(found.file, whole, self._paces.of(self._guest.address, headers, time.monotonic()))
+            paced = self._paces.of(self._guest.address, headers, time.monotonic())
+            with paced or contextlib.nullcontext():
+                await self._send_file(found.file, whole, paced)
         self._write(h11.EndOfMessage())
 
     async def _send_file(self, file: FileIO, span: Span, paced: Paced | None = None) -> None:
@@ -362,9 +368,11 @@ class _Connection:
         while start < span.stop:
             most = self._pacer.slice_bytes(SLICE_BYTES)
             count = min(paced.pacer.slice_bytes(most) if paced else most, span.stop - start)
-            await self._pacer.take(count)
             if paced:
+                # First: whoever waits for its own turn takes nothing of what all share.
                 await paced.pacer.take(count)
+                self._paces.sweep(time.monotonic())
+            await self._pacer.take(count)
             if self._writer.transport.is_closing():
                 raise ConnectionAbortedError("the reader left while it waited for its turn")
             async with asyncio.timeout(self._idle_seconds):

@@ -1,1 +1,2 @@
-"""Commands about publishers' keys: the folder that the root key lies in, and the key ring that nodes follow."""
+"""Commands about publishers' keys, and the key ring that nodes follow; what decides about them is
+`fleetcast.security.publishers`."""

@@ -9,12 +9,14 @@ from pydantic import ValidationError
 from fleetcast.bus.errors import BusUnavailable
 from fleetcast.cli.call import Call
 from fleetcast.cli.connection import target
-from fleetcast.cli.keys import changes, publishing
-from fleetcast.cli.keys.folder import KeyFolder, create, made, opened
+from fleetcast.cli.keys import publishing
+from fleetcast.cli.keys.told import told
 from fleetcast.cli.narrate import printable
 from fleetcast.cli.problems import Exit, not_found, usage
 from fleetcast.cli.table import table
 from fleetcast.events.signing import KeyRing, Revocation, RingKey
+from fleetcast.security.publishers import changes
+from fleetcast.security.publishers.folder import KeyFolder, create, made, opened
 from fleetcast.transport.signing.keys import SigningKey
 
 
@@ -24,8 +26,8 @@ def init(call: Call, path: Path, *, edition: int, dry_run: bool) -> Exit:
         call.out.document({"folder": str(path), "dry_run": True})
         call.out.text(f"dry run: would make {path}/root.key (0600) and an empty key ring {path}/ring.json")
         return Exit.OK
-    now = datetime.now(UTC)
-    folder = create(path, KeyRing(schema=1, number=edition, issued_at=changes.text(now)))
+    with told():
+        folder = create(path, edition=edition, now=datetime.now(UTC))
     call.out.document({"folder": str(path), "root_key": folder.root.public, "number": edition})
     call.out.text(
         f"{path}/root.key made: keep this folder safe, and a copy of it.\n"
@@ -45,7 +47,7 @@ def rotate(call: Call, path: Path, owner: str, *, days: int, reason: str | None,
     """Give a publisher a new key in place of the one that it has, and tell the fleet."""
     if not reason:
         raise usage("a reason must be said", next_step=f"fleetcast keys rotate {owner} --reason TEXT")
-    with opened(path) as folder:
+    with told(), opened(path) as folder:
         before = changes.latest(folder.ring, owner)
     if before is None:
         raise not_found(f"nobody in the key ring is called {owner}", next_step=f"fleetcast keys add {owner}")
@@ -58,7 +60,7 @@ def revoke(call: Call, path: Path, which: str, *, reason: str | None, dry_run: b
         raise usage("a reason must be said", next_step=f"fleetcast keys revoke {which} --reason TEXT")
     now = datetime.now(UTC)
     revocation = Revocation(at=changes.text(now), reason=reason, by=target(call).source)
-    with opened(path) as folder:
+    with told(), opened(path) as folder:
         publishing.hold_against_fleet(call, folder.ring, (folder.root.public,))
         ring, gone = changes.revoke(folder.ring, which, revocation, now)
         names = ", ".join(f"{k.id} of {k.owner}" for k in gone)
@@ -68,19 +70,19 @@ def revoke(call: Call, path: Path, which: str, *, reason: str | None, dry_run: b
 
 def publish(call: Call, path: Path, *, replace: bool) -> Exit:
     """Tell the fleet the ring of the folder."""
-    with opened(path) as folder:
+    with told(), opened(path) as folder:
         data = (path / "ring.json").read_bytes()
-        told = publishing.publish(call, data, (folder.root.public,), replace=replace)
+        is_new = publishing.publish(call, data, (folder.root.public,), replace=replace)
         number = folder.ring.number
-    call.out.document({"number": number, "published": told})
-    call.out.text(f"key ring {number}: {'published' if told else 'the fleet knows it already'}")
+    call.out.document({"number": number, "published": is_new})
+    call.out.text(f"key ring {number}: {'published' if is_new else 'the fleet knows it already'}")
     return Exit.OK
 
 
 def show(call: Call, path: Path | None) -> Exit:
     """List the keys: of the folder, or of the ring that the fleet was told, and who goes by it."""
     if path is not None:
-        with opened(path) as folder:
+        with told(), opened(path) as folder:
             _list(call, folder.ring, None)
         return Exit.OK
     roots = target(call).settings.signing.root_keys
@@ -125,7 +127,7 @@ def _with_key(
     dry_run: bool,
 ) -> Exit:
     now = datetime.now(UTC)
-    with opened(path) as folder:
+    with told(), opened(path) as folder:
         # Asked before any file is made: a key that may not be added must not lie about.
         publishing.hold_against_fleet(call, folder.ring, (folder.root.public,))
         draft = _entry(owner, SigningKey.new(), models, now, days)

@@ -66,8 +66,8 @@ class Acquisition:
         self._check_manifest(offer)
         if await self._is_held(offer):
             verdict = (await self.prove_stored(offer.content)).verdict
-            await self.ensure_record(offer)
             await self._confirm_version(offer)
+            await self.ensure_record(offer)
             await self.install(
                 offer, transport="local", seconds=0.0, checks=_checks("ok", verdict), transfer=new_ulid()
             )
@@ -101,9 +101,9 @@ class Acquisition:
         with await self._room.reserve(offer.content):
             verdict = await self._fetch(offer, progress)
         await asyncio.to_thread(self._parts.store.admit, offer.content)
-        await self.ensure_record(offer)
         progress.lap("store")
         await self._confirm_version(offer)
+        await self.ensure_record(offer)
         self._parts.say_of(offer, _fact(TransferVerified, offer, progress), discriminator=progress.transfer)
         await self.install(
             offer,
@@ -218,7 +218,7 @@ class Acquisition:
     def _check_manifest(self, offer: Offer) -> None:
         """Refuse what nobody who may has signed. A version that was here before is only repaired: its time limit is for
         the first installation."""
-        known = self._shelf.artifact_of((offer.kind, offer.name), offer.version) is not None
+        known = self._shelf.holds((offer.kind, offer.name), offer.version, offer.artifact)
         self._parts.keyring.check(offer, first=not known)
 
     async def _confirm_version(self, offer: Offer) -> None:
@@ -243,7 +243,14 @@ class Acquisition:
         """Make verified content visible at its version path, and say so; *laps*: seconds of the steps before."""
         parts = self._parts
         record = await asyncio.to_thread(
-            parts.store.install, offer.content, offer.name, offer.version, checks, transport, round(seconds, 3)
+            parts.store.install,
+            offer.content,
+            offer.name,
+            offer.version,
+            checks,
+            transport,
+            round(seconds, 3),
+            offer.envelope,
         )
         await self._shelf.refresh((offer.kind, offer.name))
         folder = parts.store.version_folder(offer.kind, offer.name, offer.version)

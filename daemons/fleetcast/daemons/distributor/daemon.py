@@ -129,7 +129,7 @@ async def _live(daemon: Daemon, parts: Parts) -> None:
     inspector = Inspector(parts, neighbours, shelf, transfers, reconciler)
     serving.soundness.prove = inspector.is_sound
     seeding = Seeding(parts, neighbours, reconciler, orders)
-    reclaim = Reclaim(parts, on_notice=seeding.look_soon)
+    reclaim = Reclaim(parts, on_near=seeding.look_soon)
     seeding.leaving = reclaim.is_leaving
     archivist = Archivist(parts, shelf, acquisition, remover, reconciler)
     neighbours.on_joiner = seeding.joined

@@ -20,7 +20,8 @@ PATIENCE = 3
 """Looks at an event that names an unknown node before it is refused: its node may be starting right now."""
 PATIENCE_SECONDS = 2.0
 CLAIMS_REMEMBERED = 1000
-"""Whose checkpoints were refused: what else comes under the same claim has no effect, and is not refused again."""
+"""Whose checkpoints were refused, and by which event: what else comes under the same claim has no effect, and is not
+refused again."""
 
 
 class IntakeDesk:
@@ -30,7 +31,7 @@ class IntakeDesk:
         self._parts = parts
         self._neighbours = neighbours
         self._fence = Fence(parts.bus)
-        self._refused: dict[tuple[str, int], None] = {}
+        self._refused: dict[tuple[str, int], str] = {}
 
     async def handle(self, event: Event, delivery: Delivery) -> None:
         """Refuse a submission to a node that nobody knows, and a checkpoint of a run that another claim holds.
@@ -49,6 +50,8 @@ class IntakeDesk:
             return
         if delivery.attempt < PATIENCE:
             raise Retry(PATIENCE_SECONDS)
+        if await self._neighbours.is_known(node):
+            return
         raise Reject(unknown.reason, field="node", next_step=unknown.next_step)
 
     async def _check_claim(self, event: Event) -> None:
@@ -58,9 +61,9 @@ class IntakeDesk:
         said = event.payload
         assert isinstance(said, RunCheckpointSaved)
         claim = (said.run_id, said.claim or 0)
-        # A stalled node saves on for hours: one letter says that it does, a thousand would hide all others.
-        if claim not in self._refused:
-            self._refused[claim] = None
+        # A stalled node saves on for hours: one letter says that it does, a thousand would hide all others. The event
+        # of that letter is refused whenever it comes again: the letter may not have been written.
+        if self._refused.setdefault(claim, event.id) == event.id:
             if len(self._refused) > CLAIMS_REMEMBERED:
                 del self._refused[next(iter(self._refused))]
             raise Reject(stale.reason, field="claim", next_step=stale.next_step, winner=stale.winner)

@@ -21,8 +21,9 @@ from fleetcast.events.content import Content
 from fleetcast.events.payloads import ManifestEnvelope
 from fleetcast.events.signing import MANIFEST_TYPE, RING_SUBJECT, KeyRing
 from fleetcast.transport import manifest
-from fleetcast.transport.errors import KeyUnusable, ManifestRefused, RingRefused
+from fleetcast.transport.errors import KeyUnusable, ManifestRefused, RingRefused, StoreError
 from fleetcast.transport.manifest import Trust
+from fleetcast.transport.store.folder import Folder, store_errors
 
 if TYPE_CHECKING:
     from fleetcast.transport.signing.keys import SigningKey
@@ -35,9 +36,9 @@ FOLDER, FILE = "trust", "keyring.json"
 class Keyring:
     """Owner of what this node believes about keys. Without root keys it believes everything."""
 
-    def __init__(self, settings: SigningSettings | None = None, folder: Path | None = None) -> None:
+    def __init__(self, settings: SigningSettings | None = None, data: Path | None = None) -> None:
         self._settings = settings or SigningSettings()
-        self._folder = folder
+        self._data = data
         self._key: SigningKey | None = None
         self._trust = Trust(self._settings.unsigned) if self._settings.root_keys else None
         self.on_change: Callable[[], None] = lambda: None
@@ -50,17 +51,25 @@ class Keyring:
         Raises:
             ConfigError: the publisher key is not one.
         """
-        opened = cls(settings, data / FOLDER)
+        opened = cls(settings, data)
         if settings.publisher_key is not None:
             opened._key = _publisher_key(settings.publisher_key)
         if settings.root_keys:
-            opened._read_kept()
+            # Here, in a thread, and not on the loop when the first ring comes: the library takes its time.
+            import fleetcast.transport.signing.ring  # noqa: F401
+
+            opened._read_kept(data / FOLDER / FILE)
         return opened
 
     @property
     def ring(self) -> KeyRing | None:
         """The ring in force; None: there is none, or nothing is checked."""
         return self._trust.ring if self._trust else None
+
+    @property
+    def refuses_unsigned(self) -> bool:
+        """Whether nothing is taken here without a signature that counts."""
+        return self._trust is not None and self._trust.unsigned == "refuse"
 
     @property
     def revokes(self) -> bool:
@@ -97,11 +106,8 @@ class Keyring:
             raise ManifestRefused(f"{refused.reason}{own}", next_step=refused.next_step) from refused
 
     def revoked(self, envelope: ManifestEnvelope) -> str | None:
-        """Why what is installed may not be shown any more: every key that signed it was revoked. None: it may."""
-        ring = self.ring
-        keys = [ring.find(s.keyid) for s in envelope.signatures] if ring else []
-        words = [f"key {k.id} of {k.owner} was revoked: {k.revoked.reason}" for k in keys if k and k.revoked]
-        return "; ".join(words) if words and len(words) == len(keys) else None
+        """Why what is installed may not be shown any more (`manifest.revoked`); None: it may."""
+        return manifest.revoked(envelope, self.ring) if self.ring else None
 
     async def watch(self, bus: Bus) -> None:
         """Follow the key ring until cancelled."""
@@ -134,26 +140,26 @@ class Keyring:
         log.info("keyring.taken", number=found.number, keys=len(found.keys), revoked=revoked)
         return True
 
-    def _read_kept(self) -> None:
-        assert self._folder is not None
+    def _read_kept(self, path: Path) -> None:
         try:
-            self._take((self._folder / FILE).read_bytes())
+            self._take(path.read_bytes())
         except FileNotFoundError:
             return
         except (OSError, RingRefused) as fault:
-            log.warning("keyring.unreadable", path=str(self._folder / FILE), reason=str(fault))
+            log.warning("keyring.unreadable", path=str(path), reason=str(fault))
 
     def _keep(self, data: bytes) -> None:
         """Write the ring to its file; a node that cannot still believes it until it ends."""
-        if self._folder is None:
+        if self._data is None:
             return
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            spare = self._folder / f"{FILE}.next"
-            spare.write_bytes(data)
-            spare.replace(self._folder / FILE)
-        except OSError as fault:
-            log.warning("keyring.not_kept", path=str(self._folder / FILE), reason=str(fault))
+            with (
+                store_errors("cannot keep the key ring"),
+                Folder.open(self._data, (FOLDER,), create=True) as folder,
+            ):
+                folder.write(FILE, data, point="keyring.keep")
+        except StoreError as fault:
+            log.warning("keyring.not_kept", path=str(self._data / FOLDER / FILE), reason=fault.reason)
 
 
 def _publisher_key(path: Path) -> "SigningKey":

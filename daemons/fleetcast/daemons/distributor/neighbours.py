@@ -9,6 +9,8 @@ import structlog
 from pydantic import ValidationError
 
 from fleetcast.bus import Entry, Message
+from fleetcast.bus.streams import NODES_BUCKET
+from fleetcast.daemons.distributor import rollcall
 from fleetcast.daemons.distributor.parts import Parts
 from fleetcast.daemons.distributor.rules import answers, dials, of_interest
 from fleetcast.daemons.distributor.swarm import source
@@ -157,10 +159,20 @@ class Neighbours:
                 await stop()
 
     async def watch_heartbeats(self) -> None:
-        """Follow the heartbeats of all nodes until cancelled."""
-        async for entry in self._parts.bus.watch("KV_fc_nodes", ("$KV.fc_nodes.*.distributor",)):
-            if isinstance(entry, Entry):
-                await self.take_heartbeat(entry)
+        """Take in the heartbeats of all nodes until cancelled."""
+        async for entry in rollcall.heartbeats(self._parts.bus):
+            await self.take_heartbeat(entry)
+
+    async def is_known(self, node: str) -> bool:
+        """Whether a distributor of this name was heard of within the life of the bucket; in a large fleet the last
+        look at all heartbeats may be older than its first.
+
+        Raises:
+            TransportFailed: the bus does not answer.
+        """
+        if node in self._statuses:
+            return True
+        return await self._parts.bus.kv_get(NODES_BUCKET, f"{node}.distributor") is not None
 
 
 def _draw() -> float:

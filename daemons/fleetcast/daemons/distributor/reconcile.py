@@ -4,7 +4,6 @@ Runs at start, on every change, and every few seconds, so that a missed message 
 """
 
 import asyncio
-import contextlib
 import functools
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -37,6 +36,7 @@ from fleetcast.daemons.distributor.serving import Serving
 from fleetcast.daemons.distributor.shelf import Shelf
 from fleetcast.daemons.distributor.transfers import Transfers, Wanted
 from fleetcast.daemons.distributor.turns import Turns
+from fleetcast.daemons.distributor.vouching import Vouching
 from fleetcast.events import names
 from fleetcast.events.content import Content, Kind
 from fleetcast.events.envelope import Event
@@ -66,6 +66,7 @@ class Reconciler:
     ) -> None:
         self._parts = parts
         self._serving = serving
+        self._vouching = Vouching(parts.keyring, parts.store, shelf)
         self._transfers = transfers
         self._shelf = shelf
         self._orders = orders
@@ -87,6 +88,7 @@ class Reconciler:
     def keys_changed(self) -> None:
         """Another key ring is in force: look again at what was refused."""
         self._transfers.forgive_manifests()
+        self._vouching.forget()
         self._parts.board.changed.set()
         self.wake()
 
@@ -265,7 +267,7 @@ class Reconciler:
             self._serving.hooks.serve(line, before, (), self._sayings(before.slot, in_force(before)))
             return
         new = [getattr(slot, name) for name in coming(before, slot, held, on_canary=on_canary)]
-        if await self._are_revoked(slot, new):
+        if any([await self._vouching.is_revoked(line, entry) for entry in new]):
             return
         if not all([await self._serving.soundness.of(line, entry) for entry in new]):
             return
@@ -279,19 +281,6 @@ class Reconciler:
         for name in names:
             self._log_activated(slot, name)
         self._serving.hooks.serve(line, done.applied, self._sayings(slot, names))
-
-    async def _are_revoked(self, slot: SlotState, new: Sequence[SlotEntry]) -> bool:
-        """Whether what would be shown was signed by a key that counts no more; what is shown already stays."""
-        keyring, store = self._parts.keyring, self._parts.store
-        if not keyring.revokes:
-            return False
-        for entry in new:
-            with contextlib.suppress(StoreError):
-                record = await asyncio.to_thread(store.read_record, entry.artifact)
-                if (why := keyring.revoked(record.envelope)) is not None:
-                    log.warning("slot.revoked", model=slot.model, version=entry.version, reason=why)
-                    return True
-        return False
 
     def _log_activated(self, slot: SlotState, name: InForce) -> None:
         log.info(

@@ -53,12 +53,12 @@ class Shelf:
 
     def holds(self, line: Line, version: str, artifact: str) -> bool:
         """Whether this very artifact is installed as *version*."""
-        installed = self._installed.get(line, {}).get(version)
+        installed = self.find(line, version)
         return installed is not None and installed.artifact == artifact
 
-    def artifact_of(self, line: Line, version: str) -> str | None:
-        installed = self._installed.get(line, {}).get(version)
-        return None if installed is None else installed.artifact
+    def find(self, line: Line, version: str) -> InstalledVersion | None:
+        """The installed version; None: it is not here."""
+        return self._installed.get(line, {}).get(version)
 
     def pointers(self, line: Line) -> AppliedSlot | None:
         """The slot order that the pointers of *line* follow, and how far; None before the first one."""

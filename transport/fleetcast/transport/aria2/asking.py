@@ -19,12 +19,21 @@ ASK_SECONDS = 0.5
 PATIENCE_SECONDS = 3.0
 """A mirror answers within milliseconds."""
 AGAIN_SECONDS = 1.0
-"""Distance of tries to reach one that did not."""
+"""Distance of tries to reach one that did not, or that was busy."""
+GOODBYE_SECONDS = 1.0
+"""Longest that the end waits until mirrors are told that they need not keep to a rate any more."""
+MOST_DIGITS = 18
+"""Of a count of bytes: an exabyte is enough, and Python refuses to read numbers of thousands of digits."""
 _MAX_HEAD_BYTES = 16 * 1024
+_BUSY = {"429", "503"}
 
 
 class NotUnderstood(Exception):
     """A mirror knows no rates: it is older, or foreign."""
+
+
+class Busy(Exception):
+    """A mirror has no room for us just now (RFC 9110, 15.6.4; RFC 6585, 4): it may know rates all the same."""
 
 
 def parts(limit: int, told: Mapping[str, int], used: Mapping[str, float]) -> dict[str, int]:
@@ -51,23 +60,28 @@ def sent(head: bytes) -> int:
 
     Raises:
         NotUnderstood: the mirror knows no rates.
+        Busy: it may be asked again later.
     """
     status, *lines = head.decode("latin-1").split("\r\n")
     headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-    count = headers.get(SENT, "")
-    if status.split(" ")[1:2] != ["204"] or not (count.isascii() and count.isdigit()):
+    code, count = status.split(" ")[1:2], headers.get(SENT, "")
+    if _BUSY.intersection(code):
+        raise Busy
+    if code != ["204"] or not (count.isascii() and count.isdigit()) or len(count) > MOST_DIGITS:
         raise NotUnderstood
     return int(count)
 
 
 @dataclass(slots=True)
 class _Mirror:
-    """What is known of one; `rate` is what it is told, `obeys` whether it said so last."""
+    """What is known of one: `rate` is what it is told, `obeys` whether it said so last, `left` whether it need only be
+    told that it has none any more."""
 
     base: str
     rate: int = 0
     obeys: bool = False
     deaf: bool = False
+    left: bool = False
     used: Rate = field(default_factory=Rate)
     peak: Peak = field(default_factory=Peak)
     peak_rate: float = 0.0
@@ -109,23 +123,27 @@ class Asking:
         rates = parts(0 if deaf else limit, told, {mirror.base: mirror.peak_rate for mirror in asked})
         at_once = is_worth_telling(told, rates)
         for mirror in asked:
+            mirror.left = False
             self._tell(mirror, rates[mirror.base], at_once=at_once)
         return bool(asked) and all(mirror.rate and mirror.obeys for mirror in asked)
 
     async def close(self) -> None:
         """Ask nobody any more."""
         self._leave(set(self._mirrors))
-        for talk in self._talks:
+        talks = set(self._talks)
+        if talks:
+            await asyncio.wait(talks, timeout=GOODBYE_SECONDS)
+        for talk in talks:
             talk.cancel()
-        await asyncio.gather(*self._talks, return_exceptions=True)
+        await asyncio.gather(*talks, return_exceptions=True)
 
     def _leave(self, bases: Collection[str]) -> None:
-        """They are asked for nothing just now, and forget the rate by themselves."""
+        """They are asked for nothing just now, and are told so: by themselves they would keep to the rate for long."""
         for base in bases:
             mirror = self._mirrors[base]
-            if mirror.talk is not None:
-                mirror.talk.cancel()
-            if not mirror.deaf:
+            mirror.left = True
+            self._tell(mirror, 0, at_once=bool(mirror.rate))
+            if mirror.talk is None or mirror.talk.done():
                 del self._mirrors[base]
 
     def _tell(self, mirror: _Mirror, rate: int, *, at_once: bool) -> None:
@@ -135,19 +153,26 @@ class Asking:
         if rate and not mirror.deaf and (mirror.talk is None or mirror.talk.done()):
             mirror.talk = asyncio.create_task(self._talk(mirror), name=f"rate of {mirror.base[:40]}")
             self._talks.add(mirror.talk)
-            mirror.talk.add_done_callback(self._talks.discard)
+            mirror.talk.add_done_callback(lambda talk: self._end(mirror, talk))
+
+    def _end(self, mirror: _Mirror, talk: asyncio.Task[None]) -> None:
+        self._talks.discard(talk)
+        if mirror.left and mirror.talk is talk and self._mirrors.get(mirror.base) is mirror:
+            del self._mirrors[mirror.base]
 
     async def _talk(self, mirror: _Mirror) -> None:
         """Tell a mirror its rate until it has none."""
-        while not mirror.deaf:
+        while mirror.obeys or not mirror.left:
             try:
                 await self._converse(mirror)
                 return
-            except NotUnderstood:
+            except (NotUnderstood, ValueError):  # what is no address of anybody will not learn either
                 mirror.deaf = True
                 self._note(mirror, obeys=False)
-            except (OSError, EOFError, asyncio.LimitOverrunError):  # TimeoutError is an OSError
+                return
+            except (Busy, OSError, EOFError, asyncio.LimitOverrunError):  # TimeoutError is an OSError
                 self._note(mirror, obeys=False)
+            if not mirror.left:
                 await asyncio.sleep(AGAIN_SECONDS)
 
     def _note(self, mirror: _Mirror, *, obeys: bool) -> None:

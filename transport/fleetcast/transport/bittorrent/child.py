@@ -21,7 +21,6 @@ from fleetcast.transport.bittorrent import notes, purging, wire
 from fleetcast.transport.bittorrent.borrowing import Borrowing, Ended
 from fleetcast.transport.bittorrent.brake import Brake
 from fleetcast.transport.bittorrent.flushing import Flushing
-from fleetcast.transport.bittorrent.listening import free_port
 from fleetcast.transport.bittorrent.rhythm import (
     EAGER_FOR_SECONDS,
     EAGER_SECONDS,
@@ -33,6 +32,7 @@ from fleetcast.transport.bittorrent.session import Session
 from fleetcast.transport.bittorrent.torrent import Torrent
 from fleetcast.transport.bittorrent.tracker import LoopbackTracker
 from fleetcast.transport.capped import Pacer
+from fleetcast.transport.listening import free_port
 from fleetcast.transport.niceness import lower
 
 METER_SECONDS = 0.125
@@ -348,10 +348,10 @@ class Child:
         # libtorrent knows. Those are dialled again; a second liar among them shows itself again.
         if torrent is None or not torrent.steady.is_set():
             return
-        who, now = note.tag or note.address, asyncio.get_running_loop().time()
-        pardoned = torrent.pardons.banned(who, note.address, now)
+        worth_it = purging.worth_it(torrent)  # otherwise nobody is let in again
+        pardoned = torrent.pardon(note.address, note.tag) if worth_it else ()
         self._report(wire.Banned(note.key, note.address, note.tag, pardoned))
-        if purging.worth_it(torrent):
+        if worth_it:
             torrent.banned = torrent.banned.difference(pardoned) | {note.address}
             torrent.steady.clear()
             self._dial(torrent)

@@ -7,11 +7,28 @@ somebody else, the one before gets another chance, once: a liar shows itself aga
 Standard library only: the child imports this.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
+
+from fleetcast.transport.bittorrent.wire import host_of, peer_tag
 
 DOUBT_SECONDS = 10.0
 """Who is banned this long before the next one may have had a part in the same pieces: a liar that is let go on shows
 itself within a second or two."""
+
+
+def named(address: str, tag: str, known: Collection[str]) -> str:
+    """By what name a peer at *address* is kept in mind: its host, or its endpoint where several nodes are on that host.
+
+    Args:
+        tag: what it calls itself, which it chooses: so it tells apart only those who are known to be on its host.
+        known: addresses of all nodes that were told of.
+    """
+    host = host_of(address)
+    here = sorted(peer for peer in known if host_of(peer) == host)
+    if len(here) < 2:
+        return host
+    return next((peer for peer in here if peer == address or peer_tag(peer) == tag), host)
 
 
 @dataclass(slots=True)

@@ -15,6 +15,7 @@ from typing import Protocol
 from fleetcast.transport.bittorrent.notes import Remainder
 from fleetcast.transport.bittorrent.torrent import Torrent
 from fleetcast.transport.bittorrent.tracker import LoopbackTracker
+from fleetcast.transport.bittorrent.wire import host_of
 
 
 class Purged(Protocol):
@@ -38,11 +39,6 @@ def blocked(torrents: Iterable[Torrent]) -> frozenset[str]:
     known = list(torrents)
     banned = {host_of(address) for t in known for address in t.banned}
     return frozenset(banned - {host_of(peer) for t in known for peer in t.known if peer not in t.banned})
-
-
-def host_of(address: str) -> str:
-    """The host of `host:port`, without brackets."""
-    return address.rpartition(":")[0].strip("[]")
 
 
 def worth_it(torrent: Torrent) -> bool:

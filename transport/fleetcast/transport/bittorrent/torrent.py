@@ -7,7 +7,7 @@ from fleetcast.transport.bittorrent import wire
 from fleetcast.transport.bittorrent.borrowing import Borrowing, Ended
 from fleetcast.transport.bittorrent.ledger import Ledger
 from fleetcast.transport.bittorrent.notes import Remainder
-from fleetcast.transport.bittorrent.pardons import Pardons
+from fleetcast.transport.bittorrent.pardons import Pardons, named
 
 RATE_OVER_SECONDS = 1.0
 """What the rate of borrowed bytes is an average over."""
@@ -154,6 +154,11 @@ class Torrent:
         self.waiting += new
         for piece in new:
             self.have |= 1 << piece
+
+    def pardon(self, address: str, tag: str) -> tuple[str, ...]:
+        """Take that a peer was banned; returns addresses whose bans are taken back (`pardons`)."""
+        who, now = named(address, tag, self.known), asyncio.get_running_loop().time()
+        return self.pardons.banned(who, address, now)
 
     def leave(self, left: Remainder) -> None:
         """Note what it is put back with, and how it stood: it is taken out of the session."""

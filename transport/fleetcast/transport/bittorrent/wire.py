@@ -277,3 +277,8 @@ def peer_tag(endpoint: str) -> str:
     nothing that could be relied on for trust.
     """
     return "-FC0100-" + hashlib.sha256(endpoint.encode()).hexdigest()[:12]
+
+
+def host_of(address: str) -> str:
+    """The host of `host:port`, without brackets."""
+    return address.rpartition(":")[0].strip("[]")

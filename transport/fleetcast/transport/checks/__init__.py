@@ -5,19 +5,30 @@ The child imports this package too and has to start fast, so only the standard l
 more is imported where it is called.
 """
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fleetcast.transport.checks.report import FormatReport, Verdict
+from fleetcast.transport.checks.report import Verdict
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from fleetcast.config.settings import VerifySettings
     from fleetcast.events.content import Format
+    from fleetcast.transport.checks.outcome import FormatReport
 
 __all__ = ["FormatReport", "Verdict", "check_format", "detect_format", "has_telling_name"]
 
 
-def detect_format(path: Path, *, name: str = "") -> "Format":
+def __getattr__(name: str) -> object:
+    """`FormatReport`, which the child does not need (PEP 562)."""
+    if name != "FormatReport":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from fleetcast.transport.checks.outcome import FormatReport
+
+    return FormatReport
+
+
+def detect_format(path: "Path", *, name: str = "") -> "Format":
     """How the file at *path* is to be tested, by its suffix and first bytes.
 
     Args:
@@ -39,13 +50,13 @@ def has_telling_name(name: str) -> bool:
 
 
 async def check_format(
-    path: str | Path,
+    path: "str | Path",
     format: "Format",  # noqa: A002 - the word of the glossary
     settings: "VerifySettings",
     *,
     whole: bool = False,
     nice: int = 0,
-) -> FormatReport:
+) -> "FormatReport":
     """Test whether a file loads, without running anything that is in it.
 
     Args:
@@ -60,6 +71,8 @@ async def check_format(
     Raises:
         StoreError: the file cannot be opened, or the child process not be started.
     """
+    from pathlib import Path
+
     from fleetcast.transport.checks.parent import check
 
     return await check(Path(path), format, settings, whole=whole, nice=nice)

@@ -8,7 +8,6 @@ import json
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from importlib import import_module
 from typing import BinaryIO
 
@@ -25,9 +24,8 @@ _TESTS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
 class Task:
-    """One file to look at.
+    """One file to look at; no dataclass, because importing those takes longer than most tests.
 
     Attributes:
         file: open for reading, at its start.
@@ -38,12 +36,11 @@ class Task:
         facts: what the test has seen; filled while it runs, so that a refusal has them too.
     """
 
-    file: BinaryIO
-    size: int
-    folder: str
-    ratio: float
-    whole: bool
-    facts: dict[str, object]
+    def __init__(
+        self, file: BinaryIO, size: int, folder: str, ratio: float, whole: bool, facts: dict[str, object]
+    ) -> None:
+        self.file, self.size, self.folder = file, size, folder
+        self.ratio, self.whole, self.facts = ratio, whole, facts
 
     @property
     def path(self) -> str:

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from fleetcast.config.settings import GIB, VerifySettings
 from fleetcast.events.content import Format
-from fleetcast.transport.checks.report import FormatReport, Verdict
+from fleetcast.transport.checks.outcome import FormatReport
+from fleetcast.transport.checks.report import Verdict
 from fleetcast.transport.errors import StoreError
 
 LIGHT_BYTES = 1 * GIB

@@ -1,4 +1,5 @@
-"""Private keys, ed25519, in files that only their owner reads; and what a public one says of a signature."""
+"""Private keys in files that only their owner reads: ed25519 for what fleetcast signs; and what a public one says of a
+signature."""
 
 import base64
 import binascii
@@ -9,6 +10,7 @@ from pathlib import Path
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 
 from fleetcast.config import credentials
 from fleetcast.events import signing
@@ -42,23 +44,19 @@ class SigningKey:
         made = self._private.sign(signing.pre_authentication(payload_type, payload))
         return Seal(keyid=self.id, sig=base64.b64encode(made).decode())
 
-    def write(self, path: Path) -> None:
-        """Write it to a new file of mode 0600, PKCS #8 in PEM.
-
-        Raises:
-            FileExistsError: something is there; a key is never written over.
-        """
-        data = self._private.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+    @property
+    def pem(self) -> str:
+        """The private key itself, PKCS #8 in PEM."""
+        return pem_of(self._private)
 
     def _public_bytes(self) -> bytes:
         return self._private.public_key().public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
+
+
+def pem_of(key: PrivateKeyTypes) -> str:
+    """A private key of any kind, PKCS #8 in PEM."""
+    form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    return key.private_bytes(*form).decode()
 
 
 def read_key(path: Path) -> SigningKey:
@@ -66,6 +64,18 @@ def read_key(path: Path) -> SigningKey:
 
     Raises:
         KeyUnusable: there is none, others may read it, or it is not an ed25519 key in PEM.
+    """
+    key = read_private(path)
+    if not isinstance(key, Ed25519PrivateKey):
+        raise KeyUnusable(f"{path} is no ed25519 key", next_step="make one: fleetcast keys add NAME")
+    return SigningKey(key)
+
+
+def read_private(path: Path) -> PrivateKeyTypes:
+    """The private key of any kind in a file.
+
+    Raises:
+        KeyUnusable: there is none, others may read it, or it is not one in PEM.
     """
     try:
         with path.open("rb") as file:
@@ -76,12 +86,9 @@ def read_key(path: Path) -> SigningKey:
     if credentials.readable_by_others(path, mode):
         raise KeyUnusable(f"{path} can be read by others (mode {mode & 0o777:04o})", next_step=f"chmod 600 {path}")
     try:
-        key = serialization.load_pem_private_key(data, password=None)
+        return serialization.load_pem_private_key(data, password=None)
     except (ValueError, TypeError) as broken:
         raise KeyUnusable(f"{path} is no private key in PEM: {broken}") from broken
-    if not isinstance(key, Ed25519PrivateKey):
-        raise KeyUnusable(f"{path} is no ed25519 key", next_step="make one: fleetcast keys add NAME")
-    return SigningKey(key)
 
 
 def holds(seal: Seal, public: str, payload_type: str, payload: bytes) -> bool:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fleetcast.config.settings import StoreSettings
+from fleetcast.events.content import safe_relative_path
 from fleetcast.transport.errors import ContentRefused
 from fleetcast.transport.store import layout
 
@@ -36,6 +37,21 @@ class PublishedFile:
     real_path: Path
     before: os.stat_result
     handover: bool
+
+    @property
+    def name(self) -> str:
+        """Its name, as it will be on every node.
+
+        Raises:
+            ContentRefused: it cannot be.
+        """
+        try:
+            return safe_relative_path(self.path.name)
+        except (ValueError, UnicodeEncodeError) as wrong:
+            raise ContentRefused(
+                f"the name of {self.path} cannot be used on every node: {wrong}",
+                next_step="rename the file to letters, digits, dots and dashes, and publish it again",
+            ) from wrong
 
     def check_still_same(self) -> None:
         """Make sure that what was read is what is there.

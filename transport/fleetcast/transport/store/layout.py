@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fleetcast.events.content import Kind
+from fleetcast.transport.errors import PathRefused
 
 Names = tuple[str, ...]
 """A path below `<data>`, as its segments."""
@@ -81,3 +82,17 @@ class Line:
 
 def absolute(data: Path, names: Names) -> Path:
     return data.joinpath(*names)
+
+
+def version_of(data: Path, folder: Path) -> tuple[Kind, str, str]:
+    """What a version's folder is the folder of.
+
+    Raises:
+        PathRefused: it is none.
+    """
+    kinds = {shelf: kind for kind, shelf in LINES.items()}
+    try:
+        shelf, name, version = folder.relative_to(data).parts
+        return kinds[shelf], name, version
+    except (ValueError, KeyError) as wrong:
+        raise PathRefused(f"{folder} is not the folder of a version below {data}") from wrong

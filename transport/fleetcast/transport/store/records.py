@@ -51,11 +51,13 @@ class InstallRecord(Value):
 
     Attributes:
         proven: fingerprints by path; none: of a record from before they were kept.
+        envelope: the manifest by which it came; None: of a record from before it was kept here.
     """
 
     installed: InstalledVersion
     content: Content
     proven: dict[str, Fingerprint] = {}
+    envelope: ManifestEnvelope | None = None
 
 
 class AppliedSlot(Value):

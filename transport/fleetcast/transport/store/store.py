@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fleetcast.config.settings import StoreSettings
-from fleetcast.events.content import Content, ContentFile, Format, Kind, safe_relative_path
+from fleetcast.events.content import Content, ContentFile, Format, Kind
 from fleetcast.events.payloads import Checks, ManifestEnvelope
 from fleetcast.events.state import InstalledVersion, SlotState
 from fleetcast.transport.checks import detect_format
-from fleetcast.transport.errors import ContentRefused, NotInstalled, NotKept, PathRefused, VersionHeld
+from fleetcast.transport.errors import NotInstalled, NotKept, PathRefused, VersionHeld
 from fleetcast.transport.hashing import sha256_stream
 from fleetcast.transport.metainfo import piece_length
 from fleetcast.transport.store import layout
@@ -20,7 +20,7 @@ from fleetcast.transport.store.bundle import PublishedFolder, published_folder
 from fleetcast.transport.store.collection import Collected, Sweep
 from fleetcast.transport.store.folder import Folder, store_errors
 from fleetcast.transport.store.hooknotes import HookNotes
-from fleetcast.transport.store.intake import PublishedFile, published
+from fleetcast.transport.store.intake import published
 from fleetcast.transport.store.layout import Line
 from fleetcast.transport.store.pointers import Activation, Pointers, loadable
 from fleetcast.transport.store.quarantine import Quarantine
@@ -125,7 +125,7 @@ class Store:
             StoreFull: there is no space.
         """
         with published(path, self._settings) as opened, store_errors(f"cannot take {opened.path}"):
-            name = _published_name(opened)
+            name = opened.name
             size = opened.before.st_size
             length = piece_length(size)
             with self._room.hold(f"{opened.path}", lambda: 0 if opened.handover else size):
@@ -248,7 +248,14 @@ class Store:
     # -- versions and pointers
 
     def install(
-        self, content: Content, name: str, version: str, checks: Checks, transport: str, seconds: float
+        self,
+        content: Content,
+        name: str,
+        version: str,
+        checks: Checks,
+        transport: str,
+        seconds: float,
+        envelope: ManifestEnvelope | None = None,
     ) -> InstalledVersion:
         """Make content of the store visible as a version of a model or lane; may be repeated.
 
@@ -257,7 +264,21 @@ class Store:
             NotKept: a file is not in the store.
         """
         with self._changing, store_errors(f"cannot install {name}@{version}"):
-            return self._versions.install(line_of(content, name), version, content, checks, transport, seconds)
+            line = line_of(content, name)
+            return self._versions.install(line, version, content, checks, transport, seconds, envelope)
+
+    def manifest(self, name: str, version: str, kind: Kind = Kind.MODEL) -> ManifestEnvelope:
+        """The manifest by which an installed version came; before this was kept, the newest one of its artifact.
+
+        Raises:
+            NotInstalled: there is no such version.
+            NotKept: it is not known any more.
+        """
+        with store_errors(f"cannot look at {name}@{version}"):
+            record = self._versions.record(_line(kind, name), version)
+        if record is None:
+            raise NotInstalled(f"{name}@{version} is not installed on this node")
+        return record.envelope or self.read_record(record.installed.artifact).envelope
 
     def confirm(self, content: Content, name: str, version: str) -> InstalledVersion:
         """Note that the flat SHA-256 of an installed version was proven as well.
@@ -360,7 +381,7 @@ class Store:
         with store_errors(f"cannot verify artifact {content.artifact[:16]}"):
             if folder is None:
                 return self._blobs.verify(content.files)
-            kind, name, version = _version_of(self._data, folder)
+            kind, name, version = layout.version_of(self._data, folder)
             return self._versions.verify(Line(kind, name), version, content)
 
     def withdraw(self, content: Content, paths: Iterable[str], *, source: str | None = None) -> list[Path]:
@@ -476,22 +497,3 @@ class Store:
 
 def _line(kind: Kind, name: str) -> Line:
     return Line(Kind.DATASET if kind is Kind.DATASET else Kind.MODEL, name)
-
-
-def _published_name(opened: PublishedFile) -> str:
-    try:
-        return safe_relative_path(opened.path.name)
-    except (ValueError, UnicodeEncodeError) as wrong:
-        raise ContentRefused(
-            f"the name of {opened.path} cannot be used on every node: {wrong}",
-            next_step="rename the file to letters, digits, dots and dashes, and publish it again",
-        ) from wrong
-
-
-def _version_of(data: Path, folder: Path) -> tuple[Kind, str, str]:
-    kinds = {shelf: kind for kind, shelf in layout.LINES.items()}
-    try:
-        shelf, name, version = folder.relative_to(data).parts
-        return kinds[shelf], name, version
-    except (ValueError, KeyError) as wrong:
-        raise PathRefused(f"{folder} is not the folder of a version below {data}") from wrong

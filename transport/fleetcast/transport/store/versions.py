@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from fleetcast.events.content import Content, ContentFile, Kind
-from fleetcast.events.payloads import Checks
+from fleetcast.events.payloads import Checks, ManifestEnvelope
 from fleetcast.events.state import InstalledVersion
 from fleetcast.transport.errors import NotInstalled, VersionHeld
 from fleetcast.transport.store import layout
@@ -68,9 +68,17 @@ class Versions:
             return None
 
     def install(
-        self, line: Line, version: str, content: Content, checks: Checks, transport: str, seconds: float
+        self,
+        line: Line,
+        version: str,
+        content: Content,
+        checks: Checks,
+        transport: str,
+        seconds: float,
+        envelope: ManifestEnvelope | None = None,
     ) -> InstalledVersion:
-        """Make content that is in the store visible as a version; repeated, it completes what is missing.
+        """Make content that is in the store visible as a version; repeated, it completes what is missing, and the
+        manifest by which it came first stays.
 
         Raises:
             VersionHeld: the version is installed with other content.
@@ -85,7 +93,8 @@ class Versions:
         if known is not None and self.is_intact(line, known):
             return known.installed
         self._publish(line, version, content)
-        return self._note(line, version, content, checks, transport, seconds)
+        first = known.envelope if known is not None and known.envelope is not None else envelope
+        return self._note(line, version, content, checks, transport, seconds, first)
 
     def _publish(self, line: Line, version: str, content: Content) -> None:
         with Folder.open(self._data, line.names, create=True) as folder:
@@ -142,7 +151,14 @@ class Versions:
                 folder.sync(point="mend_all.sync")
 
     def _note(
-        self, line: Line, version: str, content: Content, checks: Checks, transport: str, seconds: float
+        self,
+        line: Line,
+        version: str,
+        content: Content,
+        checks: Checks,
+        transport: str,
+        seconds: float,
+        envelope: ManifestEnvelope | None,
     ) -> InstalledVersion:
         installed = InstalledVersion(
             version=version,
@@ -153,9 +169,8 @@ class Versions:
             seconds=seconds,
             installed_at=datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         )
-        self._write(
-            line, InstallRecord(installed=installed, content=content, proven=self._look(line, version, content))
-        )
+        proven = self._look(line, version, content)
+        self._write(line, InstallRecord(installed=installed, content=content, proven=proven, envelope=envelope))
         return installed
 
     def _look(self, line: Line, version: str, content: Content) -> dict[str, Fingerprint]:

@@ -3,11 +3,13 @@
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
-from fleetcast.cli.problems import Problem, not_found, usage
 from fleetcast.events.signing import KeyRing, Revocation, RingKey
+from fleetcast.security.publishers.errors import ChangeRefused, PublisherUnknown, RevokedBefore
 
 Change = Callable[[KeyRing, datetime], KeyRing]
-NEVER_USED = "fleetcast keys list"
+LIST = "fleetcast keys list"
+RESERVED = frozenset({"root", "oms"})
+"""Names of keys that have other work: a publisher of such a name would take the place of one."""
 
 
 def text(moment: datetime) -> str:
@@ -24,11 +26,13 @@ def add(ring: KeyRing, key: RingKey, now: datetime) -> KeyRing:
     """With one publisher more.
 
     Raises:
-        Problem: that publisher has a key that counts.
+        ChangeRefused: that publisher has a key that counts, or its name is one of the fleet's own keys.
     """
+    if key.owner in RESERVED:
+        raise ChangeRefused(f"no publisher can be called {key.owner}", why=f"{key.owner}.key has other work here")
     current = in_use(ring, key.owner, now)
     if current is not None:
-        raise usage(
+        raise ChangeRefused(
             f"{key.owner} has key {current.id} already, which counts until {current.not_after}",
             next_step=f"fleetcast keys rotate {key.owner} --reason TEXT",
         )
@@ -44,15 +48,16 @@ def revoke(ring: KeyRing, which: str, revocation: Revocation, now: datetime) -> 
     """Without the keys of a publisher, or the key of an id: nothing that they signed counts any more.
 
     Raises:
-        Problem: there is no such key, or it is revoked already.
+        PublisherUnknown: there is no such key.
+        RevokedBefore: it is revoked already.
     """
     meant = tuple(k for k in ring.keys if which in {k.owner, k.id})
     if not meant:
-        raise not_found(f"nobody in the key ring is called {which}, and no key", next_step=NEVER_USED)
+        raise PublisherUnknown(f"nobody in the key ring is called {which}, and no key", next_step=LIST)
     still = tuple(k for k in meant if k.revoked is None)
     if not still:
         first = meant[0].revoked
-        raise Problem("revoked", f"{which} was revoked already, at {first.at if first else '?'}", next_step=NEVER_USED)
+        raise RevokedBefore(f"{which} was revoked already, at {first.at if first else '?'}", next_step=LIST)
     changed = tuple(k.model_copy(update={"revoked": revocation}) if k in still else k for k in ring.keys)
     return next_edition(ring, changed, now), still
 

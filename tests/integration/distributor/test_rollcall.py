@@ -1,0 +1,54 @@
+"""Heartbeats of a fleet that is too large to hear each of them."""
+
+import asyncio
+from contextlib import aclosing
+
+import pytest
+
+from fleetcast.bus import Bus, Entry
+from fleetcast.daemons.distributor import rollcall
+
+pytestmark = pytest.mark.asyncio
+
+MANY = rollcall.FOLLOWED_NODES + 5
+
+
+async def beat(bus: Bus, number: int) -> None:
+    await bus.kv_put("fc_nodes", f"n{number}.distributor", b"{}")
+
+
+async def read(bus: Bus, wanted: int, heard: list[Entry]) -> None:
+    """Collect entries until there are so many."""
+    async with aclosing(rollcall.heartbeats(bus)) as entries:
+        async for entry in entries:
+            heard.append(entry)
+            if len(heard) >= wanted:
+                return
+
+
+async def test_in_a_large_fleet_all_are_read_again_and_those_that_went_are_told(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rollcall, "READ_PER_SECOND", 100.0)
+    await asyncio.gather(*(beat(bus, n) for n in range(MANY)))
+    heard: list[Entry] = []
+    reading = asyncio.create_task(read(bus, 3 * MANY, heard))
+    async with asyncio.timeout(30):
+        while len(heard) < MANY:  # noqa: ASYNC110 - another task fills it
+            await asyncio.sleep(0.01)
+        await bus.kv_delete("fc_nodes", "n0.distributor")
+        await reading
+
+    assert {entry.subject for entry in heard[:MANY]} == {f"$KV.fc_nodes.n{n}.distributor" for n in range(MANY)}
+    assert [entry.data for entry in heard if entry.subject == "$KV.fc_nodes.n0.distributor"][-1] == b""
+
+
+async def test_a_heartbeat_in_a_small_fleet_is_heard_at_once(bus: Bus) -> None:
+    heard: list[Entry] = []
+    reading = asyncio.create_task(read(bus, 2, heard))
+    await beat(bus, 1)
+    await beat(bus, 2)
+    async with asyncio.timeout(30):
+        await reading
+
+    assert [entry.subject for entry in heard] == [f"$KV.fc_nodes.n{n}.distributor" for n in (1, 2)]
