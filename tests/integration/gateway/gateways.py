@@ -1,11 +1,12 @@
 """A gateway as a process, and programs that ask it: curl, and bare sockets for what no program would send."""
 
 import json
+import random
 import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -110,9 +111,13 @@ def until(what: str, holds: Callable[[], object], told: Callable[[], str] = str)
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((LOOPBACK, 0))
-        return int(probe.getsockname()[1])
+    """A port that nobody has, and that the kernel gives to nobody else before the gateway listens there: it chooses
+    from 32768 on (ip_local_port_range)."""
+    while True:
+        port = random.SystemRandom().randrange(15_000, 32_000)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind((LOOPBACK, port))
+            return port
 
 
 def gateway_of(folder: Path, settings: Settings, name: str = "gateway", /, **chosen: object) -> GatewayProcess:

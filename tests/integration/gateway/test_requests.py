@@ -1,12 +1,14 @@
 """What a gateway does with requests that it should not do, or not so: nothing, and it says why."""
 
 import asyncio
+import json
 import socket
 import ssl
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -26,13 +28,16 @@ from tests.integration.gateway.gateways import (
     started,
     until,
 )
+from tests.integration.registry.small_fleet import SECONDS
 
 from fleetcast.bus import connect
-from fleetcast.bus.streams import EVENTS, PERF, REGISTRY, REMEDY
+from fleetcast.bus.streams import EVENTS, NODES_BUCKET, PERF, REGISTRY, REMEDY
 from fleetcast.config.settings import BusSettings
 from fleetcast.daemons.gateway import tokens
 from fleetcast.daemons.gateway.access import AccessRefused, Role, Token, Tokens, digest, new_token
 from fleetcast.daemons.gateway.daemon import listen
+from fleetcast.events.payloads import DaemonState, Endpoints, Wants
+from fleetcast.events.state import NodeStatus
 
 MODELS = "/api/model-registry/models"
 BODY_SECONDS = 1.0
@@ -40,7 +45,8 @@ BODY_SECONDS = 1.0
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Small]:
-    with small(tmp_path_factory.mktemp("gateway"), body_seconds=BODY_SECONDS, max_body_bytes=4096) as made:
+    limits = {"body_seconds": BODY_SECONDS, "max_body_bytes": 4096, "max_connections": 40, "max_streams": 3}
+    with small(tmp_path_factory.mktemp("gateway"), **limits) as made:
         yield made
 
 
@@ -109,6 +115,14 @@ def test_a_body_that_does_not_come_is_not_waited_for(gateway: GatewayProcess) ->
     assert time.monotonic() - before >= BODY_SECONDS
 
 
+def test_an_event_stream_with_a_body_that_does_not_come_keeps_no_place(gateway: GatewayProcess) -> None:
+    for _ in range(4):
+        refused(sent(gateway, head("GET", "/api/events", "Content-Length: 5")), 408, "slow")
+    with socket.create_connection((LOOPBACK, gateway.port)) as one:
+        one.sendall(head("GET", "/api/events"))
+        assert one.recv(15) == b"HTTP/1.1 200 OK"
+
+
 # -- paths, methods, parameters
 
 
@@ -137,6 +151,8 @@ def test_what_is_not_there_is_said_so(gateway: GatewayProcess) -> None:
     refused(gateway.curl("GET", "/api/nothing"), 404, "no-such-path")
     refused(gateway.curl("GET", "/app.py"), 404, "no-such-path")
     refused(gateway.curl("DELETE", MODELS), 405, "method")
+    refused(gateway.curl("GET", f"{MODELS}/m@1?version=2"), 422, "invalid")
+    refused(gateway.curl("PATCH", f"{MODELS}/m@1/deployment", {"status": "sandbox", "version": "2"}), 422, "invalid")
     refused(gateway.curl("GET", f"{MODELS}?stage=nowhere"), 422, "invalid")
     refused(gateway.curl("GET", f"{MODELS}?after=garbage"), 400, "invalid")
     body = refused(gateway.curl("GET", f"{MODELS}/m/health"), 503, "no-monitor")
@@ -154,8 +170,9 @@ def test_get_changes_nothing(running: Small) -> None:
     for path in paths:
         if path == "/api/events":
             continue
-        filled = path.replace("{model_id}", "still").replace("{", "").replace("}", "")
-        answer = running.gateway.curl("GET", f"{filled}?auto_remediate=true&a=still@1&b=still@1&reason=x", None)
+        filled = path.replace("{model_id}", "still").replace("{number}", "1").replace("{", "").replace("}", "")
+        tricks = "auto_remediate=true&a=still@1&b=still@1&version=1&reason=x"
+        answer = running.gateway.curl("GET", f"{filled}?{tricks}", None)
         assert answer.status in {200, 400, 404, 409, 503}, (path, answer)
     assert _stored(running) == before
 
@@ -193,15 +210,77 @@ def test_pages_carry_a_policy_that_lets_nothing_in_from_elsewhere(gateway: Gatew
 # -- what one client may cost
 
 
-def test_a_connection_that_never_asks_does_not_keep_others_out(gateway: GatewayProcess) -> None:
-    idle = [socket.create_connection((LOOPBACK, gateway.port)) for _ in range(50)]
+@contextmanager
+def dawdling(gateway: GatewayProcess) -> Iterator[list[socket.socket]]:
+    """More connections than there may be, each of which has begun to ask and does not go on."""
+    idle = [socket.create_connection((LOOPBACK, gateway.port), SECONDS) for _ in range(50)]
     try:
         for each in idle:
             each.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nX-Slow: ")
-        assert gateway.curl("GET", "/healthz").body["status"] == "ok"
+        yield idle
     finally:
         for each in idle:
             each.close()
+
+
+def test_connections_that_never_ask_are_cut_off_and_keep_others_out_no_longer(gateway: GatewayProcess) -> None:
+    with dawdling(gateway) as idle:
+        assert [each.recv(1) for each in idle] == [b""] * len(idle)
+        assert gateway.curl("GET", "/healthz").body["status"] == "ok"
+
+
+@pytest.mark.soak
+def test_without_patience_that_ends_they_would_keep_others_out(running: Small) -> None:
+    limits = {"body_seconds": 3600.0, "max_connections": 40}
+    patient = gateway_of(running.folder, running.gateway.settings, "patient", **limits)
+    with started(patient), dawdling(patient):
+        until("it is full", lambda: patient.curl("GET", "/healthz").status == 503)
+        time.sleep(3 * BODY_SECONDS)
+        assert patient.curl("GET", "/healthz").status == 503
+
+
+# -- whether all is well
+
+
+def test_whether_all_is_well_is_said_as_the_command_says_it(running: Small) -> None:
+    at = (datetime.now(UTC) - timedelta(hours=2)).isoformat()
+    _beat(running, "remedy", at)
+    _beat(running, "trainer", at)
+    until("it is noticed", lambda: len(running.gateway.curl("GET", "/api/status").body["degraded"]) >= 3)
+    own = ["--server", running.server.url, "--json"]
+    done = subprocess.run(
+        [sys.executable, "-m", "fleetcast", "status", *own], capture_output=True, text=True, timeout=SECONDS
+    )
+    said = json.loads(done.stdout)
+    told = running.gateway.curl("GET", "/api/status").body
+    assert told["degraded"] == said["degraded"]
+    assert (told["ok"], said["ok"]) == (False, False)
+    assert any("no incident is opened" in each for each in told["degraded"])
+    assert any("the trainer on node-1 is lost" in each for each in told["degraded"])
+
+
+def _beat(running: Small, daemon: str, at: str) -> None:
+    """The last heartbeat of a daemon that was killed."""
+    said = NodeStatus(
+        node="node-1",
+        daemon=daemon,
+        version="1",
+        state=DaemonState.READY,
+        status="at work",
+        pid=1,
+        started_at=at,
+        at=at,
+        endpoints=Endpoints(),
+        labels={},
+        wants=Wants(),
+        data="/data",
+    )
+
+    async def put() -> None:
+        async with connect(BusSettings(url=running.server.url), node="t", daemon="t", wait=False) as bus:
+            await bus.kv_put(NODES_BUCKET, f"node-1.{daemon}", said.model_dump_json().encode())
+
+    asyncio.run(put())
 
 
 def test_a_head_without_end_is_cut_off(gateway: GatewayProcess) -> None:
@@ -260,11 +339,31 @@ def test_a_token_lets_in_as_far_as_its_role_reaches_and_until_it_is_revoked(runn
         actors = {each["actor"] for each in history.body["records"]}
         assert actors == {"/fleet/node-1/gateway/operator", "/fleet/node-1/gateway/promoter"}
 
-        token(gateway, "revoke", "viewer")
-        until("it is refused", lambda: gateway.curl("GET", MODELS, None, *bearer["viewer"]).status == 401)
+        with streaming(gateway, secrets["viewer"]) as revoked, streaming(gateway, secrets["operator"]) as other:
+            token(gateway, "revoke", "viewer")
+            until("it is refused", lambda: gateway.curl("GET", MODELS, None, *bearer["viewer"]).status == 401)
+            assert b"event: revoked" in _rest(revoked)
+            other.setblocking(False)
+            assert b"event: revoked" not in other.recv(65536)
         file.chmod(0o644)
         until("nobody is let in", lambda: gateway.curl("GET", MODELS, None, *bearer["promoter"]).status == 401)
         assert gateway.logged("tokens.wrong")
+
+
+@contextmanager
+def streaming(gateway: GatewayProcess, secret: str) -> Iterator[socket.socket]:
+    """An event stream that has begun."""
+    with socket.create_connection((LOOPBACK, gateway.port), SECONDS) as stream:
+        stream.sendall(head("GET", "/api/events", f"Authorization: Bearer {secret}"))
+        assert stream.recv(15, socket.MSG_PEEK | socket.MSG_WAITALL) == b"HTTP/1.1 200 OK"
+        yield stream
+
+
+def _rest(stream: socket.socket) -> bytes:
+    received = bytearray()
+    while chunk := stream.recv(65536):
+        received += chunk
+    return bytes(received)
 
 
 # -- where it listens

@@ -17,6 +17,7 @@ from tests.integration.registry.small_fleet import SECONDS
 
 from fleetcast.bus import Bus, connect
 from fleetcast.bus.server import LocalServer
+from fleetcast.bus.streams import EVENTS
 from fleetcast.config.settings import BusSettings
 from fleetcast.daemons.testing import node_settings
 
@@ -162,9 +163,13 @@ async def test_a_client_gets_what_it_asked_for(gateway: GatewayProcess, bus: Bus
     async with watching(gateway, "?type=MODEL_REGISTERED&model=streamed&tail=0") as wanted:
         async with watching(gateway, "?type=model.promoted") as other:
             told = await say(bus, 3)
+            promoted = await bus.publish_raw(
+                "fc.ev.model.promoted.other", b'{"version": "1", "path": "/x", "node": "n"}'
+            )
             await wanted.until("all", 3)
+            await other.until("what it asked for", 1)
         assert wanted.seen.ids == told
-        assert other.seen.ids == []
+        assert other.seen.ids == [promoted.sequence]
     async with watching(gateway, "?tail=3") as newest:
         await newest.until("the newest", 3)
     assert len(newest.seen.ids) == 3
@@ -236,6 +241,18 @@ async def test_clients_of_a_gateway_that_was_killed_go_on_with_the_next_one(gate
         later = await say(bus, 3)
         await again.until("the rest", 6)
     assert client.seen.ids + again.seen.ids == first + meanwhile + later
+
+
+async def test_a_gateway_starts_behind_a_log_that_was_purged(gateway: GatewayProcess, bus: Bus) -> None:
+    last = (await say(bus, 5))[-1]
+    await asyncio.to_thread(gateway.kill)
+    await bus.js.api(f"STREAM.PURGE.{EVENTS}")
+    await asyncio.to_thread(gateway.start)
+    await asyncio.to_thread(gateway.until_ready)
+    async with watching(gateway, last=last - 2) as client:
+        told = await say(bus, 2)
+        await client.until("what came later", 2)
+    assert client.seen.ids == told
 
 
 async def test_a_gateway_that_stops_says_so_to_those_who_watch(gateway: GatewayProcess) -> None:

@@ -180,4 +180,34 @@ def test_a_revoked_token_is_forgotten_at_the_next_look(tmp_path: Path) -> None:
     path.unlink()
     with pytest.raises(TokenFileWrong, match="cannot be read"):
         book.refresh()
+
+
+def test_a_look_says_whether_the_file_was_another_one(tmp_path: Path) -> None:
+    path = tmp_path / "tokens.json"
+    write(path, Tokens())
+    book = TokenBook(path)
+    assert [book.refresh(), book.refresh()] == [True, False]
+    write(path, with_token(Tokens(), token()))
+    assert [book.refresh(), book.refresh()] == [True, False]
+
+
+def test_nobody_is_locked_out_while_the_file_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "tokens.json"
+    write(path, with_token(Tokens(), token(secret="s")))
+    book = TokenBook(path)
+    book.refresh()
+    write(path, with_token(read(path), token("ben", secret="t")))
+    meanwhile = []
+
+    def slow(file: Path) -> Tokens:
+        meanwhile.append(book.caller("s"))
+        return read(file)
+
+    monkeypatch.setattr("fleetcast.daemons.gateway.tokens.read", slow)
+    book.refresh()
+    assert [known.name for known in meanwhile if known] == ["ada"]
+    assert book.caller("t") is not None
+
+
+def test_an_empty_token_file_is_one(tmp_path: Path) -> None:
     assert json.loads(Tokens().model_dump_json(by_alias=True)) == {"schema": 1, "tokens": []}

@@ -129,6 +129,28 @@ async def test_events_that_nobody_asked_for_do_not_wait() -> None:
 
 
 @pytest.mark.asyncio
+async def test_events_that_nobody_asked_for_wake_nobody() -> None:
+    one = client(wanted=Wanted(key="m"))
+    told = asyncio.create_task(one.next(60))
+    await asyncio.sleep(0)
+    one.offer(frame(1, model="other"))
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert not told.done()
+    one.offer(frame(2))
+    assert await told == b"x" * 10
+
+
+@pytest.mark.asyncio
+async def test_a_client_that_is_ended_at_once_gets_nothing_of_what_waits() -> None:
+    one = client()
+    one.offer(frame(1))
+    one.close(b"bye", at_once=True)
+    assert (await one.next(1), one.waiting_bytes) == (b"bye", 0)
+    assert await one.next(1) is None
+
+
+@pytest.mark.asyncio
 async def test_many_changes_of_the_fleet_are_told_once() -> None:
     one = Client(Wanted(), 16, 65536, changes=True)
     for _ in range(100):

@@ -1,20 +1,25 @@
 """Versions, commands, problems, paths and pages, as they are shown; and the description that is committed."""
 
+import inspect
 from pathlib import Path
 from typing import Any
 
 import pytest
+from fastapi.routing import APIRoute
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fleetcast.cli.daemon import check_gateway
 from fleetcast.cli.problems import Problem
+from fleetcast.config.gateway import GatewaySettings
 from fleetcast.daemons.gateway import export, words
+from fleetcast.daemons.gateway.app import make_app
 from fleetcast.daemons.gateway.entries import (
     Deployment,
     Registration,
     announcement,
     entry_shown,
+    is_about,
     row_shown,
     split_tags,
     stage_filter,
@@ -22,9 +27,10 @@ from fleetcast.daemons.gateway.entries import (
 from fleetcast.daemons.gateway.guard import check_path
 from fleetcast.daemons.gateway.pages import load
 from fleetcast.daemons.gateway.problems import Refused, document, refusal_of
+from fleetcast.daemons.gateway.reads import lanes_told
 from fleetcast.registry.api.values import DeploymentStage, GateRefused, ModelNotFound, ModelRegistryEntry
 from fleetcast.registry.commands import Answer
-from fleetcast.registry.errors import NoKeeper, NoMonitor
+from fleetcast.registry.errors import NoKeeper, NoMonitor, RecordDamaged, VersionsDiffer
 
 ROOT = Path(__file__).parents[3]
 ROW: dict[str, Any] = {"model": "m", "version": "1", "stage": "quarantined", "artifact": "none", "was_served": True}
@@ -61,8 +67,27 @@ def test_a_registration_without_bytes_is_said_with_all_that_it_says() -> None:
 def test_a_version_that_was_served_and_is_quarantined_was_rolled_back() -> None:
     assert row_shown(ROW)["deploy_status"] == "rollback"
     assert row_shown({**ROW, "was_served": False})["deploy_status"] == "quarantined"
-    assert stage_filter(DeploymentStage.ROLLBACK) == "quarantined"
-    assert stage_filter(None) is None
+    assert stage_filter(DeploymentStage.ROLLBACK) == {"stage": "quarantined", "served": True}
+    assert stage_filter(DeploymentStage.QUARANTINED) == {"stage": "quarantined", "served": False}
+    assert stage_filter(DeploymentStage.CANARY) == {"stage": "canary"}
+    assert stage_filter(None) == {"stage": None}
+
+
+@pytest.mark.parametrize(
+    ("model", "text", "found"),
+    [
+        (None, None, True),
+        ("hex8", None, True),
+        ("hex*", None, True),
+        ("square*", None, False),
+        (None, "ADA openings", True),
+        (None, "ada endgames", False),
+        ("square*", "ada", False),
+    ],
+)
+def test_a_list_without_a_read_model_keeps_its_filters(model: str | None, text: str | None, *, found: bool) -> None:
+    entry = ModelRegistryEntry(model_id="hex8", version="1", owner="ada", description="Better at Openings")
+    assert is_about(entry, model, text) is found
 
 
 def test_a_list_and_a_version_name_things_alike() -> None:
@@ -99,6 +124,7 @@ def test_a_command_can_be_pasted_whatever_it_is_made_from() -> None:
         (ModelNotFound("none"), 404, "not-found"),
         (NoKeeper("away"), 503, "no-registry"),
         (NoMonitor("away"), 503, "no-monitor"),
+        (VersionsDiffer("two versions"), 422, "invalid"),
         (Refused(418, "tea", "no"), 418, "tea"),
     ],
 )
@@ -126,6 +152,23 @@ def test_a_refusal_by_gates_has_their_numbers() -> None:
     assert body["gates"][0]["actual"] == "81 %"
     assert body["next"].startswith("fleetcast evidence")
     assert body["cli"] == "fleetcast promote m 1"
+
+
+def test_an_answer_of_a_trainer_that_cannot_be_read_is_not_called_a_mistake_of_whoever_asked() -> None:
+    with pytest.raises(RecordDamaged) as told:
+        lanes_told(b'{"lanes": 7}')
+    refused = refusal_of(told.value)
+    assert refused is not None
+    assert (refused.status, refused.code) == (500, "damaged")
+
+
+def test_no_request_takes_a_thread() -> None:
+    """FastAPI runs dependencies and routes that are plain functions in a pool of forty threads."""
+    routers = [getattr(each, "original_router", None) for each in make_app(GatewaySettings()).routes]
+    asked = [route for router in routers if router for route in router.routes if isinstance(route, APIRoute)]
+    calls = [each.call for route in asked for each in (route.dependant, *route.dependant.dependencies)]
+    assert len(calls) > 60
+    assert [call for call in calls if not inspect.iscoroutinefunction(call)] == []
 
 
 def test_a_fault_of_ours_is_no_refusal() -> None:

@@ -3,8 +3,9 @@
 It decides nothing and keeps nothing: lists come from the read model, the fleet from heartbeats and slots, changes are
 asked of the registry daemon, events are passed on from the stream. `access`, `entries`, `problems` and `words` are
 pure; `tokens` owns the token file, `stream` passes events to many clients, `actions` and `reads` ask over the bus,
-`registry_routes` and `fleet_routes` say what is asked how, `app` puts them together, `daemon` connects. What browsers
-are served lies in `pages/`. FastAPI and uvicorn are imported below this package and nowhere else; both are optional.
+`board`, `board_reads` and `duties` are what the dashboard asks for besides, `registry_routes`, `fleet_routes` and
+`board_routes` say what is asked how, `app` puts them together, `daemon` connects. What browsers are served lies in
+`dashboard/`. FastAPI and uvicorn are imported below this package and nowhere else; both are optional.
 """
 
 from importlib.util import find_spec

@@ -1,6 +1,6 @@
 """What the gateway asks of others: registrations, decisions, rollbacks, snapshots. It decides nothing itself."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any, Final
@@ -8,24 +8,15 @@ from typing import Any, Final
 from fleetcast.bus import Bus
 from fleetcast.daemons.gateway.entries import Deployment, PerformanceSnapshot, Registration, announcement, entry_shown
 from fleetcast.daemons.gateway.problems import Refused
-from fleetcast.events.ids import is_name
+from fleetcast.events.state import SlotState
 from fleetcast.registry import monitoring
 from fleetcast.registry.api.calls import Calls
-from fleetcast.registry.api.entries import percent_of, split
-from fleetcast.registry.api.values import (
-    Change,
-    DeploymentStage,
-    GateRefused,
-    ModelNotFound,
-    RegistrationFailed,
-    RegistryConflict,
-    RegistryRefused,
-)
-from fleetcast.registry.client import RegistryClient
-from fleetcast.registry.commands import Answer, Rollback
+from fleetcast.registry.api.entries import checked_name, percent_of, split
+from fleetcast.registry.api.values import Change, DeploymentStage, RegistrationFailed
+from fleetcast.registry.commands import Rollback
 from fleetcast.registry.monitoring import rollback_request
 from fleetcast.registry.picture.live import Fleet
-from fleetcast.registry.picture.nodes import Rollout, rollout, rollout_document
+from fleetcast.registry.picture.nodes import NodeView, rollout, rollout_document
 
 REGISTER_SECONDS: Final = 45.0
 """How long a registration waits for the origin, which copies, hashes and tests the file."""
@@ -69,7 +60,7 @@ class Actions:
         if entry.artifact_path is not None:
             return await self._register_file(entry, entry.artifact_path)
         command = announcement(entry, node=self._bus.node)
-        accepted(await self._client().transition(command, reason="registered over the gateway"))
+        await self.calls.ask(command, "registered over the gateway")
         return Done(entry_shown(await self.calls.get(entry.reference, None)))
 
     async def _register_file(self, entry: Registration, path: str) -> Done:
@@ -116,10 +107,10 @@ class Actions:
             RegistryRefused, RegistryConflict, ModelNotFound, NoKeeper: as the Python API says.
         """
         model, bad = split(model_id, None)
-        _check_name(model)
+        checked_name(model)
         if bad is not None:
             raise Refused(422, "invalid", f"a rollback is of a model: {model}, not of {model_id[:100]}")
-        answer = accepted(await self._client().transition(Rollback(model=model, to=target), reason=reason))
+        answer = await self.calls.ask(Rollback(model=model, to=target), reason)
         settled = answer.outcome == "done" and await self._served(model, answer.generation)
         serving = self._fleet.slot(model)
         production = serving.production.version if serving and serving.production else answer.version
@@ -153,7 +144,7 @@ class Actions:
             slot = self._fleet.slot(model)
             if slot is None or slot.generation < generation:
                 return None
-            return True if _settled(rollout(slot, self._fleet.nodes), self._fleet) else None
+            return True if _settled(slot, self._fleet.nodes) else None
 
         try:
             return await self._fleet.until(look, self._serving_seconds)
@@ -170,7 +161,7 @@ class Actions:
             ModelNotFound: nothing of that name is served.
         """
         model, _ = split(model_id, None)
-        _check_name(model)
+        checked_name(model)
         answer = await monitoring.ask(self._bus, {"ask": "triggers", "model": model, "window_minutes": window_minutes})
         body = {
             "model_id": model_id,
@@ -195,7 +186,7 @@ class Actions:
             Refused: it is about another model than the path.
         """
         model, version = split(model_id, None)
-        _check_name(model)
+        checked_name(model)
         said = {model, model_id}
         if snapshot.model_id not in {"", *said} or version not in {None, snapshot.version}:
             raise Refused(
@@ -207,28 +198,11 @@ class Actions:
         kept = await self.calls.snapshot(about, self._bus.node)
         return {"status": "recorded", "model_id": model, "version": snapshot.version, **kept}
 
-    def _client(self) -> RegistryClient:
-        return RegistryClient(self._bus, actor=self._actor)
 
-
-def _settled(progress: Rollout, fleet: Fleet) -> bool:
+def _settled(slot: SlotState, nodes: Sequence[NodeView]) -> bool:
     """Whether every node that is there serves what is ordered for it."""
-    return all((node := fleet.node(each.node)) is None or not node.alive for each in progress.behind)
-
-
-def accepted(answer: Answer) -> Answer:
-    """An answer that was not refused.
-
-    Raises:
-        ModelNotFound, GateRefused, RegistryConflict, RegistryRefused: it was.
-    """
-    if answer.accepted:
-        return answer
-    if answer.code == "unknown":
-        raise ModelNotFound(answer.message)
-    conflicts = {"conflict": RegistryConflict, "superseded": RegistryConflict}
-    kind = GateRefused if answer.code == "gates" else conflicts.get(answer.outcome, RegistryRefused)
-    raise kind(answer)
+    alive = {node.name for node in nodes if node.alive}
+    return not any(each.node in alive for each in rollout(slot, nodes).behind)
 
 
 def _change(change: Change) -> Mapping[str, Any]:
@@ -247,8 +221,3 @@ def _percent(given: float | None) -> int | None:
         return percent_of(given)
     except ValueError as error:
         raise Refused(422, "invalid", str(error)) from error
-
-
-def _check_name(model: str) -> None:
-    if not is_name(model):
-        raise ModelNotFound(f"{model[:80]!r} is no model: 1 to 48 of a-z 0-9 _ -, starting with a letter or digit")

@@ -9,11 +9,12 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
 from fleetcast.config.gateway import GatewaySettings
-from fleetcast.daemons.gateway import entries, fleet_routes, registry_routes
+from fleetcast.daemons.gateway import board_routes, duties, entries, fleet_routes, registry_routes
 from fleetcast.daemons.gateway.asking import Parts
 from fleetcast.daemons.gateway.guard import Guard, answer
-from fleetcast.daemons.gateway.pages import Page, load
+from fleetcast.daemons.gateway.pages import INDEX, Page, is_view, load
 from fleetcast.daemons.gateway.problems import ProblemDocument, Refused
+from fleetcast.events.ids import VERSION_PATTERN
 
 VERSION: Final = "1"
 """Of the interface; it changes when something that was there does not hold any more."""
@@ -27,6 +28,8 @@ BODIES: Final = (
     entries.RollbackOrder,
     entries.CheckOrder,
     entries.PerformanceSnapshot,
+    duties.Because,
+    duties.CancelOrder,
     ProblemDocument,
 )
 """Read by hand, and described all the same."""
@@ -49,6 +52,7 @@ def make_app(settings: GatewaySettings, parts: Parts | None = None) -> FastAPI:
     app.add_exception_handler(RequestValidationError, _bad_parameter)
     app.include_router(registry_routes.router)
     app.include_router(fleet_routes.router)
+    app.include_router(board_routes.router)
     described = description(app)
     _add_own(app, described, load())
     return app
@@ -59,12 +63,23 @@ def description(app: FastAPI) -> dict[str, Any]:
     document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
     for kind in BODIES:
-        schema = kind.model_json_schema(ref_template="#/components/schemas/{model}")
+        schema = _with_numbers(kind.model_json_schema(ref_template="#/components/schemas/{model}"))
         schemas.update(schema.pop("$defs", {}))
         schemas[kind.__name__] = schema
     document["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
     document["security"] = [{"token": []}, {}]
     return document
+
+
+def _with_numbers(schema: Any) -> Any:
+    """*schema*, in which a version may be a number, as bodies may write it: 42 is "42"."""
+    if isinstance(schema, list):
+        return [_with_numbers(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if schema.get("pattern") == VERSION_PATTERN:
+        return {**schema, "type": ["string", "integer"], "minimum": 0}
+    return {name: _with_numbers(each) for name, each in schema.items()}
 
 
 def _add_own(app: FastAPI, described: dict[str, Any], pages: dict[str, Page]) -> None:
@@ -82,7 +97,7 @@ def _add_own(app: FastAPI, described: dict[str, Any], pages: dict[str, Page]) ->
 
     @app.get("/{path:path}", include_in_schema=False)
     async def page(request: Request, path: str) -> Response:
-        found = None if path.startswith("api/") else pages.get(path)
+        found = pages.get(INDEX if is_view(path) else path)
         if found is None:
             raise _unknown(request)
         if request.headers.get("if-none-match") == found.tag:

@@ -1,6 +1,6 @@
 """What every route needs: who asks, what the body says, and how the answer is told."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, Request
@@ -12,6 +12,7 @@ from fleetcast.bus import Bus
 from fleetcast.config.gateway import GatewaySettings
 from fleetcast.daemons.gateway.access import LOCAL, Caller, Role, bearer
 from fleetcast.daemons.gateway.actions import Actions, Done
+from fleetcast.daemons.gateway.board_reads import BoardReads
 from fleetcast.daemons.gateway.problems import ProblemDocument, Refused, invalid
 from fleetcast.daemons.gateway.reads import Reads
 from fleetcast.daemons.gateway.stream import Feed
@@ -32,10 +33,15 @@ class Parts:
         self.settings = settings
         self.tokens = tokens
         self.reads = Reads(bus, fleet)
+        self.board = BoardReads(bus, fleet, self.reads)
 
 
-def parts_of(request: Request) -> Parts:
-    """The gateway that a request came to."""
+async def parts_of(request: Request) -> Parts:
+    """The gateway that a request came to. A coroutine, as all dependencies here: FastAPI runs functions in threads."""
+    return _parts(request)
+
+
+def _parts(request: Request) -> Parts:
     parts = request.app.state.parts
     assert isinstance(parts, Parts)
     return parts
@@ -43,7 +49,7 @@ def parts_of(request: Request) -> Parts:
 
 def caller_of(request: Request) -> Caller:
     """Who asks; raises Refused: nobody knows them."""
-    tokens = parts_of(request).tokens
+    tokens = _parts(request).tokens
     if tokens is None:
         return LOCAL
     token = bearer(request.headers.get("authorization"))
@@ -60,10 +66,17 @@ def caller_of(request: Request) -> Caller:
     return known
 
 
-def needs(role: Role) -> Callable[[Request], Caller]:
+def still_let_in(request: Request) -> Callable[[], bool]:
+    """Whether whoever asked would be let in now: for answers that go on for hours."""
+    tokens = _parts(request).tokens
+    token = bearer(request.headers.get("authorization"))
+    return lambda: tokens is None or (token is not None and tokens.caller(token) is not None)
+
+
+def needs(role: Role) -> Callable[[Request], Awaitable[Caller]]:
     """A dependency: whoever asks has this role, or one above; raises Refused."""
 
-    def check(request: Request) -> Caller:
+    async def check(request: Request) -> Caller:
         caller = caller_of(request)
         if not caller.role.may(role):
             raise Refused(

@@ -36,8 +36,6 @@ TOKEN_SECONDS: Final = 1.0
 """Distance of looks at the token file: a token that was revoked is refused a second later."""
 FAREWELL_SECONDS: Final = 3
 """How long answers that are under way may take at the end."""
-REQUEST_SECONDS: Final = 15.0
-"""How long a connection may take to begin a request."""
 BACKLOG: Final = 512
 HEAD_BYTES: Final = 32768
 
@@ -75,7 +73,7 @@ async def _live(daemon: Daemon, bus: Bus, tokens: TokenBook | None, listening: s
             roots.start("fleet-changes", feed.watch(fleet))
             roots.start("tidy", _tidy(parts))
             if tokens is not None:
-                roots.start("tokens", _follow_tokens(tokens))
+                roots.start("tokens", _follow_tokens(tokens, feed))
             await feed.began.wait()
             server = _server(settings, make_app(settings, parts))
             roots.start("http", _serve(daemon, server, listening, feed), stage=Stage.WORK)
@@ -93,23 +91,25 @@ async def _tidy(parts: Parts) -> None:
         parts.fleet.forget(datetime.now(UTC) - FORGET)
 
 
-async def _follow_tokens(tokens: TokenBook) -> None:
+async def _follow_tokens(tokens: TokenBook, feed: Feed) -> None:
+    """A file that is wrong lets nobody in until it is right again."""
     wrong = ""
     while True:
         await asyncio.sleep(TOKEN_SECONDS)
-        found = await asyncio.to_thread(_fault_of, tokens)
-        if found is not None and str(found) != wrong:
-            log.error("tokens.wrong", reason=str(found), next_step=found.next_step)
-        wrong = str(found or "")
+        changed, fault = await asyncio.to_thread(_look_at, tokens)
+        if fault is not None and str(fault) != wrong:
+            log.error("tokens.wrong", reason=str(fault), next_step=fault.next_step)
+        wrong = str(fault or "")
+        if changed:
+            feed.recheck()
 
 
-def _fault_of(tokens: TokenBook) -> TokenFileWrong | None:
-    """What is wrong with the token file; nobody is let in until it is right again."""
+def _look_at(tokens: TokenBook) -> tuple[bool, TokenFileWrong | None]:
+    """Whether others may be let in than before, and what is wrong with the file."""
     try:
-        tokens.refresh()
-    except TokenFileWrong as error:
-        return error
-    return None
+        return tokens.refresh(), None
+    except TokenFileWrong as fault:
+        return True, fault
 
 
 # -- HTTP
@@ -131,14 +131,21 @@ class _Server(uvicorn.Server):
         yield
 
 
+class _Config(uvicorn.Config):
+    """uvicorn's settings, and how long a connection may take to begin a request, in seconds."""
+
+    begin_seconds = 20.0
+
+
 class _Connection(H11Protocol):
     """A connection that has to begin a request in time."""
 
+    config: _Config
     _hurry: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
-        self._hurry = self.loop.call_later(REQUEST_SECONDS, self._give_up)
+        self._hurry = self.loop.call_later(self.config.begin_seconds, self._give_up)
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._hurry is not None:
@@ -149,7 +156,7 @@ class _Connection(H11Protocol):
         super().on_response_complete()
         if self._hurry is not None:
             self._hurry.cancel()
-        self._hurry = self.loop.call_later(REQUEST_SECONDS, self._give_up)
+        self._hurry = self.loop.call_later(self.config.begin_seconds, self._give_up)
 
     def _give_up(self) -> None:
         if self.cycle is None or self.cycle.response_complete:
@@ -157,7 +164,7 @@ class _Connection(H11Protocol):
 
 
 def _server(settings: GatewaySettings, app: Any) -> _Server:
-    config = uvicorn.Config(
+    config = _Config(
         app,
         http=_Connection,
         ws="none",
@@ -174,6 +181,7 @@ def _server(settings: GatewaySettings, app: Any) -> _Server:
         ssl_certfile=settings.certificate,
         ssl_keyfile=settings.key,
     )
+    config.begin_seconds = settings.body_seconds
     config.load()
     if config.ssl is not None:
         config.ssl.minimum_version = ssl.TLSVersion.TLSv1_2

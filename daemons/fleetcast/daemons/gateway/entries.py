@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from fnmatch import fnmatchcase
 from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -145,8 +146,28 @@ def split_tags(tags: str | None) -> tuple[str, ...]:
     return tuple(each for tag in (tags or "").split(",") if (each := tag.strip()))
 
 
-def stage_filter(stage: DeploymentStage | None) -> str | None:
-    """The stage inside that a filter means; `rollback` is `quarantined` inside."""
-    if stage is None:
-        return None
-    return "quarantined" if stage is DeploymentStage.ROLLBACK else stage.value
+def stage_filter(stage: DeploymentStage | None) -> dict[str, Any]:
+    """What a filter means in the read model: `rollback` is a `quarantined` version that was served before."""
+    if stage in {DeploymentStage.ROLLBACK, DeploymentStage.QUARANTINED}:
+        return {"stage": DeploymentStage.QUARANTINED.value, "served": stage is DeploymentStage.ROLLBACK}
+    return {"stage": stage.value if stage is not None else None}
+
+
+def is_about(entry: ModelRegistryEntry, model: str | None, text: str | None) -> bool:
+    """Whether a version is of the models that a shell pattern means, and has all the words of a text in what is said
+    about it: what the read model does with these filters."""
+    said = (
+        entry.model_id,
+        entry.version,
+        entry.name,
+        entry.owner,
+        entry.team,
+        entry.framework,
+        entry.model_type,
+        entry.run_id,
+        entry.description,
+        *entry.tags,
+    )
+    words = "\n".join(each for each in said if each).lower()
+    named = model is None or fnmatchcase(entry.model_id, model)
+    return named and all(word in words for word in (text or "").lower().split())

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Header, Query, Request
 from starlette.responses import Response
 
 from fleetcast.daemons.gateway import words
-from fleetcast.daemons.gateway.asking import Gateway, Viewer, refusals, same_as
+from fleetcast.daemons.gateway.asking import Gateway, Viewer, refusals, same_as, still_let_in
 from fleetcast.daemons.gateway.frames import Wanted, last_event_id
 from fleetcast.daemons.gateway.problems import Refused
 from fleetcast.daemons.remedy.incidents.commands import ListIncidents
@@ -175,7 +175,9 @@ async def events(
     except ValueError as error:
         raise Refused(400, "invalid", str(error)) from error
     wanted = Wanted(_names(types), model or "")
-    return parts.feed.open(wanted, seen=last, tail=tail, changes=changes)
+    # A body that was promised has to come first: behind it a stream waits for its client to go.
+    await request.body()
+    return parts.feed.open(wanted, seen=last, tail=tail, changes=changes, allowed=still_let_in(request))
 
 
 def _names(types: str | None) -> frozenset[str]:

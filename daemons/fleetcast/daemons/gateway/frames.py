@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -105,12 +105,14 @@ class Client:
         wanted: which events it gets.
         most_events, most_bytes: that may wait.
         changes: whether it is told that the fleet has changed.
+        allowed: whether it may be told anything.
     """
 
     wanted: Wanted
     most_events: int
     most_bytes: int
     changes: bool = False
+    allowed: Callable[[], bool] = lambda: True
     sent: int = 0
     closed: bool = False
     _waiting: deque[bytes] = field(default_factory=deque)
@@ -129,8 +131,8 @@ class Client:
                 return
             self._waiting.append(frame.data)
             self._bytes += len(frame.data)
+            self._changed.set()
         self.sent = frame.sequence
-        self._changed.set()
 
     def fleet_changed(self) -> None:
         """Tell it, once, that the fleet has changed."""
@@ -138,18 +140,19 @@ class Client:
             self._fleet_changed = True
             self._changed.set()
 
-    def close(self, last: bytes = b"") -> None:
-        """End it after what waits; *last*: a final frame."""
+    def close(self, last: bytes = b"", *, at_once: bool = False) -> None:
+        """End it after what waits, or *at_once*; *last*: a final frame."""
+        if at_once:
+            self._waiting.clear()
+            self._bytes = 0
         if not self.closed:
             self.closed = True
             self._last = last
             self._changed.set()
 
     def _drop(self) -> None:
-        waiting = len(self._waiting)
-        self._waiting.clear()
-        self._bytes = 0
-        self.close(notice("dropped", reason=f"{waiting} events waited for this client; come back with Last-Event-ID"))
+        why = f"{len(self._waiting)} events waited for this client; come back with Last-Event-ID"
+        self.close(notice("dropped", reason=why), at_once=True)
 
     @property
     def waiting_bytes(self) -> int:

@@ -63,7 +63,8 @@ class Guard:
         headers = Headers(scope=scope)
         check_path(scope.get("raw_path") or scope["path"].encode())
         if self._settings.tokens is None:
-            why = foreign(headers.get("host"), headers.get("origin"), headers.get("sec-fetch-site"))
+            site = None if _follows_a_link(scope, headers) else headers.get("sec-fetch-site")
+            why = foreign(headers.get("host"), headers.get("origin"), site)
             if why is not None:
                 raise Refused(
                     403,
@@ -114,6 +115,13 @@ class Guard:
             return message
 
         return bounded
+
+
+def _follows_a_link(scope: Scope, headers: Headers) -> bool:
+    """Whether somebody came to a page of the dashboard from elsewhere, as from a chat. The page holds nothing of the
+    fleet, nobody may frame it, and what it asks for then comes from itself."""
+    goes = (headers.get("sec-fetch-mode"), headers.get("sec-fetch-dest")) == ("navigate", "document")
+    return goes and scope["method"] in {"GET", "HEAD"} and not scope["path"].startswith("/api")
 
 
 def check_path(raw: bytes) -> None:

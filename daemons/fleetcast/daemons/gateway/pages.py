@@ -1,5 +1,5 @@
-"""What browsers are served: the files in `pages/`, read once at the start. A path is looked up among their names and
-never opened, so that no path can leave the folder."""
+"""What browsers are served: the dashboard, whose files lie in `dashboard/` and are read once at the start. A path is
+looked up among their names and never opened, so that no path can leave the folder."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,6 +9,21 @@ from importlib.resources.abc import Traversable
 from typing import Final
 
 INDEX: Final = "index.html"
+VIEWS: Final = frozenset(
+    {
+        "fleet",
+        "nodes",
+        "transfers",
+        "models",
+        "compare",
+        "performance",
+        "incidents",
+        "training",
+        "events",
+        "dead-letters",
+    }
+)
+"""First parts of the paths of views: all of them are the index, which shows what its path says (dashboard/views.js)."""
 TYPES: Final[Mapping[str, str]] = {
     ".html": "text/html; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
@@ -41,10 +56,15 @@ class Page:
 
 def load() -> dict[str, Page]:
     """All files, by the path that they are asked for: `app.js`, `views/fleet.js`; the index also by the empty path."""
-    found = dict(_below(files("fleetcast.daemons.gateway").joinpath("pages"), ""))
+    found = dict(_below(files("fleetcast.daemons.gateway").joinpath("dashboard"), ""))
     if INDEX in found:
         found[""] = found[INDEX]
     return found
+
+
+def is_view(path: str) -> bool:
+    """Whether a path is one that somebody may have been sent a link to: `models/hex8_2p`."""
+    return path.partition("/")[0] in VIEWS
 
 
 def _below(folder: Traversable, prefix: str) -> list[tuple[str, Page]]:

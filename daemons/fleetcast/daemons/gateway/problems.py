@@ -22,6 +22,7 @@ from fleetcast.registry.errors import (
     RecordDamaged,
     RegistryError,
     TransitionRefused,
+    VersionsDiffer,
     VersionTaken,
 )
 from fleetcast.registry.readmodel.errors import BadQuery, NothingFound, NotYet
@@ -89,6 +90,7 @@ _KINDS: Final[tuple[tuple[type[Exception], int, str], ...]] = (
     (VersionTaken, 409, "taken"),
     (RegistrationFailed, 422, "registration"),
     (DescriptionInvalid, 422, "invalid"),
+    (VersionsDiffer, 422, "invalid"),
     (TransitionRefused, 422, "invalid"),
     (BadQuery, 400, "invalid"),
     (NotYet, 504, "not-yet"),

@@ -1,37 +1,43 @@
 """What the gateway shows of the fleet: the same readers as the commands', over one connection."""
 
 import asyncio
-import time
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from pydantic import ValidationError
+
 from fleetcast.bus import Bus, patience
-from fleetcast.bus.errors import BusTimeout, ConnectionLost, NoResponder, NotFound, ServiceFailed
+from fleetcast.bus.errors import BusTimeout, ConnectionLost, NoResponder, ServiceFailed
 from fleetcast.bus.streams import EVENTS
+from fleetcast.daemons.gateway.held import Held
 from fleetcast.daemons.gateway.problems import Refused
 from fleetcast.daemons.remedy.incidents import reading as incidents
 from fleetcast.daemons.remedy.incidents.commands import GetIncident, IncidentAnswer, ListIncidents
 from fleetcast.daemons.remedy.incidents.documents import document as incident_document
+from fleetcast.daemons.remedy.incidents.reading import unresolved
 from fleetcast.daemons.trainer.lanes import reading as lanes
 from fleetcast.daemons.trainer.lanes.commands import LaneAnswer, LaneView, ListLanes, ShowLane
 from fleetcast.daemons.trainer.lanes.loading import Lanes
 from fleetcast.events.payloads import DaemonState
 from fleetcast.events.training import LANES_SUBJECT
-from fleetcast.registry.errors import NoKeeper
+from fleetcast.registry.errors import NoKeeper, RecordDamaged
+from fleetcast.registry.picture.condition import Condition, look_beside
 from fleetcast.registry.picture.live import Fleet
-from fleetcast.registry.picture.nodes import NodeView, node_document, problems, rollout, rollout_document, sighted
+from fleetcast.registry.picture.nodes import NodeView, Rollout, node_document, rollout, rollout_document, sighted
 from fleetcast.registry.picture.pace import transfers_document
 from fleetcast.registry.querying import QueryAnswer, query
 from fleetcast.registry.readmodel.aside import answer_of_events, run_subjects
 
 LANES_SECONDS: Final = 3.0
 QUERY_SECONDS: Final = 5.0
-FRESH_SECONDS: Final = 0.2
-"""How long a picture of all rollouts holds although something has changed: many may ask at once."""
+PACE_SECONDS: Final = 0.1
+"""Distance of pictures of all rollouts, however much changes: many may ask at once."""
 HOLDS_SECONDS: Final = 5.0
 """How long it holds while nothing changes: nodes fall silent without a word."""
+BESIDE_SECONDS: Final = 2.0
+"""How long it holds what no heartbeat tells: streams, dead letters, incidents, records of faults."""
 AT_ONCE: Final = 20
 """Rollouts that are counted before others have their turn."""
 OTHERS: Final = ("registry", "monitor", "remedy", "notifier", "trainer", "gateway")
@@ -45,9 +51,10 @@ class Reads:
     def __init__(self, bus: Bus, fleet: Fleet) -> None:
         self._bus = bus
         self._fleet = fleet
-        self._making = asyncio.Lock()
-        self._made_of, self._made_at = -1, float("-inf")
-        self._rollouts: Document = {}
+        self._rollouts = Held(
+            self._all_rollouts, holds_seconds=HOLDS_SECONDS, pace_seconds=PACE_SECONDS, standing=lambda: fleet.standing
+        )
+        self._beside = Held(lambda: look_beside(bus, fleet, unresolved), holds_seconds=BESIDE_SECONDS)
 
     # -- the fleet, from what is followed
 
@@ -77,42 +84,38 @@ class Reads:
     async def rollouts(self) -> Document:
         """How far what is ordered has come on the nodes, by model and lane. It is made once for everybody who asks,
         while nothing changes, and without holding up others."""
-        async with self._making:
-            now = time.monotonic()
-            age = now - self._made_at
-            if age > HOLDS_SECONDS or (age > FRESH_SECONDS and self._made_of != self._fleet.changes):
-                self._made_of, self._made_at = self._fleet.changes, now
-                self._rollouts = {"rollouts": await self._all_rollouts(), "at": _now()}
-            return self._rollouts
+        return (await self._rollouts.get()).document
 
-    async def _all_rollouts(self) -> list[Document]:
+    async def _all_rollouts(self) -> "_Rollouts":
         nodes = self._fleet.nodes
         seen = sighted(nodes)
-        served = []
+        found, shown = [], []
         for number, slot in enumerate(self._fleet.slots):
             if number % AT_ONCE == 0:
                 await asyncio.sleep(0)
+            found.append(rollout(slot, nodes, seen))
             previous = slot.previous.version if slot.previous else None
-            served.append({**rollout_document(rollout(slot, nodes, seen)), "previous": previous})
-        return served
+            shown.append({**rollout_document(found[-1]), "previous": previous})
+        return _Rollouts(tuple(found), {"rollouts": shown, "at": _now()})
 
     async def status(self) -> Document:
-        """Whether all is well, and what is not."""
-        dead, open_ones, made = await asyncio.gather(
-            self._bus.dead.list(), incidents.incidents(self._bus), self.rollouts()
-        )
-        nodes, rollouts = self._fleet.nodes, made["rollouts"]
-        wrong = [*problems(nodes, (), len(dead)), *(_incomplete(each) for each in rollouts if not each["complete"])]
-        unresolved = [each for each in open_ones if not each.ended]
+        """Whether all is well, and what is not: as `fleetcast status` says it."""
+        beside, made = await asyncio.gather(self._beside.get(), self._rollouts.get())
+        condition = Condition(self._fleet, beside, made.rollouts)
+        nodes = self._fleet.nodes
         return {
-            "ok": not wrong and not unresolved,
-            "degraded": wrong,
+            "ok": not condition.wrong,
+            "degraded": list(condition.wrong),
             "nodes": len(nodes),
             "nodes_alive": sum(node.alive for node in nodes),
-            "models": len(rollouts),
-            "complete": sum(each["complete"] for each in rollouts),
-            "open_incidents": len(unresolved),
-            "dead_letters": len(dead),
+            "models": len(made.rollouts),
+            "complete": sum(each.complete for each in made.rollouts),
+            "open_incidents": len(beside.incidents),
+            "dead_letters": beside.dead,
+            "registry": condition.keeping.document(),
+            "daemons": condition.attendants.document(),
+            "training": condition.training.document(),
+            "truth": beside.truth.document(),
             "at": _now(),
         }
 
@@ -148,12 +151,12 @@ class Reads:
             said = await patience.ask(
                 self._bus, LANES_SUBJECT, data, deadline_seconds=LANES_SECONDS, wait_for_somebody=False
             )
-            return LaneAnswer.model_validate_json(said)
         except (NoResponder, BusTimeout, ConnectionLost, ServiceFailed):
             # No trainer: what the stream keeps, without what only a lane file says.
             views = await lanes.views(self._bus, Lanes({}), datetime.now(UTC))
-        wanted = request.lane if isinstance(request, ShowLane) else None
-        return LaneAnswer(lanes=tuple(view for view in views if wanted in {None, view.lane}))
+            wanted = request.lane if isinstance(request, ShowLane) else None
+            return LaneAnswer(lanes=tuple(view for view in views if wanted in {None, view.lane}))
+        return lanes_told(said)
 
     async def runs(self, name: str, arguments: Mapping[str, Any]) -> Document:
         """Training runs, or one of them: from the read model, or from the log where nobody keeps the registry."""
@@ -187,13 +190,25 @@ class Reads:
             "total": len(letters),
         }
 
-    async def is_known(self) -> bool:
-        """Whether the streams of a fleet are there."""
-        try:
-            await self._bus.last_sequence(EVENTS)
-        except NotFound:
-            return False
-        return True
+
+@dataclass(frozen=True, slots=True)
+class _Rollouts:
+    """How far everything ordered has come, and the same in JSON."""
+
+    rollouts: tuple[Rollout, ...]
+    document: Document
+
+
+def lanes_told(said: bytes) -> LaneAnswer:
+    """A trainer's answer.
+
+    Raises:
+        RecordDamaged: it cannot be read: a newer fleetcast wrote it, and whoever asked did nothing wrong.
+    """
+    try:
+        return LaneAnswer.model_validate_json(said)
+    except ValidationError as error:
+        raise RecordDamaged(f"the trainer's answer cannot be read: {error.errors()[0]['msg']}") from error
 
 
 def answered(answer: QueryAnswer) -> Document:
@@ -207,14 +222,6 @@ def _accepted(said: IncidentAnswer) -> IncidentAnswer:
     if said.outcome != "done":
         raise Refused(409, said.outcome, said.message, next_step=said.next_step)
     return said
-
-
-def _incomplete(served: Document) -> str:
-    """What keeps an order from being served everywhere, in a sentence."""
-    canary = served["canary"] or {"waiting": []}
-    behind = [*served["waiting"], *canary["waiting"]]
-    named = "; ".join(f"{each['node']} {each['reason']}" for each in behind) or "no node wants it"
-    return f"{served['model']}@{served['version']} is on {len(served['ready'])} of {served['wanted']} nodes: {named}"
 
 
 def _shown(node: NodeView, *, models: bool) -> Document:

@@ -27,6 +27,7 @@ from fleetcast.daemons.gateway.entries import (
     Registration,
     RollbackOrder,
     entry_shown,
+    is_about,
     row_shown,
     split_tags,
     stage_filter,
@@ -72,7 +73,7 @@ async def listed(
 ) -> Document:
     """Versions that match all that is given, by model, in each the highest version first."""
     filters: Document = {
-        "stage": stage_filter(stage),
+        **stage_filter(stage),
         "framework": framework,
         "tags": split_tags(tags),
         "owner": owner,
@@ -86,8 +87,6 @@ async def listed(
     except NoKeeper:
         return await _from_stream(parts, {**filters, "stage": stage, "model_id": model_id}, limit)
     models = [row_shown(row) for row in page["versions"]]
-    if stage in {DeploymentStage.ROLLBACK, DeploymentStage.QUARANTINED}:
-        models = [each for each in models if each["deploy_status"] == stage]
     return {
         "models": models,
         "count": len(models),
@@ -99,9 +98,10 @@ async def listed(
 
 async def _from_stream(parts: Parts, filters: Document, limit: int) -> Document:
     """The list of a fleet in which nobody keeps the registry, as the Python API makes it."""
-    wanted = {name: filters[name] for name in ("framework", "owner", "team", "model_type", "model_id")}
+    wanted = {name: filters[name] for name in ("framework", "owner", "team", "model_type")}
     calls = Calls(parts.bus, actor="gateway")
-    found = await calls.listed({**wanted, "deploy_status": filters["stage"]}, filters["tags"])
+    listed = await calls.listed({**wanted, "deploy_status": filters["stage"]}, filters["tags"])
+    found = [entry for entry in listed if is_about(entry, filters["model_id"], filters["text"])]
     models = [entry_shown(entry) for entry in found[:limit]]
     return {"models": models, "count": len(models), "next": None, "as_of_seq": 0, "behind": 0}
 

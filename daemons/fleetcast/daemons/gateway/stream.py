@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing, suppress
 from itertools import islice
 from typing import Any, Final, cast
@@ -27,7 +27,7 @@ KEPT_EVENTS: Final = 2000
 KEPT_BYTES: Final = 8 * 2**20
 SIGN_SECONDS: Final = 15.0
 """Without an event, a sign of life so often: proxies close what is silent for a minute."""
-CHANGE_SECONDS: Final = 0.2
+CHANGE_SECONDS: Final = 0.1
 """Distance of the news that the fleet has changed: two heartbeats need no two redraws."""
 REPLAYS: Final = 4
 """Clients that read the past at once; others wait their turn."""
@@ -52,18 +52,12 @@ class Feed:
         self._live: set[Client] = set()
         self._replays = asyncio.Semaphore(REPLAYS)
         self.newest = 0
-        self._head = 0
         self.began = asyncio.Event()
 
     @property
     def clients(self) -> int:
         """How many there are."""
         return len(self._clients)
-
-    @property
-    def waiting_bytes(self) -> int:
-        """How much waits for all of them."""
-        return sum(client.waiting_bytes for client in self._clients)
 
     async def run(self) -> None:
         """Follow the log until cancelled; an interruption is caught up."""
@@ -76,17 +70,19 @@ class Feed:
 
     async def _follow(self) -> None:
         if not self.began.is_set():
-            self._head = await self._bus.last_sequence(EVENTS)
-            self.newest = max(0, self._head - KEPT_EVENTS // 4)
-            self._begin()
+            await self._begin()
         async for entry in self._bus.tail(EVENTS, ALL, start_sequence=self.newest + 1, follow=True):
             self._take(frame_of(entry))
-            self._begin()
 
-    def _begin(self) -> None:
-        """It has begun once what was there at the start is at hand: before that, nobody is told what is newest."""
-        if self.newest >= self._head:
-            self.began.set()
+    async def _begin(self) -> None:
+        """It has begun once what was there at the start is at hand: before that, nobody is told what is newest. The
+        newest events may have been purged, and are waited for by nobody then."""
+        head = await self._bus.last_sequence(EVENTS)
+        self.newest = max(self.newest, head - KEPT_EVENTS // 4)
+        async for entry in self._bus.tail(EVENTS, ALL, start_sequence=self.newest + 1):
+            self._take(frame_of(entry))
+        self.newest = max(self.newest, head)
+        self.began.set()
 
     def _take(self, frame: Frame) -> None:
         if frame.sequence <= self.newest:
@@ -101,26 +97,38 @@ class Feed:
 
     async def watch(self, fleet: Fleet) -> None:
         """Tell clients that the fleet has changed, until cancelled."""
+        told = fleet.standing
         while True:
             await fleet.change()
-            for client in self._clients:
-                client.fleet_changed()
-            await asyncio.sleep(CHANGE_SECONDS)
+            if (now := fleet.standing) != told:
+                told = now
+                for client in self._clients:
+                    client.fleet_changed()
+                await asyncio.sleep(CHANGE_SECONDS)
 
     def close(self) -> None:
         """End all streams: the gateway stops. Clients come back by themselves, and go on where they were."""
         for client in tuple(self._clients):
             client.close(notice("restarting"))
 
+    def recheck(self) -> None:
+        """End the streams of those who may not have them any more: their token was revoked."""
+        for client in tuple(self._clients):
+            if not client.allowed():
+                client.close(notice("revoked"), at_once=True)
+
     # -- one client
 
-    def open(self, wanted: Wanted, *, seen: int | None, tail: int, changes: bool) -> "EventStream":
+    def open(
+        self, wanted: Wanted, *, seen: int | None, tail: int, changes: bool, allowed: Callable[[], bool] = lambda: True
+    ) -> "EventStream":
         """A stream of events for one client.
 
         Args:
             wanted: which events.
             seen: the last one that it has; None: it begins with the newest *tail* and what comes.
             changes: whether it is also told that the fleet has changed.
+            allowed: whether it still may have it; asked when tokens have changed.
 
         Raises:
             Refused: there are too many.
@@ -133,7 +141,7 @@ class Feed:
                 next_step="come back later; gateway.max_streams is the limit",
                 headers={"Retry-After": AGAIN_SECONDS},
             )
-        client = Client(wanted, self._settings.stream_events, self._settings.stream_bytes, changes)
+        client = Client(wanted, self._settings.stream_events, self._settings.stream_bytes, changes, allowed)
         self._clients.add(client)
         if seen is None:
             client.sent = self._start(tail)
@@ -146,6 +154,11 @@ class Feed:
         client.close()
         self._clients.discard(client)
         self._live.discard(client)
+
+    @property
+    def _oldest(self) -> int:
+        """The sequence from which on all events are at hand."""
+        return self._kept[0].sequence if self._kept else self.newest + 1
 
     def _start(self, tail: int) -> int:
         """The sequence before the newest *tail* events."""
@@ -161,7 +174,7 @@ class Feed:
             client.sent = self.newest
         while not client.closed:
             # What is at hand moves on while the log is read.
-            while self._kept and client.sent + 1 < self._kept[0].sequence and not client.closed:
+            while client.sent + 1 < self._oldest and not client.closed:
                 if page := await self._from_log(client):
                     yield page
             missed = list(islice((f for f in self._kept if f.sequence > client.sent), AT_ONCE))
@@ -176,7 +189,7 @@ class Feed:
     async def _from_log(self, client: Client) -> bytes:
         """The next page of events from the log, up to those that are at hand; how slow a client is holds up nobody else
         who waits for the past."""
-        oldest = self._kept[0].sequence
+        oldest = self._oldest
         page, looked_at = bytearray(), 0
         # A generator that is left in the middle keeps its consumer on the server until it is closed.
         past = cast("AsyncGenerator[Entry, None]", self._bus.tail(EVENTS, ALL, start_sequence=client.sent + 1))
@@ -220,8 +233,9 @@ class EventStream(Response):
         finally:
             self._feed.leave(self._client)
             leaving.cancel()
-            with suppress(asyncio.CancelledError):
-                await leaving
+            await asyncio.wait({leaving})
+            if not leaving.cancelled():
+                leaving.exception()  # it was told by the stream's end
         with suppress(TimeoutError):
             await self._send(send, {"type": "http.response.body", "body": b"", "more_body": False})
 
@@ -240,6 +254,9 @@ class EventStream(Response):
             await send(dict(message))
 
     async def _until_gone(self, receive: Receive) -> None:
-        while (await receive())["type"] != "http.disconnect":
-            pass
-        self._feed.leave(self._client)
+        try:
+            while (await receive())["type"] != "http.disconnect":
+                pass
+        finally:
+            # Also when it promised a body and sends none: who is not listened to any more must not keep a place.
+            self._feed.leave(self._client)

@@ -113,8 +113,8 @@ class TokenBook:
         self._seen: tuple[int, int, int] | None = None
         self._tokens = Tokens()
 
-    def refresh(self) -> None:
-        """Read the file if it is another one than before; blocks for as long as that takes.
+    def refresh(self) -> bool:
+        """Read the file if it is another one than before, which is returned; blocks for as long as that takes.
 
         Raises:
             TokenFileWrong: as `read`; nobody is let in then.
@@ -122,15 +122,22 @@ class TokenBook:
         try:
             about = self._path.stat()
         except OSError:
-            self._seen = None
+            # `read` finds words for it.
+            self._seen, self._tokens = None, Tokens()
             self._tokens = read(self._path)
-            return
+            return True
         identity = (about.st_ino, about.st_mtime_ns, about.st_mode)
-        if identity != self._seen:
-            self._seen = None
-            self._tokens = Tokens()
+        if identity == self._seen:
+            return False
+        self._seen = None
+        try:
+            # Those who were let in so far are, until the file is read: requests come while a thread reads it.
             self._tokens = read(self._path)
-            self._seen = identity
+        except TokenFileWrong:
+            self._tokens = Tokens()
+            raise
+        self._seen = identity
+        return True
 
     def caller(self, token: str) -> Caller | None:
         """Whose token it is; None: nobody's."""

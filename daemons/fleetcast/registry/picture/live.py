@@ -1,6 +1,7 @@
 """The fleet as it changes: heartbeats and progress messages, gathered in one place that others wait on."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
@@ -17,7 +18,7 @@ from fleetcast.events.payloads import DaemonState
 from fleetcast.events.state import NodeStatus, SlotState, TransferStatus
 from fleetcast.registry.errors import RegistryError
 from fleetcast.registry.picture.amounts import moment
-from fleetcast.registry.picture.nodes import NodeView, Rollout, rollout, sighted, views
+from fleetcast.registry.picture.nodes import LOST_AFTER_HEARTBEATS, NodeView, Rollout, rollout, sighted, views
 from fleetcast.registry.registry import Registry
 
 _T = TypeVar("_T")
@@ -37,18 +38,24 @@ class FleetSilent(RegistryError):
     """NATS did not say in time what it knows of the fleet."""
 
 
+class PictureEnded(RegistryError):
+    """What follows the fleet has ended by a fault: the picture would stay as it is for ever."""
+
+
 class Fleet:
     """What is known of the fleet now; one owner (`watched`), any number of readers on the same loop."""
 
     def __init__(self, heartbeat_seconds: float) -> None:
         self._heartbeat_seconds = heartbeat_seconds
         self._statuses: dict[str, NodeStatus] = {}
+        self._heard: dict[str, float] = {}
         self._progress: dict[tuple[str, str], TransferStatus] = {}
         self._slots: dict[tuple[Kind, str], SlotState] = {}
         self._drains: dict[str, DrainState] = {}
         self._changed = asyncio.Event()
+        self._fault: BaseException | None = None
         self.changes = 0
-        """How often anything was different: what was made of the fleet holds while this does."""
+        """How often anything was different that is not different in every heartbeat: see `standing`."""
         self.heartbeats_known = asyncio.Event()
         self.slots_known = asyncio.Event()
         self.drains_known = asyncio.Event()
@@ -118,6 +125,7 @@ class Fleet:
 
         Raises:
             TimeoutError: it did not within *timeout_seconds*.
+            PictureEnded: nothing changes any more.
         """
         async with asyncio.timeout(timeout_seconds):
             while True:
@@ -127,17 +135,27 @@ class Fleet:
                 await self.change()
 
     async def change(self, within_seconds: float = _TICK_SECONDS) -> None:
-        """Return at the next change, and after *within_seconds* at the latest."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(within_seconds):
-                await self._changed.wait()
+        """Return at the next change, and after *within_seconds* at the latest.
+
+        Raises:
+            PictureEnded: there will be none.
+        """
+        if self._fault is None:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(within_seconds):
+                    await self._changed.wait()
+        if self._fault is not None:
+            raise PictureEnded(f"the fleet is not followed any more: {self._fault}") from self._fault
 
     def take_status(self, data: bytes) -> None:
         """Take a heartbeat; one that cannot be read (of a newer version, say) changes nothing."""
         with suppress(ValidationError):
             status = NodeStatus.model_validate_json(data)
-            self._statuses[f"{status.node}.{status.daemon}"] = status
-            self.wake()
+            key = f"{status.node}.{status.daemon}"
+            known = self._statuses.get(key)
+            self._statuses[key] = status
+            self._heard[key] = moment(status.at).timestamp()
+            self.wake(news=known is None or _news(known, status))
 
     def take_slot(self, slot: SlotState) -> None:
         """Take a slot order; generations only grow."""
@@ -161,10 +179,17 @@ class Fleet:
             self._progress[status.node, status.transfer] = status
             self.wake()
 
+    def follower_ended(self, follower: "asyncio.Task[None]") -> None:
+        """Have everybody who waits know that a part of the picture stays as it is from now on."""
+        if not follower.cancelled():
+            self._fault = follower.exception() or RuntimeError(f"{follower.get_name()} came to an end")
+            self.wake()
+
     def forget(self, before: datetime) -> None:
         """Drop heartbeats, and progress of transfers, that are older than *before*: whoever looks for days must not
         keep every node that there ever was."""
         self._statuses = {key: s for key, s in self._statuses.items() if moment(s.at) >= before}
+        self._heard = {key: self._heard[key] for key in self._statuses}
         alive = {(s.node, t.transfer) for s in self._statuses.values() for t in s.transfers}
         self._progress = {
             key: t
@@ -172,12 +197,36 @@ class Fleet:
             if key in alive or moment(t.started_at) + timedelta(seconds=t.seconds) >= before
         }
 
-    def wake(self) -> None:
-        """Have everybody who waits look again."""
+    @property
+    def standing(self) -> object:
+        """Equal while nothing is different but times and measurements: what was made of the fleet holds as long. Who is
+        silent is part of it, although nothing comes to say so."""
+        silent_since = time.time() - self._heartbeat_seconds * LOST_AFTER_HEARTBEATS
+        return self.changes, tuple(key for key, heard_at in self._heard.items() if heard_at < silent_since)
+
+    def wake(self, *, news: bool = True) -> None:
+        """Have everybody who waits look again; *news*: there is something to see."""
         # A fresh event each time: whoever comes later waits for the next change, and nobody has to clear anything.
         changed, self._changed = self._changed, asyncio.Event()
-        self.changes += 1
+        self.changes += news
         changed.set()
+
+
+def _news(known: NodeStatus, status: NodeStatus) -> bool:
+    """Whether a heartbeat says anything that the one before it did not. Times, free space and temperatures are always
+    different."""
+    return any(getattr(known, name) != getattr(status, name) for name in _TOLD) or _faults(known) != _faults(status)
+
+
+_MEASURED = frozenset({"at", "disk_free", "spool_entries", "gpus", "transfers"})
+_TOLD = tuple(name for name in NodeStatus.model_fields if name not in _MEASURED)
+
+
+def _faults(status: NodeStatus) -> tuple[object, ...]:
+    """What of the measured things is no measurement."""
+    gpus = tuple((gpu.index, gpu.fault, gpu.warning, gpu.proven_at) for gpu in status.gpus)
+    moving = tuple((t.transfer, t.state, t.bytes_done, t.bytes_verified, t.reason) for t in status.transfers)
+    return gpus, moving
 
 
 def _newer(one: TransferStatus, other: TransferStatus) -> TransferStatus:
@@ -207,6 +256,8 @@ async def watched(bus: Bus, heartbeat_seconds: float, *, streams_seconds: float 
     stop = await bus.listen("fc.progress.*", lambda message: fleet.take_progress(message.data))
     try:
         await _first_picture(fleet, followers)
+        for follower in followers:
+            follower.add_done_callback(fleet.follower_ended)
         yield fleet
     finally:
         await stop()

@@ -174,9 +174,11 @@ def sighted(nodes: Iterable[NodeView]) -> FleetView:
 def rollout(slot: SlotState, nodes: Sequence[NodeView], fleet: FleetView | None = None) -> Rollout:
     """How far *slot*'s order has come on *nodes*; *fleet*: `sighted` of them, where it is there already."""
     fleet = fleet or sighted(nodes)
-    seen = {node.name: node for node in nodes}
 
-    def waiting(stragglers: Iterable[Straggler], version: str) -> tuple[Waiting, ...]:
+    def waiting(stragglers: Sequence[Straggler], version: str) -> tuple[Waiting, ...]:
+        if not stragglers:
+            return ()
+        seen = {node.name: node for node in nodes}
         return tuple(Waiting(s.node, _reason(s, seen.get(s.node), slot, version), s.lag) for s in stragglers)
 
     count, tried = fleet.production_count(slot), fleet.canary_count(slot)
