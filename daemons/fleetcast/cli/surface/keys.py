@@ -22,6 +22,7 @@ def add(app: typer.Typer) -> None:
     app.add_typer(keys, name="keys", rich_help_panel=SET_UP)
     _add_ring(keys)
     _add_keys(keys)
+    _add_bundles(keys)
 
 
 def _add_ring(keys: typer.Typer) -> None:
@@ -107,3 +108,27 @@ def _add_keys(keys: typer.Typer) -> None:
         from fleetcast.cli.keys.commands import revoke as run
 
         return run(call, folder, which, reason=reason, dry_run=dry_run)
+
+
+def _add_bundles(keys: typer.Typer) -> None:
+    """What others verify without fleetcast."""
+
+    @command(keys, "init-oms", connects=False)
+    def init_oms(call: Call, folder: Folder = HERE, dry_run: DryRun = False) -> Exit:
+        """Make the key (ECDSA P-256) that bundles of OpenSSF Model Signing are signed with."""
+        from fleetcast.cli.keys.bundles import init as run
+
+        return run(call, folder, dry_run=dry_run)
+
+    @command(keys, "export-oms")
+    def export_oms(
+        call: Call,
+        wanted: Annotated[str, typer.Argument(metavar="MODEL@VERSION")],
+        to: Annotated[Path, typer.Argument(metavar="FILE", help="The bundle, such as hex8-42.sig; a new file.")],
+        folder: Folder = HERE,
+        dry_run: DryRun = False,
+    ) -> Exit:
+        """Sign the files of a version for others, who verify them with `model_signing verify key`."""
+        from fleetcast.cli.keys.bundles import export as run
+
+        return run(call, folder, wanted, to, dry_run=dry_run)

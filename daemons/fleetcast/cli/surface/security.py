@@ -90,6 +90,12 @@ def _add_changing(fleet: typer.Typer) -> None:
         call: Call,
         node: KeyName,
         trainer: Annotated[bool, typer.Option("--trainer", help="It trains as well.")] = False,
+        signs_as: Annotated[
+            str | None,
+            typer.Option(
+                "--signs-as", metavar="PUBLISHER", help="Give it this publisher's key: what it publishes is signed so."
+            ),
+        ] = None,
         used_by: UsedBy = "",
         folder: Dir = Path(),
         reason: Reason = None,
@@ -99,7 +105,8 @@ def _add_changing(fleet: typer.Typer) -> None:
         from fleetcast.cli.security.folders import add as run
 
         role = "trainer" if trainer else "node"
-        return run(call, folder, node, role, used_by=used_by or f"node {node}", reason=reason, dry_run=dry_run)
+        used = used_by or f"node {node}"
+        return run(call, folder, node, role, used_by=used, reason=reason, dry_run=dry_run, publisher=signs_as)
 
     @command(fleet, "add", connects=False)
     def add_key(

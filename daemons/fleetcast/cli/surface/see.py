@@ -113,8 +113,17 @@ def _add_history(app: typer.Typer) -> None:
         cid: Annotated[str | None, typer.Option(metavar="ID", help="Only lines with this correlation id.")] = None,
         lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="How many of the newest lines.")] = 200,
         folder: Annotated[Path | None, typer.Option(help="Folder of an `up` (default: the one that runs).")] = None,
+        all_nodes: Annotated[
+            bool, typer.Option("--all-nodes", "-a", help="Of every daemon of the fleet, over NATS: their newest lines.")
+        ] = False,
     ) -> Exit:
-        """Show the logs of a run, or of `fleetcast up`; on other machines use journalctl -u 'fleetcast-*'."""
+        """Show the logs of a run, of all nodes, or of `fleetcast up`; all of one machine's: journalctl."""
+        if all_nodes:
+            if training_run is not None or folder:
+                raise usage("--all-nodes is about daemons, not about a run or a folder")
+            from fleetcast.cli.logs_of_all import run as of_all
+
+            return of_all(call, follow=follow, daemon=daemon, node=node, cid=cid, lines=lines)
         if training_run is not None:
             if daemon or cid or folder:
                 raise usage("--daemon, --cid and --folder are for the logs of `fleetcast up`, not of a run")
