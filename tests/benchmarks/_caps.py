@@ -2,18 +2,20 @@
 
 import asyncio
 import contextlib
+import subprocess
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import linear_regression
 
-from tests.benchmarks._hosts import LAN_NETWORK, OVERLAY_NETWORK, FleetHosts, Flow, fleet_hosts, loopback_hosts
+from tests.benchmarks._hosts import LAN_NETWORK, OVERLAY_NETWORK, FleetHosts, Flow, Host, fleet_hosts, loopback_hosts
 from tests.benchmarks._swarm_fleet import ORIGIN, SwarmFleet, swarm_fleet
 
 from fleetcast.config.limits import LimitsSettings
 from fleetcast.config.settings import Settings
+from fleetcast.config.transports import LadderSettings
 
 LINK_MBIT = 1000
 SECONDS = 12
@@ -26,6 +28,8 @@ NETWORKS: dict[str, Callable[[], AbstractContextManager[FleetHosts]]] = {
     "overlay 100.64/10": lambda: fleet_hosts(1, LINK_MBIT, OVERLAY_NETWORK),
 }
 DIRECTIONS = ("download", "upload")
+TRANSPORTS = ("bittorrent", "aria2", "rsync")
+RSYNC_PORT = 8730
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,20 +80,31 @@ def rate(samples: list[Sample], count: Callable[[Flow], int]) -> float:
     return linear_regression([s.seconds for s in samples], [count(s.flow) for s in samples]).slope
 
 
-def measure_caps(cap: int, folder: Path) -> Iterator[Held]:
-    """Every direction on every network, one after the other."""
+def measure_caps(cap: int, folder: Path, transports: Sequence[str] = ()) -> Iterator[Held]:
+    """Every direction on every network by every transport, one after the other; none: what the ladder chooses.
+
+    What rsync sends, an rsync daemon or sshd sends: it is no part of the node, and has no cap.
+    """
     for network, hosts in NETWORKS.items():
-        for number, direction in enumerate(DIRECTIONS):
-            with hosts() as made:
-                yield asyncio.run(_one(cap, folder / f"{network[:3]}{number}", made, network, direction))
+        for transport in transports or ("",):
+            for direction in DIRECTIONS[: 1 if transport == "rsync" else 2]:
+                place = folder / f"{network[:3]}-{direction}-{transport}"
+                with hosts() as made, _rsyncd(made.origin, place) if transport == "rsync" else nullcontext(""):
+                    yield asyncio.run(_one(cap, place, made, network, direction, transport))
 
 
-async def _one(cap: int, folder: Path, hosts: FleetHosts, network: str, direction: str) -> Held:
+async def _one(cap: int, folder: Path, hosts: FleetHosts, network: str, direction: str, transport: str) -> Held:
     capped = ORIGIN if direction == "upload" else "node-1"
     limits = LimitsSettings.model_validate({f"{direction}_bytes_per_second": cap})
 
     def change(name: str, settings: Settings) -> Settings:
-        return settings.model_copy(update={"limits": limits}) if name == capped else settings
+        changed: dict[str, object] = {"limits": limits} if name == capped else {}
+        if transport:
+            changed["ladder"] = LadderSettings.model_validate({"order": (transport,)})
+        if transport == "rsync":
+            serve = f"rsync://{hosts.origin.address}:{RSYNC_PORT}/store" if name == ORIGIN else ""
+            changed["rsync"] = settings.rsync.model_copy(update={"modules": True, "accept_older": True, "serve": serve})
+        return settings.model_copy(update=changed)
 
     size = SECONDS * cap
     async with swarm_fleet(folder, hosts, change=change) as fleet:
@@ -109,6 +124,23 @@ async def _one(cap: int, folder: Path, hosts: FleetHosts, network: str, directio
         rate(counted, lambda f: f.stream_bytes),
         rate(counted, lambda f: f.bytes),
     )
+
+
+@contextlib.contextmanager
+def _rsyncd(origin: Host, folder: Path) -> Iterator[None]:
+    """A read-only module of the store that the origin will have; it ends with this process."""
+    folder.mkdir(parents=True)
+    configuration = folder / "rsyncd.conf"
+    configuration.write_text(
+        f"address = {origin.address}\nport = {RSYNC_PORT}\nuse chroot = no\nlog file = {folder / 'rsyncd.log'}\n"
+        f"[store]\npath = {folder / ORIGIN / 'data' / 'store'}\nread only = yes\nlist = no\n"
+    )
+    words = origin.bound_command("rsync", "--daemon", "--no-detach", f"--config={configuration}")
+    with subprocess.Popen(words) as server:
+        try:
+            yield
+        finally:
+            server.kill()
 
 
 async def _sample(samples: list[Sample], fleet: SwarmFleet, direction: str) -> None:

@@ -118,10 +118,14 @@ def median(values: Sequence[float]) -> float:
     return statistics.median(values)
 
 
-def quiet_logs() -> None:
-    """Keep log lines of the libraries that a benchmark uses itself off stdout, which is for the document."""
+def quiet_logs(level: int = logging.WARNING) -> None:
+    """Keep log lines of the libraries that a benchmark uses itself off stdout, which is for the document.
+
+    Args:
+        level: lines of this level and above are shown, on stderr.
+    """
     structlog.configure(
-        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+        wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
 

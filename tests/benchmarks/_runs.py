@@ -141,6 +141,8 @@ def figures(found: Mapping[str, float], nodes: int, rate_mbit: int, mib: int) ->
         "egress_over_size": ("ratio", 1.3, 1.1),
         "first_byte_p95_ms": ("ms", None, None),
         "cpu_seconds_per_gib": ("s/GiB", 5.0, 3.0),
+        "sha256_seconds_per_gib": ("s/GiB", None, None),
+        "cpu_over_sha256": ("ratio", None, None),
         "rss_mib": ("MiB", None, None),
         "tail_ratio": ("ratio", 0.05, 0.03),
         "n16_over_n4": ("ratio", 1.15, 1.05),

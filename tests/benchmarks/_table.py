@@ -14,6 +14,8 @@ WORDS = {
     "egress_over_size": "origin egress / file size",
     "first_byte_p95_ms": "first byte, p95",
     "cpu_seconds_per_gib": "CPU seconds per GiB per receiving node",
+    "sha256_seconds_per_gib": "CPU seconds of one pass of SHA-256 over a GiB, in the same run",
+    "cpu_over_sha256": "CPU of a receiving node / one pass of SHA-256",
     "rss_mib": "memory of a node, peak",
     "tail_ratio": "last 1 % of the bytes / total time",
     "n16_over_n4": "time at 16 nodes / time at 4 nodes",

@@ -24,7 +24,7 @@ from fleetcast.bus import BatchMessage, Bus, connect, declare
 from fleetcast.bus.server import LocalServer
 from fleetcast.config.monitor import MonitorSettings
 from fleetcast.config.settings import BusSettings, LogSettings
-from fleetcast.daemons.testing import RegistryProcess, node_settings
+from fleetcast.daemons.testing import DaemonProcess, RegistryProcess, node_settings
 from fleetcast.events.content import Content, ContentFile, Format, Kind
 from fleetcast.events.payloads import Endpoints, Origin
 from fleetcast.events.performance import LatencyHistogram
@@ -53,7 +53,7 @@ BACKLOG = 50_000
 """That a monitor catches up with: it may not be stopped for as long as a lease lasts."""
 
 
-class MonitorProcess(RegistryProcess):
+class MonitorProcess(DaemonProcess):
     """A monitor as a process."""
 
     daemon = "monitor"

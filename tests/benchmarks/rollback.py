@@ -19,7 +19,7 @@ from tests.benchmarks._report import Figure, Report, arguments, median, percenti
 from fleetcast.bus.streams import EVENTS
 from fleetcast.config.remedy import RemedySettings
 from fleetcast.config.settings import BusSettings, LogSettings
-from fleetcast.daemons.testing import Fleet, RegistryProcess, RemedyProcess, fleet, node_settings
+from fleetcast.daemons.testing import DaemonProcess, Fleet, RegistryProcess, RemedyProcess, fleet, node_settings
 from fleetcast.events.lifecycle import StageName
 from fleetcast.events.remedies import RUN_ENDED, PlaybookRunState, RunPhase, run_subject
 from fleetcast.registry.client import RegistryClient
@@ -46,9 +46,10 @@ class Rollbacks:
 @contextlib.asynccontextmanager
 async def _daemons(folder: Path, url: str) -> AsyncIterator[None]:
     """A registry daemon and a remedy daemon, with the settings of a fleet."""
-    made: list[RegistryProcess] = []
+    made: list[DaemonProcess] = []
     try:
-        for name, kind in (("registry", RegistryProcess), ("remedy", RemedyProcess)):
+        kinds: dict[str, type[DaemonProcess]] = {"registry": RegistryProcess, "remedy": RemedyProcess}
+        for name, kind in kinds.items():
             base = node_settings(folder, name, url)
             update = {
                 "bus": BusSettings(url=url),

@@ -10,11 +10,12 @@ import shutil
 import signal
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-from tests.benchmarks._caps import LINK_MBIT, measure_caps
+from tests.benchmarks._caps import LINK_MBIT, TRANSPORTS, measure_caps
 from tests.benchmarks._caps import SECONDS as CAP_SECONDS
 from tests.benchmarks._hosts import QUEUE, FleetHosts, NoHosts, fleet_hosts
 from tests.benchmarks._peers import NAME, ONCE, PEERS, PeerFailed, Work
@@ -33,12 +34,13 @@ PATIENCE = 12.0
 @dataclass(frozen=True, slots=True)
 class Seen:
     """Our own runs, the cores that a receiver uses at rest, curl's seconds where it ran beside them,
-    and what the daemons warned of, by event."""
+    what the daemons warned of, by event, and what a pass of SHA-256 cost after each run, in s/GiB."""
 
     runs: list[Run]
     idle_cores: float
     curl_seconds: list[float]
     warnings: dict[str, int]
+    sha256: list[float]
 
 
 def main() -> int:
@@ -80,16 +82,24 @@ def options() -> argparse.ArgumentParser:
         metavar="BYTES",
         help="only measure how a cap of BYTES per second is held, on every kind of address, both ways",
     )
+    parser.add_argument(
+        "--by",
+        nargs="+",
+        choices=TRANSPORTS,
+        default=(),
+        metavar="TRANSPORT",
+        help=f"with --cap: held by each of these alone ({', '.join(TRANSPORTS)}); else by what the ladder chooses",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     return parser
 
 
 def measure(given: argparse.Namespace) -> Report:
     """All that the command line asks for."""
-    return _measure_cap(given.cap) if given.cap else _measure_swarm(given)
+    return _measure_cap(given.cap, given.by) if given.cap else _measure_swarm(given)
 
 
-def _measure_cap(cap: int) -> Report:
+def _measure_cap(cap: int, transports: Sequence[str]) -> Report:
     """One receiver, and the same cap in each direction on each kind of address; the figure is the worst of them."""
     asked: dict[str, object] = {
         "cap": f"{cap} bytes per second, of the receiver (download) or of the origin (upload), one receiver",
@@ -99,7 +109,7 @@ def _measure_cap(cap: int) -> Report:
     }
     report = Report("swarm", asked)
     with tempfile.TemporaryDirectory(prefix="fleetcast-bench-") as folder:
-        held = list(measure_caps(cap, Path(folder)))
+        held = list(measure_caps(cap, Path(folder), transports))
     report.conditions["each_case"] = [h.shown(cap) for h in held]
     report.figures.update(figures({"cap_error_ratio": max(h.error(cap) for h in held)}, 1, 0, 0))
     return report
@@ -122,6 +132,8 @@ def _fleetcast(report: Report, given: argparse.Namespace, nodes: int, bound: flo
     """Measure our own distribution; what each run gave goes to the conditions."""
     seen = _promoted(given, nodes, folder / "fleet")
     found = values(seen.runs, bound)
+    found["sha256_seconds_per_gib"] = median(seen.sha256)
+    found["cpu_over_sha256"] = found["cpu_seconds_per_gib"] / found["sha256_seconds_per_gib"]
     report.conditions["warnings"] = seen.warnings
     report.conditions["idle_cores"] = round(seen.idle_cores, 4)
     report.conditions["each_run"] = [shown(run, bound, ORIGIN) for run in seen.runs]
@@ -144,13 +156,14 @@ async def promote(folder: Path, hosts: FleetHosts, given: argparse.Namespace) ->
     """All promotions to one fleet; curl takes turns with them where there is one receiver."""
     size, alone = given.size * MIB, len(hosts.receivers) == 1
     patience = 30 + PATIENCE * equal_links_bound(size, given.rate, len(hosts.receivers))
-    runs, curl = [], []
+    runs, curl, sha256 = [], [], []
     async with swarm_fleet(folder, hosts) as fleet:
         for version in (f"v{n}" for n in range(1, given.runs + 1)):
             runs.append(await fleet.run(version, size, seconds=patience))
+            sha256.append(await asyncio.to_thread(sha256_seconds_per_gib))
             if alone:
                 curl.append(await fleet.curl_seconds(version))
-        return Seen(runs, fleet.idle_cores, curl, fleet.warnings)
+        return Seen(runs, fleet.idle_cores, curl, fleet.warnings, sha256)
 
 
 def _compare(
@@ -187,7 +200,7 @@ def conditions(given: argparse.Namespace, nodes: int, bound: float) -> dict[str,
         "egress": "what the origin put on its wire: headers of all packets, requests and acknowledgements included",
         "cpu": "all processes of a receiver, until its second verification ends, less what they use at rest; mean",
         "rss": "sum of the peaks of a receiver's processes; the node that needs most",
-        "sha256": f"one pass takes {sha256_seconds_per_gib():.2f} CPU-s/GiB on this machine",
+        "sha256": "CPU seconds of one pass over a GiB, after each run, on the machine as busy as it then was",
         "congestion_control": Path("/proc/sys/net/ipv4/tcp_congestion_control").read_text().strip(),
     }
 
