@@ -14,6 +14,7 @@ need ssh openssh-client
 need strace strace
 need ip iproute2
 need systemd-analyze systemd
+need chromium chromium
 # Debian starts these when they are installed: not on a machine that only wants to run the tests.
 if [ "${1-}" = server ]; then
   need sshd openssh-server

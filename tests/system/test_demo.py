@@ -76,6 +76,7 @@ def test_the_demo_proves_the_whole_story_and_leaves_nothing_behind(tmp_path: Pat
     told = json.loads(out)
     assert demo.returncode == 0, err
     assert told["ok"] is True
+    assert "watch it: http://127.0.0.1:" in err
     assert told["seconds"] > 0
     assert [node["node"] for node in told["nodes"]] == ["node-1", "node-2", "node-3"]
     assert [step["name"] for step in told["steps"]] == STEPS

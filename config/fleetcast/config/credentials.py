@@ -41,7 +41,7 @@ def place(value: str | Path, env: Mapping[str, str] = os.environ, *, outside: Pa
 def readable_by_others(path: Path, mode: int, env: Mapping[str, str] = os.environ) -> bool:
     """Whether a secret's file is open to more than its owner; *mode*: of the file.
 
-    What the service manager passes on is guarded by an access list, which shows as bits of the group.
+    What the service manager passes on is guarded by an access list, which shows as permission of the group to read.
     """
     passed_on = bool(env.get(VARIABLE)) and path.is_relative_to(env[VARIABLE])
-    return bool(stat.S_IMODE(mode) & (0o007 if passed_on else 0o077))
+    return bool(stat.S_IMODE(mode) & (0o037 if passed_on else 0o077))

@@ -39,7 +39,10 @@ class GatewaySettings(Group):
         description="Largest request body in bytes, 1 MiB: a registration or a snapshot has some kilobytes.",
     )
     body_seconds: float = Field(
-        default=20.0, gt=0, description="Seconds in which a request has to arrive whole: nobody may hold a place."
+        default=20.0,
+        gt=0,
+        description="Seconds in which a connection has to begin a request, and a body to come whole: nobody may hold a "
+        "place.",
     )
     max_connections: int = Field(
         default=1024,

@@ -6,6 +6,7 @@ from typing import Literal
 from pydantic import Field
 
 from fleetcast.config.archival import ArchivalSettings
+from fleetcast.config.backup import BackupSettings
 from fleetcast.config.exports import ExportSettings
 from fleetcast.config.gateway import GatewaySettings
 from fleetcast.config.group import Group
@@ -17,6 +18,7 @@ from fleetcast.config.monitor import MonitorSettings
 from fleetcast.config.notifier import NotifierSettings
 from fleetcast.config.remedy import RemedySettings
 from fleetcast.config.signing import SigningSettings
+from fleetcast.config.tracing import TracingSettings
 from fleetcast.config.trainer import TrainerSettings
 from fleetcast.config.transports import (
     Aria2Settings,
@@ -52,6 +54,7 @@ __all__ = [
     "RsyncSettings",
     "Settings",
     "StoreSettings",
+    "TracingSettings",
     "TrainerSettings",
     "VerifySettings",
 ]
@@ -360,5 +363,7 @@ class Settings(Group):
     trainer: TrainerSettings = TrainerSettings()
     gateway: GatewaySettings = GatewaySettings()
     metrics: MetricsSettings = MetricsSettings()
+    tracing: TracingSettings = TracingSettings()
+    backup: BackupSettings = BackupSettings()
     signing: SigningSettings = SigningSettings()
     log: LogSettings = LogSettings()

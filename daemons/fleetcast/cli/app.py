@@ -10,6 +10,7 @@ from fleetcast.cli.surface import (
     act,
     archive,
     ask,
+    backup,
     checkpoints,
     decide,
     gates,
@@ -86,6 +87,7 @@ def build() -> typer.Typer:
     security.add(app)
     keys.add(app)
     install.add(app)
+    backup.add(app)
     return app
 
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Concatenate
 
 import typer
 
+from fleetcast.cli.completing import completed
 from fleetcast.cli.output import Output
 from fleetcast.cli.problems import usage
 
@@ -121,6 +122,8 @@ def _signature(body: Body, extra: tuple[tuple[str, Any, Any], ...]) -> inspect.S
     own = [
         p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in list(inspect.signature(body).parameters.values())[1:]
     ]
+    for parameter in own:
+        completed(parameter)
     added = [
         inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
         for key, annotation, default in extra

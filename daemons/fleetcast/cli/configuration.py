@@ -4,6 +4,7 @@ from pathlib import Path
 
 from pydantic_core import to_jsonable_python
 
+from fleetcast.bus import tracing
 from fleetcast.cli.call import Call
 from fleetcast.cli.connection import Target, target
 from fleetcast.cli.problems import Exit, Problem
@@ -27,8 +28,10 @@ def show(call: Call, *, origin: bool) -> Exit:
 
 
 def check(call: Call, file: Path | None) -> Exit:
-    """Load a file the way a daemon does; mistakes end the command by themselves."""
+    """Load a file the way a daemon does; mistakes, and what it wants and is not installed, end the command."""
     aim = Target(load(file)) if file else target(call)
+    if untraceable := tracing.problem(aim.settings.tracing):
+        raise untraceable
     call.out.document({"ok": True, "file": _file(aim)})
     call.out.text(f"ok: {_file(aim) or 'no file is used, every setting has its default or comes from the environment'}")
     return Exit.OK

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import structlog
 
-from fleetcast.bus import Bus, connect
+from fleetcast.bus import Bus, connect, tracing
 from fleetcast.cli.call import Call
 from fleetcast.cli.local.ups import RunningUp, running_ups
 from fleetcast.cli.problems import usage
 from fleetcast.client.node import default_node_id
 from fleetcast.config.loader import Loaded, load
-from fleetcast.config.settings import Settings
+from fleetcast.config.settings import Settings, TracingSettings
 
 _NO_NAME = re.compile(r"[^A-Za-z0-9._@+-]")
 """What a name of a person cannot have inside a source, whose parts slashes tell apart."""
@@ -105,6 +105,16 @@ async def connected(aim: Target) -> AsyncIterator[Bus]:
     quiet_logs()
     async with connect(aim.settings.bus, node=aim.node, daemon="cli", wait=False) as bus:
         yield bus
+
+
+@asynccontextmanager
+async def traced(aim: Target) -> AsyncIterator[Bus]:
+    """As `connected`, for a command that begins something: a trace begins with what it publishes, where traces are
+    wanted and can be sent from here. What is left of it is sent once the connection is closed."""
+    wanted = TracingSettings() if tracing.problem(aim.settings.tracing) else aim.settings.tracing
+    with tracing.exporting(wanted, daemon="cli", node=aim.node):
+        async with connected(aim) as bus:
+            yield bus
 
 
 def quiet_logs() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fleetcast.bus import Bus
 from fleetcast.cli.call import Call
-from fleetcast.cli.connection import Target, connected, target
+from fleetcast.cli.connection import Target, target, traced
 from fleetcast.cli.live import Fleet, watched
 from fleetcast.cli.problems import Exit, Problem, not_found, timed_out, usage
 from fleetcast.cli.running import run_async
@@ -170,7 +170,7 @@ async def _act(
 ) -> tuple[tuple[str, ...], Spread | None]:
     payload = event.payload
     assert isinstance(payload, DistributionRequested)
-    async with connected(aim) as bus, watched(bus, aim.settings.distributor.heartbeat_seconds) as fleet:
+    async with traced(aim) as bus, watched(bus, aim.settings.distributor.heartbeat_seconds) as fleet:
         meant = addressees(payload.to, fleet.nodes)
         if dry_run:
             return meant, None

@@ -21,11 +21,11 @@ from fleetcast.bus.server import find_server
 from fleetcast.cli.call import Call
 from fleetcast.cli.connection import Target, connected, target
 from fleetcast.cli.problems import Exit
-from fleetcast.cli.registry.keeping import START_ONE, Keeping, authority
 from fleetcast.cli.running import run_async
 from fleetcast.cli.table import table
 from fleetcast.cli.units import duration, size
 from fleetcast.events.state import NodeStatus
+from fleetcast.registry.picture.keeping import START_ONE, Keeping, authority
 from fleetcast.registry.picture.nodes import views
 from fleetcast.security.authority import utc_now
 from fleetcast.security.due import own_certificate

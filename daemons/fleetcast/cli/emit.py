@@ -8,7 +8,7 @@ from typing import Any
 
 from fleetcast.bus.errors import BusUnavailable
 from fleetcast.cli.call import Call
-from fleetcast.cli.connection import Target, absolute, connected, target
+from fleetcast.cli.connection import Target, absolute, target, traced
 from fleetcast.cli.problems import Exit, Problem, usage
 from fleetcast.cli.running import run_async
 from fleetcast.cli.submit import publish
@@ -95,7 +95,7 @@ def build(entry: EventType, fields: Mapping[str, Any], aim: Target) -> Event:
 
 
 async def _publish(aim: Target, event: Event) -> None:
-    async with connected(aim) as bus:
+    async with traced(aim) as bus:
         await publish(bus, aim, event)
 
 

@@ -125,10 +125,10 @@ def run(
             return (line for line in found if line.matches(daemon=daemon, node=node, cid=cid))
 
         for line in deque(wanted(heapq.merge(*(reader.lines() for reader in readers))), maxlen=lines):
-            _write(call, line)
+            write_line(call, line)
         while follow:
             for line in wanted(sorted(line for reader in readers for line in reader.lines())):
-                _write(call, line)
+                write_line(call, line)
             time.sleep(POLL_SECONDS)
     return Exit.OK
 
@@ -154,7 +154,8 @@ def log_files(folder: Path | None) -> list[Path]:
     return found
 
 
-def _write(call: Call, line: Line) -> None:
+def write_line(call: Call, line: Line) -> None:
+    """Print a line, or its fields as JSON."""
     call.out.record(json.dumps({"file": line.file} | line.fields, default=str), line.text)
 
 

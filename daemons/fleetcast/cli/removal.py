@@ -2,7 +2,8 @@
 after versions, trainers after the folders of runs."""
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from types import MappingProxyType
 
 from pydantic import ValidationError
 from rich.console import Group, RenderableType
@@ -30,35 +31,39 @@ def run(call: Call, *, nodes: Sequence[str], reason: str | None, dry_run: bool, 
     seconds = parse_duration(timeout, option="--timeout")
     aim = target(call)
     request = CollectionRequest(dry_run=dry_run, nodes=tuple(nodes) or None, actor=aim.source, reason=reason)
-    reports, folders, silent = run_async(_ask(aim, request, seconds))
+    reports, folders, silent, failed = run_async(_ask(aim, request, seconds))
     call.out.document(
         {
             "dry_run": dry_run,
-            "ok": not silent,
+            "ok": not (silent or failed),
             "nodes": [report.model_dump(mode="json", exclude={"dry_run"}) for report in reports],
             "bytes": sum(report.bytes for report in reports),
             "run_folders": [report.model_dump(mode="json", exclude={"dry_run"}) for report in folders],
             "silent": silent,
+            "failed": failed,
         }
     )
     call.out.show(picture(reports, folders, dry_run=dry_run))
-    call.out.say(sentence(reports, silent, folders, dry_run=dry_run))
-    return Exit.FAILED if silent else Exit.OK
+    call.out.say(sentence(reports, silent, folders, failed, dry_run=dry_run))
+    return Exit.FAILED if silent or failed else Exit.OK
 
 
 async def _ask(
     aim: Target, request: CollectionRequest, seconds: float
-) -> tuple[list[CollectionReport], list[FoldersReport], list[str]]:
+) -> tuple[list[CollectionReport], list[FoldersReport], list[str], dict[str, str]]:
+    """What distributors and trainers answer, asked at the same time; who is silent, and who failed with which words."""
     async with connected(aim) as bus, watched(bus, aim.settings.distributor.heartbeat_seconds) as fleet:
-        reports, silent = await ask(bus, fleet, request, timeout_seconds=seconds)
-        folders, mute = await ask_trainers(bus, fleet, request, timeout_seconds=seconds)
-    return reports, folders, [*silent, *(f"the trainer of {node}" for node in mute)]
+        alive, expected = _expected(fleet, request)
+        (reports, silent), (folders, mute, failed) = await asyncio.gather(
+            ask(bus, request, alive, expected, timeout_seconds=seconds),
+            ask_trainers(bus, fleet, request, timeout_seconds=seconds),
+        )
+    said = {f"the trainer of {node}": why for node, why in failed.items()}
+    return reports, folders, [*silent, *(f"the trainer of {node}" for node in mute)], said
 
 
-async def ask(
-    bus: Bus, fleet: Fleet, request: CollectionRequest, *, timeout_seconds: float
-) -> tuple[list[CollectionReport], list[str]]:
-    """What the nodes answer, by name, and those that should have answered and did not.
+def _expected(fleet: Fleet, request: CollectionRequest) -> tuple[set[str], set[str]]:
+    """The nodes that run, and those of them that are to answer.
 
     Raises:
         Problem: a node that was named does not run, or none does.
@@ -70,6 +75,13 @@ async def ask(
         raise not_found(f"no running node is called {', '.join(missing)}", next_step="fleetcast status")
     if not expected:
         raise Problem("no_daemon", "no node is running that could answer", next_step="fleetcast status")
+    return alive, expected
+
+
+async def ask(
+    bus: Bus, request: CollectionRequest, alive: Collection[str], expected: Collection[str], *, timeout_seconds: float
+) -> tuple[list[CollectionReport], list[str]]:
+    """What the nodes answer, by name, and those of *expected* that did not."""
     answers = await bus.request_many(
         # Removing takes as long as a node has versions: the first answer says nothing about the last.
         GC_SUBJECT,
@@ -79,26 +91,33 @@ async def ask(
         settle_seconds=None,
     )
     reports = sorted((r for r in map(_report, answers) if r.node in expected), key=lambda r: r.node)
-    return reports, sorted(expected - {report.node for report in reports})
+    return reports, sorted(set(expected) - {report.node for report in reports})
 
 
 async def ask_trainers(
     bus: Bus, fleet: Fleet, request: CollectionRequest, *, timeout_seconds: float
-) -> tuple[list[FoldersReport], list[str]]:
-    """What the trainers of the nodes answer, by name, and those that should have answered and did not."""
+) -> tuple[list[FoldersReport], list[str], dict[str, str]]:
+    """What the trainers of the nodes answer, by name; those that should have answered and did not; and what those say
+    that could not do it, by node."""
     body = FoldersRequest(dry_run=request.dry_run, actor=request.actor, reason=request.reason).model_dump_json()
 
-    async def one(node: str) -> FoldersReport | None:
+    async def one(node: str) -> FoldersReport | str | None:
         try:
             said = await bus.request(folders_subject(node), body.encode(), timeout_seconds=timeout_seconds)
             return FoldersReport.model_validate_json(said)
-        except (BusTimeout, ConnectionLost, NoResponder, ServiceFailed, ValidationError):
+        except ServiceFailed as error:
+            return str(error)
+        except ValidationError as error:
+            return f"its answer is no report: {error}"
+        except (BusTimeout, ConnectionLost, NoResponder):
             return None
 
     alive = {trainer.name for trainer in fleet.attendants(("trainer",))["trainer"] if trainer.alive}
     asked = sorted(alive & set(request.nodes) if request.nodes else alive)
     answers = dict(zip(asked, await asyncio.gather(*(one(node) for node in asked)), strict=True))
-    return [said for said in answers.values() if said is not None], [n for n, said in answers.items() if said is None]
+    reports = [said for said in answers.values() if isinstance(said, FoldersReport)]
+    failed = {node: said for node, said in answers.items() if isinstance(said, str)}
+    return reports, [node for node, said in answers.items() if said is None], failed
 
 
 def _report(answer: bytes) -> CollectionReport:
@@ -145,6 +164,7 @@ def sentence(
     reports: Sequence[CollectionReport],
     silent: Sequence[str],
     folders: Sequence[FoldersReport] = (),
+    failed: Mapping[str, str] = MappingProxyType({}),
     *,
     dry_run: bool,
 ) -> str:
@@ -156,4 +176,5 @@ def sentence(
     said = [f"{verb} {counts}, on {counted(len(reports), 'node')}"]
     if left := [folder for report in folders for folder in report.removed]:
         said.append(f"{counted(len(left), 'folder')} of ended runs, {size(sum(folder.bytes for folder in left))}")
+    said += [f"{who} failed: {why}" for who, why in failed.items()]
     return "; ".join([*said, *(f"{node} did not answer" for node in silent)])

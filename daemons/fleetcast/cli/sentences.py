@@ -13,6 +13,7 @@ from string import Formatter
 from typing import Any, Final
 
 from fleetcast.cli.units import counted, duration, size
+from fleetcast.events import backups as b
 from fleetcast.events import decisions as d
 from fleetcast.events import hooks as h
 from fleetcast.events import incidents as i
@@ -119,6 +120,8 @@ SENTENCES: Final[Mapping[type[p.Payload], str]] = {
     "action {action} in mode {mode}",
     m.PlaybookRequested: f"{{requested_by}} asked for playbook {{playbook}} on {_ABOUT}[ because of {{incident}}]"
     "[: {reasons:listed}]",
+    b.BackupTaken: "{node} wrote backup {backup}: {streams} streams, {messages:amount} messages, "
+    "{records:amount} records of decisions, in {seconds:duration}",
     n.NotificationFailed: "{kind} channel {channel} could not tell {title}, {attempts} attempts since {since}: "
     "{reason}; next: {next_step}",
 }

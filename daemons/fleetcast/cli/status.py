@@ -1,8 +1,7 @@
 """`fleetcast status`: the fleet on one screen, and whether anything is wrong with it."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import NoReturn
 
@@ -10,29 +9,24 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from fleetcast.bus import Bus
-from fleetcast.cli.attendants import MISSED, Attendants
 from fleetcast.cli.call import Call
 from fleetcast.cli.connection import Target, connected, target
 from fleetcast.cli.live import Fleet, watched
 from fleetcast.cli.narrate import printable
 from fleetcast.cli.pictures import Picture, redraw
 from fleetcast.cli.problems import Exit
-from fleetcast.cli.registry.keeping import Keeping, authority
-from fleetcast.cli.remedy.reasons import degrading, open_incidents
 from fleetcast.cli.remedy.telling import document as incident_document
 from fleetcast.cli.remedy.telling import open_line
 from fleetcast.cli.running import run_async
 from fleetcast.cli.table import table
-from fleetcast.cli.training.nodes import TrainingNodes, records
+from fleetcast.cli.training.nodes import drawn, lines
 from fleetcast.cli.transfers import attention, in_one_line
 from fleetcast.cli.units import ago
-from fleetcast.events.incidents import IncidentState
-from fleetcast.events.lifecycle import AuthorityState
-from fleetcast.events.quarantine import NodeQuarantine
+from fleetcast.daemons.remedy.incidents.reading import unresolved
 from fleetcast.events.wants import wants
-from fleetcast.registry.picture.nodes import NodeView, Rollout, node_document, problems, rollout_document
+from fleetcast.registry.picture.condition import Beside, Condition, look_beside
+from fleetcast.registry.picture.nodes import NodeView, Rollout, node_document, rollout_document
 from fleetcast.registry.picture.pace import ENDED, by_artifact, newest, slow_nodes, transfer_document
-from fleetcast.registry.picture.truth import Truth, look, rooms, short_of_room
 
 BESIDE_SECONDS = 5.0
 """Distance of looks at what no heartbeat tells while the picture is watched."""
@@ -54,7 +48,7 @@ async def _look(call: Call, aim: Target, *, watch: bool) -> Picture:
     async with connected(aim) as bus, watched(bus, aim.settings.distributor.heartbeat_seconds) as fleet:
         if watch:
             await _watch(call, bus, fleet)
-        return picture(fleet, await look_beside(bus, fleet))
+        return picture(fleet, await look_beside(bus, fleet, unresolved))
 
 
 async def _watch(call: Call, bus: Bus, fleet: Fleet) -> NoReturn:
@@ -63,7 +57,7 @@ async def _watch(call: Call, bus: Bus, fleet: Fleet) -> NoReturn:
     async def follow() -> None:
         nonlocal seen
         while True:
-            seen = await look_beside(bus, fleet)
+            seen = await look_beside(bus, fleet, unresolved)
             fleet.wake()
             await asyncio.sleep(BESIDE_SECONDS)
 
@@ -73,47 +67,15 @@ async def _watch(call: Call, bus: Bus, fleet: Fleet) -> NoReturn:
     raise AssertionError("redrawing ends by cancellation only")
 
 
-@dataclass(frozen=True)
-class Beside:
-    """What no heartbeat tells: how many dead letters there are, who keeps the registry, what is wrong, how the streams
-    are, and what is kept of nodes that had a fault."""
-
-    dead: int = 0
-    authority: AuthorityState | None = None
-    incidents: Sequence[IncidentState] = ()
-    truth: Truth = field(default_factory=Truth)
-    faults: Mapping[str, NodeQuarantine] = field(default_factory=dict)
-
-
-async def look_beside(bus: Bus, fleet: Fleet) -> Beside:
-    """Look once; the questions do not wait for each other."""
-    keeps = any(keeper.alive for keeper in fleet.keepers)
-    dead, writes, incidents, truth, faults = await asyncio.gather(
-        dead_letters(bus), authority(bus), open_incidents(bus), look(bus, read_model=keeps), records(bus)
-    )
-    return Beside(dead, writes, incidents, truth, faults)
-
-
-async def dead_letters(bus: Bus) -> int:
-    """How many dead letters there are."""
-    return len(await bus.dead.list())
-
-
 def picture(fleet: Fleet, beside: Beside) -> Picture:
     """The fleet now."""
     nodes, rollouts, dead, incidents = fleet.nodes, fleet.rollouts, beside.dead, beside.incidents
-    keeping = Keeping(beside.authority, fleet.keepers)
-    room = rooms(fleet.statuses)
-    training = TrainingNodes(fleet.attendants(("trainer",))["trainer"], beside.faults)
-    attendants = Attendants(fleet.attendants(MISSED))
-    wrong = (
-        *problems(nodes, rollouts, dead),
-        *keeping.problems,
-        *attendants.problems,
-        *training.problems,
-        *beside.truth.problems,
-        *short_of_room(room),
-        *degrading(incidents),
+    condition = Condition(fleet, beside, rollouts)
+    keeping, attendants, training, wrong = (
+        condition.keeping,
+        condition.attendants,
+        condition.training,
+        condition.wrong,
     )
     running = [t for t in fleet.transfers if t.state not in ENDED]
     document = {
@@ -130,16 +92,16 @@ def picture(fleet: Fleet, beside: Beside) -> Picture:
         "truth": beside.truth.document(),
         "incidents": [incident_document(each) for each in incidents],
     }
-    drained = [Text(printable(said)) for n in nodes if (said := n.out_of_service)]
-    parts: list[RenderableType] = [_node_table(nodes), *drained, Text(""), _model_table(rollouts, nodes)]
+    out_of_service = [Text(printable(said)) for n in nodes if (said := n.out_of_service)]
+    parts: list[RenderableType] = [_node_table(nodes), *out_of_service, Text(""), _model_table(rollouts, nodes)]
     if running:
         parts += [Text(""), *transfer_lines(fleet)]
-    if (drawn := training.drawn()) is not None:
-        parts += [Text(""), drawn, *training.lines()]
+    if (gpus := drawn(training)) is not None:
+        parts += [Text(""), gpus, *lines(training)]
     if not keeping.away:
         parts += [Text(""), Text(printable(keeping.sentence))]
     parts += [Text(printable(each)) for each in attendants.sentences]
-    parts.append(Text(printable(beside.truth.sentence(room))))
+    parts.append(Text(printable(beside.truth.sentence(condition.room))))
     if incidents:
         parts += [Text(""), Text(printable(open_line(incidents)), style="yellow")]
     return Picture(document, Group(*parts, Text(""), _verdict(wrong, dead)))

@@ -7,7 +7,7 @@ from typing import TypeVar
 from fleetcast.bus import Bus, Receipt, declare
 from fleetcast.bus.errors import NotFound
 from fleetcast.cli.call import Call
-from fleetcast.cli.connection import Target, absolute, connected, target
+from fleetcast.cli.connection import Target, absolute, target, traced
 from fleetcast.cli.history import STREAM
 from fleetcast.cli.live import watched
 from fleetcast.cli.problems import Exit, Problem, not_found, usage
@@ -205,13 +205,13 @@ async def publish(bus: Bus, aim: Target, event: Event) -> Receipt:
 
 
 async def _publish(call: Call, aim: Target, event: Event) -> None:
-    async with connected(aim) as bus:
+    async with traced(aim) as bus:
         await publish(bus, aim, event)
         await mention_unknown_node(call, bus, event)
 
 
 async def _publish_and_wait(call: Call, aim: Target, event: Event, model: str, seconds: float) -> Rollout:
-    async with connected(aim) as bus:
+    async with traced(aim) as bus:
         receipt = await publish(bus, aim, event)
         await mention_unknown_node(call, bus, event)
         call.out.say(f"published {event.id}; waiting until every node that wants {model} serves it")
@@ -223,7 +223,7 @@ async def _publish_and_wait(call: Call, aim: Target, event: Event, model: str, s
 
 
 async def _publish_until_taken(call: Call, aim: Target, event: Event, name: str, seconds: float) -> ArtifactAvailable:
-    async with connected(aim) as bus:
+    async with traced(aim) as bus:
         receipt = await publish(bus, aim, event)
         await mention_unknown_node(call, bus, event)
         async with (

@@ -117,10 +117,8 @@ class NodeProcess:
         return found
 
 
-class RegistryProcess(NodeProcess):
-    """One registry daemon as a process."""
-
-    daemon = "registry"
+class DaemonProcess(NodeProcess):
+    """A daemon that serves the whole fleet, or goes beside a distributor, as a process; which one, its class says."""
 
     @property
     def ended(self) -> bool:
@@ -140,13 +138,19 @@ class RegistryProcess(NodeProcess):
             await asyncio.sleep(0.02)
 
 
-class RemedyProcess(RegistryProcess):
+class RegistryProcess(DaemonProcess):
+    """One registry daemon as a process."""
+
+    daemon = "registry"
+
+
+class RemedyProcess(DaemonProcess):
     """One remedy daemon as a process."""
 
     daemon = "remedy"
 
 
-class TrainerProcess(RegistryProcess):
+class TrainerProcess(DaemonProcess):
     """The trainer of a node as a process, beside the node's distributor."""
 
     daemon = "trainer"

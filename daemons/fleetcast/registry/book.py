@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 
 from pydantic import ValidationError
 
-from fleetcast.bus import BatchMessage, Bus, Entry
+from fleetcast.bus import BatchMessage, Bus, Entry, tracing
 from fleetcast.bus.errors import BusUnavailable, Conflict, TransportFailed
 from fleetcast.bus.retry import CONFLICT
 from fleetcast.events.content import Value
@@ -80,9 +80,10 @@ class Book:
 
     def fact(self, payload: Payload, cause: Antecedent | None, discriminator: str) -> Event:
         """A fact that follows from *cause*."""
-        return new_event(
+        fact = new_event(
             payload, source=self._source, cause=cause, discriminator=discriminator, time=self.clock(), key=None
         )
+        return tracing.stamped(fact)
 
     def fact_message(self, fact: Event) -> BatchMessage:
         """A fact as part of a batch: its last token makes the subject its own, because the stream keeps one message

@@ -5,13 +5,14 @@ decides anew. A request that was answered before has the same answer."""
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import structlog
 from pydantic import ValidationError
 
-from fleetcast.bus import BatchMessage, Bus
+from fleetcast.bus import BatchMessage, Bus, tracing
 from fleetcast.bus.streams import EVENTS
 from fleetcast.client.ulid import new_ulid
 from fleetcast.events.content import Kind, Stored
@@ -102,11 +103,13 @@ class Engine:
         readiness: ReadinessOf,
         ledger: Ledger,
         archive_node: str = "",
+        obeyed: Callable[[str], int] = lambda _model: 0,
         node_facts: NodeFactsOf = lambda _node, _drained: NodeFacts(known=True),
         fence: Fence | None = None,
     ) -> None:
         self._bus = bus
         self._node_facts = node_facts
+        self._obeyed = obeyed
         self._policy = policy
         self._readiness = readiness
         self._archive_node = archive_node
@@ -123,7 +126,11 @@ class Engine:
             BusUnavailable: not before the publish deadline; the same request again is safe.
             RecordDamaged: what is stored cannot be read.
         """
-        answer = await self._handled(transition)
+        with _span(transition) as span:
+            answer = await self._handled(transition)
+            span.note(outcome=answer.outcome, code=answer.code or None, generation=answer.generation)
+            if not answer.accepted:
+                span.failed(answer.message)
         self.on_answer(transition, answer)
         return answer
 
@@ -196,6 +203,7 @@ class Engine:
             head=head,
             policy=self._policy().for_model(model),
             readiness=lambda artifact: self._readiness(model, artifact),
+            obeyed=self._obeyed(model),
             archive_node=self._archive_node,
             drains=drains,
             trust=trust,
@@ -355,6 +363,19 @@ DECISIONS: Mapping[type[Command], Callable[[View, Transition, Any], Decision]] =
 
 OF_ONE_VERSION = (Announce, Describe, Evaluate, Approve, Reserve, Adopt, Freeze, Trust, Drain)
 """Commands that are about their own version, or none, whatever is served."""
+
+
+def _span(transition: Transition) -> AbstractContextManager[tracing.Span]:
+    command = transition.command
+    cause = getattr(command, "cause", None)
+    return tracing.span(
+        f"decide {command.do}",
+        parent=tracing.recall(cause.event) if cause else "",
+        model=getattr(command, "model", None),
+        version=getattr(command, "version", None),
+        cid=cause.correlation if cause else transition.correlation or transition.request,
+        actor=transition.actor,
+    )
 
 
 def chain_of(command: AnyCommand) -> str:

@@ -38,6 +38,10 @@ class TransitionRefused(RegistryError):
     """The command is not one that a registry daemon understands."""
 
 
+class VersionsDiffer(RegistryError, ValueError):
+    """Two versions are named where one is meant."""
+
+
 class DescriptionInvalid(RegistryError):
     """What is said about a version cannot be.
 

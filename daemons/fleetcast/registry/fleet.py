@@ -11,9 +11,10 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from functools import cached_property
 
 from fleetcast.events.content import Kind
-from fleetcast.events.payloads import DaemonState
+from fleetcast.events.payloads import DaemonState, Wants
 from fleetcast.events.state import CanaryForm, ModelStatus, NodeStatus, SlotEntry, SlotState
 from fleetcast.events.wants import wants
 
@@ -38,16 +39,17 @@ class Sighting:
 
     Attributes:
         silent: it should have been heard from again by now, or it has stopped.
+        lines: what it says about models and lanes, by kind and name.
     """
 
     status: NodeStatus
     age_seconds: float
     silent: bool = False
-    _lines: Mapping[tuple[str, str], ModelStatus] = field(init=False, repr=False, compare=False)
+    lines: Mapping[tuple[str, str], ModelStatus] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         # Looked up for every model of every node: a list would make a picture of the fleet quadratic in models.
-        object.__setattr__(self, "_lines", {(m.kind, m.model): m for m in reversed(self.status.models)})
+        object.__setattr__(self, "lines", {(m.kind, m.model): m for m in reversed(self.status.models)})
 
     @property
     def node(self) -> str:
@@ -55,7 +57,7 @@ class Sighting:
 
     def line(self, kind: Kind, name: str) -> ModelStatus | None:
         """What it says about a model or lane."""
-        return self._lines.get((kind.value, name))
+        return self.lines.get((kind.value, name))
 
     def holds(self, artifact: str) -> bool:
         """Whether it reports the artifact as installed, which it does only of proven bytes."""
@@ -197,10 +199,25 @@ class FleetView:
     """The fleet as its newest heartbeats show it; *drained*: nodes that are out of service, as the registry says."""
 
     def __init__(self, sightings: Iterable[Sighting], drained: Collection[str] = ()) -> None:
-        self._sightings = {
-            s.node: s for s in sightings if s.status.daemon == "distributor" and s.age_seconds <= REMEMBERED_SECONDS
-        }
+        known = [s for s in sightings if s.status.daemon == "distributor" and s.age_seconds <= REMEMBERED_SECONDS]
+        self._sightings = {s.node: s for s in sorted(known, key=lambda s: s.node)}
         self._drained = frozenset(drained)
+        self._counted = _by_wants(s for s in self._in_service(True) if s.status.state is not DaemonState.DRAINING)
+        self._out = _by_wants(self._in_service(False))
+
+    @cached_property
+    def _served(self) -> Mapping[tuple[str, str], Mapping[str, Served]]:
+        """What is served of every model on which node: who draws the fleet asks for every model, and only once for
+        each node then."""
+        found: dict[tuple[str, str], dict[str, Served]] = {}
+        for name, seen in self._sightings.items():
+            for key, line in seen.lines.items():
+                if (what := served(line)) is not None:
+                    found.setdefault(key, {})[name] = what
+        return found
+
+    def _in_service(self, yes: bool) -> Iterable[Sighting]:
+        return (s for name, s in self._sightings.items() if (name not in self._drained) is yes)
 
     @classmethod
     def at(
@@ -221,12 +238,12 @@ class FleetView:
 
     @property
     def nodes(self) -> tuple[str, ...]:
-        return tuple(sorted(self._sightings))
+        return tuple(self._sightings)
 
     @property
     def sightings(self) -> tuple[Sighting, ...]:
         """All of them, by name of their nodes."""
-        return tuple(self._sightings[node] for node in sorted(self._sightings))
+        return tuple(self._sightings.values())
 
     @property
     def out_of_service(self) -> frozenset[str]:
@@ -235,12 +252,16 @@ class FleetView:
 
     def wanting(self, model: str, kind: Kind = Kind.MODEL) -> tuple[str, ...]:
         """The M of "N of M", in order."""
-        counted = (s.status for name, s in self._sightings.items() if name not in self._drained)
-        return wanting((s for s in counted if s.state is not DaemonState.DRAINING), kind, model)
+        return _wanting(self._counted, kind, model)
+
+    def obeyed(self, model: str) -> int:
+        """The highest generation that a node follows for a model; 0: none does."""
+        lines = (sighting.line(Kind.MODEL, model) for sighting in self._sightings.values())
+        return max((line.generation for line in lines if line is not None), default=0)
 
     def drained(self, model: str, kind: Kind = Kind.MODEL) -> tuple[str, ...]:
         """Nodes that want the model and are out of service, in order."""
-        return wanting((s.status for name, s in self._sightings.items() if name in self._drained), kind, model)
+        return _wanting(self._out, kind, model)
 
     def alone(self, node: str) -> tuple[str, ...]:
         """The models that no other node serves that counts and was heard lately, in order."""
@@ -257,8 +278,7 @@ class FleetView:
 
     def serving(self, model: str, kind: Kind = Kind.MODEL) -> dict[str, Served]:
         """What every node that serves the model serves, whether or not it wants it."""
-        found = {name: served(self._sightings[name].line(kind, model)) for name in self.nodes}
-        return {name: what for name, what in found.items() if what is not None}
+        return dict(self._served.get((kind.value, model), {}))
 
     def production_count(self, slot: SlotState) -> ProductionCount:
         """How far production of *slot* has come."""
@@ -387,6 +407,22 @@ def _untold(name: str, held: ModelStatus) -> Straggler | None:
 def wanting(statuses: Iterable[NodeStatus], kind: Kind, name: str) -> tuple[str, ...]:
     """Nodes whose wants match, in order."""
     return tuple(sorted(s.node for s in statuses if wants(s.wants, kind, name)))
+
+
+_ByWants = Mapping[tuple[tuple[str, ...], tuple[str, ...]], tuple[Wants, Sequence[str]]]
+"""Nodes that want the same, by what that is: most nodes of a fleet are alike."""
+
+
+def _by_wants(sightings: Iterable[Sighting]) -> _ByWants:
+    found: dict[tuple[tuple[str, ...], tuple[str, ...]], tuple[Wants, list[str]]] = {}
+    for seen in sightings:
+        wanted = seen.status.wants
+        found.setdefault((wanted.models, wanted.lanes), (wanted, []))[1].append(seen.node)
+    return found
+
+
+def _wanting(groups: _ByWants, kind: Kind, name: str) -> tuple[str, ...]:
+    return tuple(sorted(node for wanted, nodes in groups.values() if wants(wanted, kind, name) for node in nodes))
 
 
 def served(held: ModelStatus | None) -> Served | None:

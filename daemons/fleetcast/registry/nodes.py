@@ -56,6 +56,10 @@ class FleetWatch:
         """The fleet as it is now."""
         return self.view_without(name for name, state in self._drains.items() if state.drained)
 
+    def obeyed(self, model: str) -> int:
+        """The highest generation that a node follows for a model, as of now; 0: none does."""
+        return self.view.obeyed(model)
+
     def view_without(self, drained: Iterable[str]) -> FleetView:
         """The fleet as it is now, or would be with these nodes out of service."""
         now = self._monotonic()

@@ -14,6 +14,7 @@ from fleetcast.bus import BatchMessage, Bus, Entry, InSync
 from fleetcast.bus.streams import REGISTRY
 from fleetcast.client.ulid import new_ulid
 from fleetcast.events.content import Kind
+from fleetcast.events.lifecycle import RolloutState, rollout_subject
 from fleetcast.events.payloads import DistributionOrdered, Payload, SlotOrdered, VersionReserved
 from fleetcast.events.state import (
     AuditRecord,
@@ -39,6 +40,7 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger("fleetcast.registry")
 
 SLOT_SUBJECTS = (slot_subject("*"), slot_subject("*", Kind.DATASET))
 DISTRIBUTION_SUBJECTS = ("fc.reg.state.distribution.*.*",)
+ROLLOUT_SUBJECTS = (rollout_subject("*"),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +113,11 @@ class Registry:
     async def watch_distributions(self) -> AsyncIterator[DistributionState | InSync]:
         """Every distribution, then every change, as `watch_slots`."""
         async for state in self._watch(DISTRIBUTION_SUBJECTS, DistributionState):
+            yield state
+
+    async def watch_rollouts(self) -> AsyncIterator[RolloutState | InSync]:
+        """The newest rollout of every model, then every change, as `watch_slots`."""
+        async for state in self._watch(ROLLOUT_SUBJECTS, RolloutState):
             yield state
 
     async def _watch(self, subjects: tuple[str, ...], kind: type[V]) -> AsyncIterator[V | InSync]:

@@ -102,26 +102,31 @@ def next_link(chain: ChainState, record: AuditRecord) -> tuple[bytes, ChainState
     return data, ChainState(n=chain.n + 1, sha256=hashlib.sha256(data).hexdigest())
 
 
+def checked_link(chain: ChainState, data: bytes) -> tuple[list[str], ChainState]:
+    """What is wrong with the record that comes next (nothing: it follows), and the chain with it all the same."""
+    number, digest = chain.n + 1, hashlib.sha256(data).hexdigest()
+    try:
+        record = AuditRecord.model_validate_json(data)
+    except ValidationError as e:
+        return [f"record {number} cannot be read: {e.errors()[0]['msg']}"], ChainState(n=number, sha256=digest)
+    problems = []
+    if record.n > number:
+        problems.append(f"record {number} is missing: {record.n} follows {chain.n}")
+    elif record.n < number:
+        problems.append(f"record {record.n} is out of order: it follows {chain.n}")
+    if record.prev_sha256 != chain.sha256:
+        problems.append(f"record {record.n} does not follow from the record before it")
+    return problems, ChainState(n=record.n, sha256=digest)
+
+
 def broken_links(records: Iterable[bytes]) -> list[str]:
     """What is wrong with a model's audit records, given in order from the first; nothing: an unbroken chain."""
-    problems: list[str] = []
+    found: list[str] = []
     chain = NO_CHAIN
     for data in records:
-        number = chain.n + 1
-        try:
-            record = AuditRecord.model_validate_json(data)
-        except ValidationError as e:
-            problems.append(f"record {number} cannot be read: {e.errors()[0]['msg']}")
-            chain = ChainState(n=number, sha256=hashlib.sha256(data).hexdigest())
-            continue
-        if record.n > number:
-            problems.append(f"record {number} is missing: {record.n} follows {chain.n}")
-        elif record.n < number:
-            problems.append(f"record {record.n} is out of order: it follows {chain.n}")
-        if record.prev_sha256 != chain.sha256:
-            problems.append(f"record {record.n} does not follow from the record before it")
-        chain = ChainState(n=record.n, sha256=hashlib.sha256(data).hexdigest())
-    return problems
+        problems, chain = checked_link(chain, data)
+        found += problems
+    return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import structlog
 
+from fleetcast.bus import tracing
 from fleetcast.bus import watch as reading
 from fleetcast.bus.consume import ConsumerSpec, Handler
 from fleetcast.bus.consumption import Consumption
@@ -151,8 +152,10 @@ class Bus:
             BusUnavailable: not before the deadline; it may be stored all the same.
             OperationRefused, PayloadTooLarge: refused for good.
         """
-        data, headers = event.encode()
-        return await self.publisher.publish(event.subject, data, headers, deadline_seconds=deadline_seconds)
+        event = tracing.stamped(event)
+        with tracing.span_of(event, doing="publish", node=self.node):
+            data, headers = tracing.stamped(event, anew=True).encode()
+            return await self.publisher.publish(event.subject, data, headers, deadline_seconds=deadline_seconds)
 
     async def publish_raw(
         self,
@@ -172,6 +175,7 @@ class Bus:
 
     async def emit(self, event: Event, spool: Spool, *, deadline_seconds: float | None = None) -> Receipt | None:
         """Store an event, or spool it when the bus does not take it in time; None when it was spooled."""
+        event = tracing.stamped(event)
         try:
             return await self.publish(event, deadline_seconds=deadline_seconds)
         except (TransportFailed, AccessDenied) as e:
@@ -208,7 +212,7 @@ class Bus:
         )
         await self.consume(spec, wrapped)
 
-    def watch(self, stream: str, subjects: Sequence[str]) -> AsyncIterator[Entry | InSync]:
+    def watch(self, stream: str, subjects: Sequence[str]) -> AsyncGenerator[Entry | InSync, None]:
         """Newest message per subject, `InSync`, then what comes; begins anew after every interruption, never ends."""
         return reading.watch(self.js, stream, subjects)
 
@@ -315,7 +319,7 @@ class Bus:
             BusTimeout, ConnectionLost: no answer.
             ServiceFailed: the service answered with an error.
         """
-        answer = await self.wire.request(subject, data, timeout_seconds=timeout_seconds)
+        answer = await self.wire.request(subject, data, timeout_seconds=timeout_seconds, headers=tracing.headers())
         if ERROR in answer.headers:
             code = answer.headers.get(ERROR_CODE, "0")
             raise ServiceFailed(answer.headers[ERROR], code=int(code) if code.isdigit() else 0)

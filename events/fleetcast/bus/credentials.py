@@ -12,11 +12,9 @@ from typing import Any
 from nats.aio.client import RawCredentials
 
 from fleetcast.bus.errors import OperationRefused
+from fleetcast.config.credentials import readable_by_others
 from fleetcast.config.settings import BusSettings
 
-FOLDER = "CREDENTIALS_DIRECTORY"
-"""Where systemd puts credentials (systemd.exec(5), LoadCredential); it lets the unit's user in by an access list, which
-shows as permission of the group."""
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
 RENEW = "fleetcast fleet rotate NAME (where the fleet's keys are kept), then copy its files here"
 
@@ -28,9 +26,10 @@ def read_private(path: Path) -> str:
         OperationRefused: it cannot be read, is empty, or others than its owner may use it.
     """
     try:
-        mode = stat.S_IMODE(path.stat().st_mode)
-        _refuse_shared(path, mode)
-        text = path.read_text().strip()
+        with path.open() as file:
+            # Of the file that is read: another one may have been put there in between.
+            _refuse_shared(path, stat.S_IMODE(os.fstat(file.fileno()).st_mode))
+            text = file.read().strip()
     except (OSError, UnicodeDecodeError) as e:
         reason = e.strerror if isinstance(e, OSError) else "it is no text"
         raise OperationRefused(
@@ -42,9 +41,7 @@ def read_private(path: Path) -> str:
 
 
 def _refuse_shared(path: Path, mode: int) -> None:
-    passed = os.environ.get(FOLDER)
-    allowed = 0o740 if passed and path.is_relative_to(passed) else 0o700
-    if mode & ~allowed & 0o777:
+    if readable_by_others(path, mode):
         raise OperationRefused(f"others may use the secret in {path} (mode {mode:04o})", next_step=f"chmod 600 {path}")
 
 
@@ -116,6 +113,16 @@ def common_name(settings: BusSettings) -> str:
         return ""
     names = [str(each.value) for each in certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
     return next((name for name in names if _TOKEN.match(name)), "")
+
+
+def certificate_end(path: Path) -> datetime | None:
+    """When the first certificate of a file ends, UTC; None: it holds none. Reads the file."""
+    from cryptography import x509
+
+    try:
+        return x509.load_pem_x509_certificate(path.read_bytes()).not_valid_after_utc
+    except (OSError, ValueError):
+        return None
 
 
 def certificate_trouble(settings: BusSettings, now: datetime | None = None) -> str:

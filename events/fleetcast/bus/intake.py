@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
+from fleetcast.bus import tracing
 from fleetcast.bus.consume import Delivery, Handler, Reject
 from fleetcast.bus.publish import Receipt
 from fleetcast.events.envelope import Event, EventInvalid, new_event, parse, rejection
@@ -61,7 +62,11 @@ def event_handler(
             payload, key = rejection(e, node=node)
             await publish(new_event(payload, source=reject_source, cause=_Origin(e.event_id), key=key))
             raise Reject(e.reason, e.field, e.next_step) from e
-        with structlog.contextvars.bound_contextvars(correlation_id=event.correlationid, event_id=event.id):
+        with (
+            structlog.contextvars.bound_contextvars(correlation_id=event.correlationid, event_id=event.id),
+            tracing.span_of(event, doing="handle", node=node),
+        ):
+            tracing.remember(event.id)
             try:
                 await handler(event, delivery)
             except Reject as e:

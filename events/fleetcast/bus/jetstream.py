@@ -30,8 +30,8 @@ STREAM_EXISTS = 10058
 CONSUMER_EXISTS = 10148
 NOT_ENABLED = (10039, 10076)
 WRONG_SEQUENCE = (10071, 10164)
-# No leader yet, no peers yet, Raft or a store in trouble, an id that is being stored right now.
-TRANSIENT = frozenset({10005, 10006, 10009, 10041, 10051, 10104, 10158})
+# No leader yet, no peers yet, as many consumers as may be, Raft or a store in trouble, an id that is being stored now.
+TRANSIENT = frozenset({10005, 10006, 10009, 10026, 10041, 10051, 10104, 10158})
 DUPLICATE_IN_BATCH = 10201
 STORE_FAILED = 10077
 

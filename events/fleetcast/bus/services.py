@@ -14,6 +14,7 @@ from typing import Any
 
 import structlog
 
+from fleetcast.bus import tracing
 from fleetcast.bus.errors import BusError
 from fleetcast.bus.link import Message
 from fleetcast.bus.wire import Wire
@@ -131,7 +132,8 @@ class RunningService:
         count, began = self._counts[name], time.perf_counter_ns()
         data, headers, fault = b"", None, None
         try:
-            data = await handler(message.data)
+            with tracing.continued(message.headers):
+                data = await handler(message.data)
         except ServiceError as e:
             headers = {ERROR: e.description.replace("\n", " "), ERROR_CODE: str(e.code)}
         except Exception as e:

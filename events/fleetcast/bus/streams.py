@@ -17,7 +17,7 @@ from fleetcast.bus.retry import RESTART
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("fleetcast.bus")
 
-DECLARATION = 4
+DECLARATION = 5
 """Grows with every change of a declaration: an older daemon never takes a newer one's settings back."""
 
 DECLARATION_KEY = "fleetcast.declaration"
@@ -28,6 +28,9 @@ MIB = 2**20
 GIB = 2**30
 DUPLICATE_WINDOW_SECONDS = 30 * MINUTE
 DECLARE_TRIES = 40
+MAX_CONSUMERS = 50_000
+"""Of each stream. Every distributor reads FC_EVENTS four times over; servers from 2.15 on stop at 1,000 where nothing,
+or no limit, is stated, and then the 250th node of a fleet cannot start (tried)."""
 SET_UP = "fleetcast fleet setup --config …/deploy/fleetcast.toml"
 """What whoever has the deploy role types to bring streams to their declarations."""
 
@@ -43,6 +46,8 @@ EVENTS, PERF, MINUTES, REGISTRY, REMEDY, TRAINING, AUDIT, WORK, DEAD, CANARY = (
     "FC_DEAD",
     "FC_CANARY",
 )
+PASSING = frozenset({PERF, CANARY})
+"""Streams of the moment: what is in them is worth nothing a day later, and no backup has it."""
 LEASE_SECONDS = 30
 """How long a lease lasts that its owner does not renew."""
 NODES_BUCKET, LEASES_BUCKET, META_BUCKET = "fc_nodes", "fc_leases", "fc_meta"
@@ -107,7 +112,7 @@ class StreamSpec:
             "max_msgs": -1,
             "max_msgs_per_subject": self.max_messages_per_subject,
             "max_msg_size": self.max_message_size,
-            "max_consumers": -1,
+            "max_consumers": MAX_CONSUMERS,
             "num_replicas": replicas,
             "duplicate_window": window * NANOSECONDS,
             "no_ack": False,

@@ -128,7 +128,7 @@ async def open_reader(
             await finish(delete_consumer(js, stream, config["name"]))
 
 
-async def watch(js: JetStream, stream: str, subjects: Sequence[str]) -> AsyncIterator[Entry | InSync]:
+async def watch(js: JetStream, stream: str, subjects: Sequence[str]) -> AsyncGenerator[Entry | InSync, None]:
     """The newest message of every subject, then InSync, then every new message; begins anew after every interruption.
 
     Never ends by itself. Every new beginning delivers all newest values again.

@@ -37,6 +37,7 @@ NAMES = (
     "playbook.requested",
     "playbook.run.changed",
     "notification.failed",
+    "backup.taken",
     "integrity.failed",
     "peer.banned",
     "event.rejected",

@@ -309,6 +309,18 @@ EXAMPLES: Final[dict[str, dict[str, Any]]] = {
         "next_step": "fleetcast notify status",
         "node": "gpu-1",
     },
+    "backup.taken": {
+        "node": "control-1",
+        "backup": "fleetcast-20261121T031500Z.fcbackup",
+        "taken_at": "2026-11-21T03:15:00Z",
+        "size": 48213377,
+        "sha256": hashlib.sha256(b"a backup").hexdigest(),
+        "streams": 11,
+        "messages": 118204,
+        "records": 10412,
+        "audit_head": hashlib.sha256(b"the ends of all chains").hexdigest(),
+        "seconds": 3.9,
+    },
     "integrity.failed": {
         **_VERSION,
         "node": "gpu-2",

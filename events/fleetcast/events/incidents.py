@@ -97,6 +97,12 @@ class IncidentRaised(AboutResource):
     runbook: Text | None = None
 
 
+def is_around(about: "IncidentRaised | IncidentFact") -> bool:
+    """Whether what is wrong is the surroundings' fault and no model's: what the monitor calls critical is bad on both
+    versions, so that no version cures it."""
+    return about.source == "monitor" and about.severity is Severity.CRITICAL
+
+
 class IncidentCleared(AboutResource):
     """What was wrong is not any more: the incident resolves after its hold-down."""
 

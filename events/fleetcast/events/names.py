@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import Final
 
+from fleetcast.events import backups as b
 from fleetcast.events import decisions as d
 from fleetcast.events import hooks as h
 from fleetcast.events import incidents as i
@@ -137,6 +138,7 @@ CATALOGUE: Final[tuple[EventType, ...]] = (
     _entry("playbook.requested", m.PlaybookRequested, "resource_id", manual=True),
     _entry("playbook.run.changed", m.PlaybookRunChanged, "resource_id"),
     _entry("notification.failed", n.NotificationFailed, "channel"),
+    _entry("backup.taken", b.BackupTaken, "node"),
     _entry("integrity.failed", p.IntegrityFailed, "node"),
     _entry("peer.banned", p.PeerBanned, "node"),
     _entry("event.rejected", p.EventRejected, None),

@@ -206,7 +206,7 @@ class ManifestEnvelope(Value):
     """A statement and its signatures; without any it is taken as long as nodes allow unsigned ones."""
 
     statement: Statement
-    signatures: tuple[ManifestSignature, ...] = ()
+    signatures: tuple[ManifestSignature, ...] = Field(default=(), max_length=8)
 
 
 class TransferFact(Payload):

@@ -312,6 +312,7 @@ class Attempt(Stored):
         outcome: `succeeded`, a fault class, `lost` (its node went silent), `reclaimed`, `cancelled`; None: under way.
         remedy: what was decided about its fault.
         evidence: exit status, signal, matched signature, last lines of stderr.
+        guidance: of a fault: what to look at.
         slower: of a claim on the CPU: how many times as long a step takes as on the GPU before; None: not known.
     """
 
@@ -325,6 +326,7 @@ class Attempt(Stored):
     signature: str = ""
     remedy: Remedy | None = None
     detail: str = ""
+    guidance: str = ""
     evidence: dict[str, Any] = {}
     resumed_step: int | None = None
     slower: float | None = None

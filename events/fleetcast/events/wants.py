@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
+from functools import lru_cache
 
 from fleetcast.events.content import Kind
 from fleetcast.events.payloads import Wants
@@ -10,7 +11,12 @@ from fleetcast.events.payloads import Wants
 def wants(wants: Wants, kind: Kind, name: str) -> bool:
     """Whether a node with these *wants* keeps what is called *name*: a model or bundle by `models`, a data set by
     `lanes`. Patterns are those of the shell (`*`, `?`, `[…]`), over the whole id."""
-    patterns = wants.lanes if kind is Kind.DATASET else wants.models
+    return _fits(wants.lanes if kind is Kind.DATASET else wants.models, name)
+
+
+@lru_cache(maxsize=2**16)
+def _fits(patterns: tuple[str, ...], name: str) -> bool:
+    # Of fifty nodes with five hundred models most have the same wants, and all are looked at again and again.
     return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 

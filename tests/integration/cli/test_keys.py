@@ -64,6 +64,15 @@ def test_keys_are_made_replaced_and_revoked_and_the_fleet_hears_of_each(stand: S
     assert "laptop lost" in keys("list", form="").out
 
 
+def test_no_publisher_takes_the_place_of_the_root_key(stand: Stand, keys: Keys, root: str) -> None:
+    folder = stand.home / "fleet-keys"
+    before = {p.name: p.read_bytes() for p in folder.iterdir()}
+    refused = keys("add", "root")
+    assert (refused.code, refused.document["error"]["code"]) == (2, "usage")
+    assert {p.name: p.read_bytes() for p in folder.iterdir()} == before
+    assert keys("list", "--folder", "fleet-keys").code == 0
+
+
 def test_the_list_says_which_nodes_go_by_it(stand: Stand, keys: Keys, root: str) -> None:
     assert root in (stand.home / "fleetcast.toml").read_text()
     number = keys("list", "--folder", "fleet-keys").document["number"]

@@ -20,9 +20,12 @@ Command = Callable[..., tuple[int, str]]
 
 
 def asked(page: Path, incident: str) -> list[Line]:
-    """The commands of a page about *incident*; those of other programs are theirs."""
+    """The commands of a page about *incident*; those of other programs are theirs, and `fleet` has a folder of keys,
+    which this fleet has not."""
     found = [line for block in blocks(page.read_text(), "sh") for line in lines(block)]
-    mine = [line for line in found if line.text.startswith("fleetcast ")]
+    mine = [
+        line for line in found if line.text.startswith("fleetcast ") and not line.text.startswith("fleetcast fleet ")
+    ]
     return [Line(line.text.replace(NAMED, incident), line.code) for line in mine]
 
 

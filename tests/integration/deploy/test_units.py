@@ -12,6 +12,7 @@ from fleetcast.cli.install import units
 
 SHIPPED = Path(__file__).parents[3] / "deploy" / "systemd"
 DAEMONS = sorted(SHIPPED.glob("*.service"))
+REGISTRY = SHIPPED / "fleetcast-registry.service"
 UNITS = [*DAEMONS, SHIPPED.parent / "nats" / "nats-server.service"]
 PROGRAM = Path(sys.executable).with_name("fleetcast")
 MOST, MOST_ON_GPUS = 15, 20
@@ -52,8 +53,17 @@ def test_unit_is_accepted_by_systemd(unit: Path, tmp_path: Path) -> None:
 
 
 @needs_systemd
+def test_timer_of_backups_is_accepted_by_systemd_and_starts_what_is_shipped(tmp_path: Path) -> None:
+    timer, service = SHIPPED / units.TIMER, SHIPPED / units.BACKUP_UNIT
+    verify(service, tmp_path)
+
+    assert verify(timer, tmp_path) == ""
+    assert f"Unit={service.name}\n" in timer.read_text()
+
+
+@needs_systemd
 def test_broken_variant_a_misspelt_key_of_a_unit_is_found(tmp_path: Path) -> None:
-    assert "WatchdogSecs" in verify(UNITS[0], tmp_path, replacing=("WatchdogSec=", "WatchdogSecs="))
+    assert "WatchdogSecs" in verify(REGISTRY, tmp_path, replacing=("WatchdogSec=", "WatchdogSecs="))
 
 
 @needs_systemd
@@ -68,9 +78,9 @@ def test_unit_exposes_at_most_what_was_promised(unit: Path) -> None:
 
 @needs_systemd
 def test_broken_variant_a_unit_without_its_walls_is_too_exposed(tmp_path: Path) -> None:
-    bare = tmp_path / UNITS[0].name
+    bare = tmp_path / REGISTRY.name
     bare.write_text(
-        re.sub(r"(?m)^(RestrictNamespaces|SystemCallFilter|CapabilityBoundingSet)=.*$", "", UNITS[0].read_text())
+        re.sub(r"(?m)^(RestrictNamespaces|SystemCallFilter|CapabilityBoundingSet)=.*$", "", REGISTRY.read_text())
     )
 
     holds, said = exposure(bare, MOST_ON_GPUS)

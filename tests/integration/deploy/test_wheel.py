@@ -72,6 +72,7 @@ def test_wheel_names_its_command_its_licence_and_its_extras(wheel: Path, names: 
         "gateway",
         "nvidia",
         "onnx",
+        "otel",
         "torch",
     }
 

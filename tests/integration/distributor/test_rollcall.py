@@ -2,11 +2,17 @@
 
 import asyncio
 from contextlib import aclosing
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
-from fleetcast.bus import Bus, Entry
+from fleetcast.bus import Bus, Entry, Reject
 from fleetcast.daemons.distributor import rollcall
+from fleetcast.daemons.distributor.intake import PATIENCE, IntakeDesk
+from fleetcast.daemons.distributor.neighbours import Neighbours
+from fleetcast.events.envelope import new_event
+from fleetcast.events.payloads import ModelPromoted
 
 pytestmark = pytest.mark.asyncio
 
@@ -52,3 +58,15 @@ async def test_a_heartbeat_in_a_small_fleet_is_heard_at_once(bus: Bus) -> None:
         await reading
 
     assert [entry.subject for entry in heard] == [f"$KV.fc_nodes.n{n}.distributor" for n in (1, 2)]
+
+
+async def test_a_node_that_began_after_the_last_look_is_known_before_its_event_is_refused(bus: Bus) -> None:
+    neighbours = Neighbours(cast("Any", SimpleNamespace(bus=bus, node="n1")))
+    desk = IntakeDesk(cast("Any", SimpleNamespace(bus=bus, node="n1")), neighbours)
+    event = new_event(ModelPromoted(model="m", version="1", path="/m.pt", node="n7"), source="/test")
+    last = cast("Any", SimpleNamespace(attempt=PATIENCE))
+    with pytest.raises(Reject, match="no node 'n7'"):
+        await desk.handle(event, last)
+
+    await beat(bus, 7)
+    await desk.handle(event, last)

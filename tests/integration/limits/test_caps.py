@@ -17,11 +17,11 @@ from fleetcast.config.limits import LimitsSettings, Window
 from fleetcast.config.settings import HttpSettings
 from fleetcast.daemons.distributor.allowance import Allowance
 from fleetcast.transport.bittorrent import session as module
-from fleetcast.transport.bittorrent.listening import free_port
 from fleetcast.transport.bittorrent.notes import TorrentAdded, TorrentStates
 from fleetcast.transport.bittorrent.session import Session
 from fleetcast.transport.bittorrent.wire import Start
 from fleetcast.transport.capped import Sending
+from fleetcast.transport.listening import free_port
 from fleetcast.transport.serve import StoreServer
 from fleetcast.transport.testing import Swarm, Thing, thing_of
 

@@ -19,7 +19,7 @@ from fleetcast.config.settings import Settings
 from fleetcast.daemons.metrics.catalogue import DAEMONS
 from fleetcast.daemons.runtime import Daemon, Grace
 from fleetcast.daemons.runtime.notify import Notifier
-from fleetcast.daemons.testing import RegistryProcess
+from fleetcast.daemons.testing import DaemonProcess
 
 READY_SECONDS = 60.0
 PROCESSES = frozenset({"trainer", "gateway"})
@@ -103,7 +103,7 @@ def settings_of(folder: Path, url: str) -> Settings:
     return made.model_copy(update=free)
 
 
-class _Process(RegistryProcess):
+class _Process(DaemonProcess):
     """Any daemon as a process; its name is that of the daemon."""
 
     async def until_served(self) -> str:

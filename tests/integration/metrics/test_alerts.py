@@ -62,6 +62,13 @@ def stream(name: str, bad: float | str, well: float | str) -> Case:
     return one(f'{name}{{stream="FC_AUDIT"}}', bad, well, {"stream": "FC_AUDIT"})
 
 
+def expiry(days: int) -> Case:
+    """A certificate that ends a second sooner than *days* after the alert is looked at (30 minutes from 1970 on)."""
+    limit = 30 * 60 + days * 86400
+    labels = {"certificate": "own", "daemon": "registry", "node": "node-2"}
+    return one(f'fleetcast_certificate_expiry_timestamp_seconds{{certificate="own",{OF}}}', limit - 1, limit, labels)
+
+
 UP, STOPPED = f"fleetcast_node_up{{{NODE}}}", f"fleetcast_node_stopped{{{NODE}}}"
 FREE, RESERVE = f"fleetcast_disk_free_bytes{{{NODE}}}", f"fleetcast_disk_reserve_bytes{{{NODE}}}"
 THERE, WANTED = 'fleetcast_stream_replicas{stream="FC_AUDIT"}', 'fleetcast_stream_replicas_wanted{stream="FC_AUDIT"}'
@@ -80,6 +87,8 @@ CASES = {
     "FleetcastNoNotifier": without("notifier"),
     "FleetcastDaemonNotReady": one(f"fleetcast_daemon_ready{{{OF}}}", 0, 1, {"daemon": "registry", "node": "node-2"}),
     "FleetcastBusAway": one(f"fleetcast_bus_ready{{{OF}}}", 0, 1, {"daemon": "registry", "node": "node-2"}),
+    "FleetcastCertificateEnds": expiry(days=21),
+    "FleetcastCertificateEnded": expiry(days=1),
     "FleetcastBusUnsteady": one(
         f"fleetcast_bus_interruptions_total{{{OF}}}", "0+1x60", "0+0x60", {"daemon": "registry", "node": "node-2"}
     ),
@@ -137,8 +146,18 @@ CASES = {
         {"daemon": "remedy"},
     ),
     "FleetcastReadModelBehind": on_node("fleetcast_read_model_behind_messages", 1001, 1000),
+    "FleetcastBackupOld": Case(
+        {"fleetcast_backup_taken_timestamp_seconds": "0", "fleetcast_backup_recovery_point_seconds": "600"},
+        {"fleetcast_backup_taken_timestamp_seconds": "0+60x60", "fleetcast_backup_recovery_point_seconds": "600"},
+        {},
+    ),
     "FleetcastAuditBroken": one("fleetcast_audit_broken", 1, 0),
     "FleetcastAuditNotChecked": one("fleetcast_audit_checked_timestamp_seconds", 0, "0+60x60"),
+    "FleetcastAuditNeverChecked": Case(
+        {READY % "registry": "1"},
+        {READY % "registry": "1", "fleetcast_audit_checked_timestamp_seconds": "0+60x60"},
+        {},
+    ),
     "FleetcastModelFailing": one("fleetcast_models_failing", 1, 0),
     "FleetcastSnapshotsSilent": one(
         'fleetcast_model_snapshot_age_seconds{model="m",slot="canary"}', 901, 899, {"model": "m", "slot": "canary"}
@@ -163,7 +182,10 @@ CASES = {
     "FleetcastTrainingWaits": one('fleetcast_training_queued_seconds{work="gpu"}', 7201, 7199, {"work": "gpu"}),
     "FleetcastNodeQuarantined": on_node("fleetcast_node_quarantined", 1, 0),
     "FleetcastNodeReclaimed": Case(
-        {f"fleetcast_node_reclaim_timestamp_seconds{{{NODE}}}": "1900"}, {}, {"node": "node-2"}
+        {f"fleetcast_node_reclaim_timestamp_seconds{{{NODE}}}": "1900"},
+        # More than an hour ago, half an hour after 1970 began.
+        {f"fleetcast_node_reclaim_timestamp_seconds{{{NODE}}}": "-1900"},
+        {"node": "node-2"},
     ),
     "FleetcastGpuFault": one(
         f'fleetcast_gpu_usable{{{NODE},gpu="1",vendor="nvidia"}}',

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fleetcast.bus import BatchMessage, Bus, Entry, connect
+from fleetcast.bus import BatchMessage, Bus, connect
 from fleetcast.bus.streams import EVENTS, LEASES_BUCKET, PERF
 from fleetcast.bus.testing import fast_settings
 from fleetcast.config.monitor import MonitorSettings
@@ -17,7 +17,7 @@ from fleetcast.daemons.monitor.daemon import Monitor
 from fleetcast.daemons.monitor.policy import Mode, ModelPolicy, Policy
 from fleetcast.daemons.runtime import Daemon, Grace
 from fleetcast.daemons.runtime.notify import Notifier
-from fleetcast.events.envelope import Event, parse
+from fleetcast.events.event import Event
 from fleetcast.events.payloads import DaemonState, Endpoints, Wants
 from fleetcast.events.state import Cause, ModelStatus, NodeStatus, SlotEntry, SlotState, slot_subject
 from fleetcast.registry.monitoring import ask
@@ -135,7 +135,7 @@ class World:
     async def events(self, *names: str) -> list[Event]:
         """All events of these kinds, `verdict.changed` for example, in their order."""
         subjects = tuple(f"fc.ev.{name.split('.', 1)[0]}.{name.split('.', 1)[1].replace('.', '_')}.*" for name in names)
-        return [_event(entry) async for entry in self.bus.tail(EVENTS, subjects)]
+        return [entry.event() async for entry in self.bus.tail(EVENTS, subjects)]
 
     async def asked(self, what: str, model: str | None = None) -> dict[str, Any]:
         """The monitors' answer."""
@@ -158,10 +158,6 @@ class World:
         age = int(seconds * 10**9)
         await self.bus.js.api(f"STREAM.UPDATE.{name}", {**config, "max_age": age, "duplicate_window": age})
         self.lease_seconds = seconds
-
-
-def _event(entry: Entry) -> Event:
-    return parse(entry.data, subject=entry.subject, headers=entry.headers, stream=EVENTS, sequence=entry.sequence)
 
 
 async def until(holds: Callable[[], Awaitable[bool]]) -> None:

@@ -1,13 +1,17 @@
 """A real server under the roles of a fleet, shared by a module."""
 
+import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
-from fleetcast.bus import connect, declare
+from fleetcast.bus import Bus, connect, declare
+from fleetcast.bus.errors import AccessDenied, BusUnavailable
 from fleetcast.config.settings import BusSettings
 from fleetcast.security.changing import add, create, places
 from fleetcast.security.folder import Folder
@@ -15,6 +19,7 @@ from fleetcast.security.inventory import Inventory
 from fleetcast.security.roles import Role
 from fleetcast.security.testing import RoleServer, local_folder
 
+WAIT_SECONDS = 30
 NODES = {"node": Role.NODE, "trainer": Role.TRAINER}
 
 
@@ -33,6 +38,19 @@ class Secured:
         return self.folder.settings(self.inventory, name)
 
 
+@asynccontextmanager
+async def let_in(settings: BusSettings, *, node: str = "x", daemon: str = "test") -> AsyncIterator[Bus]:
+    """A bus, once a server has it: one that reads its configuration again may for a moment answer nobody, or refuse."""
+    async with AsyncExitStack() as stack:
+        async with asyncio.timeout(WAIT_SECONDS):
+            while True:
+                with contextlib.suppress(BusUnavailable, AccessDenied):
+                    bus = await stack.enter_async_context(connect(settings, node=node, daemon=daemon, wait=False))
+                    break
+                await asyncio.sleep(0.05)
+        yield bus
+
+
 async def secured(path: Path) -> AsyncIterator[Secured]:
     folder, inventory = local_folder(path)
     for name, role in NODES.items():
@@ -40,7 +58,7 @@ async def secured(path: Path) -> AsyncIterator[Secured]:
     server = RoleServer(folder, inventory.servers[0])
     async with server:
         made = Secured(folder, server)
-        async with connect(made.settings("deploy"), node="deploy", daemon="deploy", wait=False) as bus:
+        async with let_in(made.settings("deploy"), node="deploy", daemon="deploy") as bus:
             await declare(bus, 1)
         yield made
 

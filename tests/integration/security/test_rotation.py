@@ -2,31 +2,36 @@
 
 import asyncio
 import contextlib
+import itertools
 import signal
-from collections.abc import AsyncIterator
-from datetime import timedelta
+from collections.abc import AsyncIterator, Callable
+from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from tests.integration.security.conftest import Secured, secured
+from tests.integration.security.conftest import WAIT_SECONDS, Secured, let_in, secured
 
 from fleetcast.bus import Bus, BusState, connect
 from fleetcast.bus.errors import AccessDenied, BusUnavailable
+from fleetcast.bus.peer import server_certificate_end
 from fleetcast.bus.streams import declare
 from fleetcast.config.settings import BusSettings
 from fleetcast.security import changing, keys, proving
-from fleetcast.security.authority import issue, utc_now
-from fleetcast.security.changing import revoke, rotate, rotate_server, tell
+from fleetcast.security.authority import issue, utc_now, validity
+from fleetcast.security.changing import revoke, tell
 from fleetcast.security.due import Secret, secrets_of
 from fleetcast.security.errors import NameRefused, ProofFailed
+from fleetcast.security.folder import Folder
 from fleetcast.security.inventory import Inventory
 from fleetcast.security.roles import Role
 from fleetcast.security.testing import RoleServer, local_folder
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-WAIT_SECONDS = 30
+rotate = partial(changing.rotate, seconds=2 * WAIT_SECONDS)
+rotate_server = partial(changing.rotate_server, seconds=2 * WAIT_SECONDS)
 
 
 class Killed(BaseException):
@@ -38,6 +43,23 @@ async def own(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Secured
     """A fleet whose keys these tests change."""
     async for made in secured(tmp_path_factory.mktemp("rotated") / "fleet"):
         yield made
+
+
+def _killed_after(moves: int) -> Callable[[Path, Path], Path]:
+    """`Path.replace` of a process that ends after so many new files have taken their places."""
+    real, left = Path.replace, itertools.count(moves, -1)
+
+    def replace(path: Path, target: Path) -> Path:
+        if path.suffix == ".new" and next(left) == 0:
+            raise Killed
+        return real(path, target)
+
+    return replace
+
+
+def _killed_at_the_end(folder: Folder, name: str, real: Callable[[Folder, str], None] = Folder.adopt_fresh) -> None:
+    real(folder, name)
+    raise Killed
 
 
 async def until(fleet: Secured, name: str, *, works: bool) -> None:
@@ -53,6 +75,16 @@ async def until(fleet: Secured, name: str, *, works: bool) -> None:
                 continue
             if found is works:
                 return
+
+
+async def until_shown(fleet: Secured, end: datetime) -> None:
+    """Wait until the server shows new connections a certificate that ends at *end*."""
+    settings = fleet.settings("control")
+    async with asyncio.timeout(WAIT_SECONDS):
+        while True:
+            if await asyncio.to_thread(server_certificate_end, settings.url, settings) == end:
+                return
+            await asyncio.sleep(0.05)
 
 
 async def until_refused(settings: BusSettings) -> None:
@@ -79,7 +111,7 @@ async def test_a_rotated_key_is_taken_by_daemons_that_go_on_and_the_old_one_is_l
 ) -> None:
     old = tmp_path / "nkey"
     keys.write(old, (own.folder.credentials("node") / "nkey").read_text())
-    async with connect(own.settings("node"), node="node", daemon="distributor", wait=False) as bus:
+    async with let_in(own.settings("node"), node="node", daemon="distributor") as bus:
         generation = bus.wire.generation
         reload = await rotate(own.folder, "node", keep_old=False, reason="a test")
 
@@ -95,8 +127,8 @@ async def test_an_old_key_that_is_kept_works_until_it_is_taken_away(own: Secured
     before = own.settings("trainer").model_copy(update={"nkey": old})
     await rotate(own.folder, "trainer", keep_old=True, reason=None)
 
-    async with connect(before, node="x", daemon="test", wait=False) as bus:
-        assert [s.state for s in _of(own, "trainer") if s.kind == "nkey"] == ["rotating"]
+    async with let_in(before) as bus:
+        assert [s.state for s in await _of(own, "trainer") if s.kind == "nkey"] == ["rotating"]
         lost = bus.wire.link.lost
         tell(revoke(own.folder, "trainer", only_former=True, reason=None))
         await asyncio.wait_for(lost, WAIT_SECONDS)
@@ -105,8 +137,9 @@ async def test_an_old_key_that_is_kept_works_until_it_is_taken_away(own: Secured
         revoke(own.folder, "trainer", only_former=True, reason=None)
 
 
-def _of(fleet: Secured, name: str) -> list[Secret]:
-    return [s for s in secrets_of(fleet.folder, fleet.inventory, utc_now()) if s.owner == name]
+async def _of(fleet: Secured, name: str) -> list[Secret]:
+    secrets = await asyncio.to_thread(secrets_of, fleet.folder, fleet.inventory, utc_now())
+    return [s for s in secrets if s.owner == name]
 
 
 async def test_a_new_key_that_does_not_work_is_dropped_and_the_old_one_holds(own: Secured) -> None:
@@ -146,6 +179,25 @@ async def test_a_rotation_that_was_interrupted_goes_on(own: Secured, monkeypatch
     await until(own, "promoter", works=True)
 
 
+@pytest.mark.parametrize("moved", [0, 1, 2])
+async def test_a_rotation_that_was_interrupted_while_it_moved_files_keeps_the_key_that_they_hold(
+    own: Secured, monkeypatch: pytest.MonkeyPatch, moved: int
+) -> None:
+    before = own.inventory.find("promoter").key
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", _killed_after(moved))
+        patch.setattr(Folder, "adopt_fresh", _killed_at_the_end)
+        with pytest.raises(Killed):
+            await rotate(own.folder, "promoter", keep_old=False, reason=None)
+    assert own.inventory.find("promoter").key == before
+    pending = own.inventory.find("promoter").pending
+
+    await rotate(own.folder, "promoter", keep_old=False, reason=None)
+
+    assert own.inventory.find("promoter").key == pending
+    await until(own, "promoter", works=True)
+
+
 async def test_a_half_written_new_key_is_made_anew(own: Secured, monkeypatch: pytest.MonkeyPatch) -> None:
     async def killed(*_: object, **__: object) -> str:
         raise Killed
@@ -168,7 +220,7 @@ async def test_a_revoked_key_is_cut_off_and_let_in_no_more(own: Secured) -> None
     settings = own.settings("guest")
     kept = {file: file.read_text() for file in own.folder.credentials("guest").iterdir()}
     await until(own, "guest", works=True)
-    async with connect(settings, node="x", daemon="test", wait=False) as bus:
+    async with let_in(settings) as bus:
         lost = bus.wire.link.lost
         tell(revoke(own.folder, "guest", only_former=False, reason="left"))
         await asyncio.wait_for(lost, WAIT_SECONDS)
@@ -189,6 +241,7 @@ async def test_a_server_gets_a_new_certificate_without_a_restart_and_the_old_one
     await rotate_server(own.folder, "n1", reason=None)
     renewed = place.read_text()
     assert renewed != before
+    await until_shown(own, validity(place).ends)
     await until(own, "operator", works=True)
 
     async def trouble(*_: object, **__: object) -> str:
@@ -204,7 +257,7 @@ async def test_a_server_gets_a_new_certificate_without_a_restart_and_the_old_one
 
 async def test_a_renewed_certificate_is_used_by_the_next_connection_of_a_daemon_that_goes_on(own: Secured) -> None:
     settings = own.settings("control")
-    async with connect(settings, node="c", daemon="registry", wait=False) as bus:
+    async with let_in(settings, node="c", daemon="registry") as bus:
         now = utc_now()
         place = own.folder.credentials("control") / "tls.pem"
         whole = place.read_text()

@@ -15,6 +15,7 @@ from tests.system.faults.stage import MIB, RATE, Stage, both, carried_by, random
 from tests.system.faults.test_peers import bans, join, nobody_fetching, offered
 from tests.system.faults.variants import broken, unwatched
 
+from fleetcast.daemons.testing import FleetProblem
 from fleetcast.events.payloads import Endpoints
 from fleetcast.transport.aria2.testing import Manner, MirrorServer
 
@@ -134,3 +135,16 @@ async def test_without_aria2c_another_way_is_taken_and_one_line_says_so(
         assert len(said) == 1
         assert "aria2c" in str(said[0]["reason"])
         await s.check_aftermath(limit_seconds=bound)
+
+
+@pytest.mark.soak
+async def test_a_node_that_knows_no_other_way_than_aria2c_would_be_caught(
+    tmp_path: Path, path_without_aria2c: str
+) -> None:
+    """The broken variant: aria2c is missing, and there is no other rung."""
+    without = {"node-2": {"PATH": path_without_aria2c}}
+    alone = both(HTTP, carried_by("aria2"))
+    async with stage(tmp_path, nodes=2, settings=alone, environment=without) as s:
+        await s.promote("m", "1")
+        with pytest.raises(FleetProblem, match="node-2"):
+            await s.until_served("node-2", seconds=10)

@@ -6,6 +6,8 @@ import pytest
 from tests.system.faults.stage import MIB, stage, throttled
 from tests.system.faults.variants import broken
 
+from fleetcast.daemons.testing import FleetProblem
+
 pytestmark = pytest.mark.asyncio
 
 
@@ -15,6 +17,19 @@ async def test_two_models_promoted_at_once_both_arrive(tmp_path: Path, bound: fl
         await s.promote("n", "1", seed=2, node="node-2")
         await s.until_served()
         await s.check_aftermath(limit_seconds=bound)
+
+
+@pytest.mark.soak
+async def test_a_node_that_brings_one_of_two_models_would_be_caught(tmp_path: Path) -> None:
+    """The broken variant: the second one takes the place of the first."""
+    environment = broken("minds one thing", "node-3")
+    changed = throttled(8 * MIB, "node-1", "node-2")
+    async with stage(tmp_path, nodes=3, settings=changed, environment=environment) as s:
+        await s.promote("m", "1", seed=1)
+        await s.promote("n", "1", seed=2, node="node-2")
+        await s.fleet.until_served("n", "1", nodes=("node-3",))
+        with pytest.raises(FleetProblem, match="node-3"):
+            await s.until_served("node-3", seconds=10)
 
 
 async def test_a_version_promoted_while_the_last_one_is_in_flight_stops_it(tmp_path: Path, bound: float) -> None:

@@ -5,13 +5,13 @@ from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
 from fleetcast.config.settings import BusSettings, RegistrySettings, Settings
-from fleetcast.daemons.testing import FleetProblem, RegistryProcess, node_settings
+from fleetcast.daemons.testing import DaemonProcess, FleetProblem, RegistryProcess, node_settings
 
 STARTS = 10
 """Of a daemon that may die by itself before it is ready."""
 
 
-async def start_again(daemon: RegistryProcess) -> None:
+async def start_again(daemon: DaemonProcess) -> None:
     """Start a daemon, and again when it ends before it is ready, as a service manager does.
 
     Raises:

@@ -12,7 +12,7 @@ from tests.system.registry.daemons import start_again
 
 from fleetcast.bus.streams import REMEDY
 from fleetcast.config.remedy import RemedySettings
-from fleetcast.daemons.testing import Fleet, RegistryProcess, RemedyProcess, fleet, node_settings
+from fleetcast.daemons.testing import DaemonProcess, Fleet, RegistryProcess, RemedyProcess, fleet, node_settings
 from fleetcast.events.remedies import RUN_ENDED, PlaybookRunState, RunPhase, run_subject
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.soak, pytest.mark.timeout(1200)]
@@ -22,7 +22,7 @@ SECONDS = 120.0
 
 
 @asynccontextmanager
-async def daemon(kind: type[RegistryProcess], name: str, folder: Path, url: str) -> AsyncIterator[RegistryProcess]:
+async def daemon(kind: type[DaemonProcess], name: str, folder: Path, url: str) -> AsyncIterator[DaemonProcess]:
     """A daemon that is ready."""
     remedy = RemedySettings(rollbacks_per_fleet=MANY, look_seconds=0.2)
     settings = node_settings(folder, name, url).model_copy(update={"remedy": remedy})
@@ -56,7 +56,7 @@ async def ended(f: Fleet, model: str) -> PlaybookRunState:
             await asyncio.sleep(0.05)
 
 
-async def until_dead(process: RegistryProcess) -> None:
+async def until_dead(process: DaemonProcess) -> None:
     async with asyncio.timeout(SECONDS):
         while True:
             if process.ended:

@@ -1,5 +1,5 @@
-"""A whole small fleet, every daemon with the key of its role: it promotes a model, and no server has to refuse it
-anything."""
+"""A whole small fleet, every daemon with the key of its role and the settings of its folder: it promotes a model that
+a publisher signed and none that nobody did, and no server has to refuse it anything."""
 
 import asyncio
 import json
@@ -15,15 +15,16 @@ import pytest
 
 from fleetcast.bus import connect, declare, patience
 from fleetcast.bus.streams import STREAMS
+from fleetcast.config.loader import load
 from fleetcast.config.local import loopback_settings
 from fleetcast.config.settings import Settings
 from fleetcast.daemons.remedy.incidents.commands import INCIDENTS_SUBJECT
-from fleetcast.daemons.testing import RegistryProcess
+from fleetcast.daemons.testing import DaemonProcess
 from fleetcast.events.remedies import PLAYBOOKS_SUBJECT
 from fleetcast.events.training import LANES_SUBJECT
 from fleetcast.security import roles
-from fleetcast.security.changing import add
-from fleetcast.security.folder import Folder
+from fleetcast.security.changing import add, tell
+from fleetcast.security.folder import SETTINGS_FILE, Folder
 from fleetcast.security.inventory import Inventory
 from fleetcast.security.roles import Role
 from fleetcast.security.testing import RoleServer, local_folder
@@ -32,7 +33,7 @@ MODEL_BYTES = 200_000
 READY_SECONDS = 90.0
 
 
-class Process(RegistryProcess):
+class Process(DaemonProcess):
     """Any daemon as a process."""
 
     @property
@@ -47,17 +48,25 @@ class Fleet:
         self.path = path
         self.publish = path / "publish"
         self.publish.mkdir()
+        self.lanes = path / "lanes.toml"
+        self.lanes.write_text('[lane.hex8]\ncommand = ["true", "{data}"]\n')
         self.folder, self.inventory = local_folder(path / "keys")
         self.processes: list[Process] = []
 
-    def add(self, name: str, role: Role) -> None:
-        self.inventory = add(self.folder, name, role, used_by="a test", reason=None)
+    def add(self, name: str, role: Role, publisher: str | None = None) -> None:
+        self.inventory = add(self.folder, name, role, used_by="a test", reason=None, publisher=publisher)
 
     def settings(self, key: str, node: str) -> Settings:
         plain = loopback_settings(
             node, self.inventory.url, data=self.path / node / "data", publish_roots=(self.publish,), reserve_bytes=0
         )
-        return plain.model_copy(update={"bus": self.folder.settings(self.inventory, key)})
+        given = load(self.folder.credentials(key) / SETTINGS_FILE, env={}).settings
+        changes = {
+            "bus": self.folder.settings(self.inventory, key),
+            "signing": given.signing,
+            "trainer": plain.trainer.model_copy(update={"lanes": self.lanes}),
+        }
+        return plain.model_copy(update=changes)
 
     def start(self, daemon: str, key: str, node: str) -> None:
         (self.path / node).mkdir(exist_ok=True)
@@ -128,19 +137,21 @@ async def looks(fleet: Fleet) -> None:
 @pytest.mark.asyncio
 async def test_a_fleet_promotes_a_model_while_every_daemon_has_only_its_role(tmp_path: Path) -> None:
     fleet = await asyncio.to_thread(Fleet, tmp_path)
-    fleet.add("alpha", Role.NODE)
-    fleet.add("gamma", Role.TRAINER)
     server = RoleServer(fleet.folder, fleet.inventory.servers[0])
     async with server:
         settings = fleet.folder.settings(fleet.inventory, "deploy")
         async with connect(settings, node="deploy", daemon="deploy", wait=False) as bus:
             assert len(await declare(bus, 1)) == len(STREAMS)
+        assert (await fleet.said("deploy", "keys", "add", "team-a", "--folder", str(fleet.folder.signing)))["published"]
+        await asyncio.to_thread(fleet.add, "alpha", Role.NODE, publisher="team-a")
+        await asyncio.to_thread(fleet.add, "gamma", Role.TRAINER)
+        tell(fleet.inventory)
         with running(fleet):
             for node in ("alpha", "gamma"):
-                fleet.start("distributor", node, node)
-            fleet.start("trainer", "gamma", "gamma")
+                await asyncio.to_thread(fleet.start, "distributor", node, node)
+            await asyncio.to_thread(fleet.start, "trainer", "gamma", "gamma")
             for daemon in ("registry", "monitor", "remedy", "notifier"):
-                fleet.start(daemon, "control", "omega")
+                await asyncio.to_thread(fleet.start, daemon, "control", "omega")
             for process in fleet.processes:
                 await process.until_ready(READY_SECONDS)
             model = fleet.publish / "model.bin"
@@ -155,6 +166,13 @@ async def test_a_fleet_promotes_a_model_while_every_daemon_has_only_its_role(tmp
                 served = tmp_path / node / "data" / "models" / "m" / "current" / "model.bin"
                 assert served.read_bytes() == model.read_bytes()
             await looks(fleet)
+            unsigned = await asyncio.to_thread(
+                fleet.command, "operator", "promote", "m", "2", str(model), "--node", "gamma", "--wait"
+            )
+            assert unsigned.returncode != 0
+            assert "the manifest of m@2 is not signed; this node has no publisher key" in unsigned.stderr
+            told = await asyncio.to_thread(fleet.command, "operator", "why", "m")
+            assert "the manifest of m@2 is not signed" in told.stdout
             assert violations(server) == []
 
             assert await declared(fleet.folder, fleet.inventory) == {*roles.DURABLES, "origin-alpha", "origin-gamma"}

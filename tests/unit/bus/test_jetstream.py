@@ -49,6 +49,7 @@ def test_stored_headers_are_read_back() -> None:
         (503, 10077, "maximum messages per subject exceeded", SubjectFull),
         (503, 10077, "no space left on device", Unready),
         (409, 10158, "duplicate message id is in process", Unready),
+        (400, 10026, "maximum consumers limit reached", Unready),
         (503, 10008, "JetStream system temporarily unavailable", Unready),
         (404, 10059, "stream not found", NotFound),
         (503, 10076, "JetStream not enabled", OperationRefused),

@@ -121,3 +121,7 @@ def test_sources_come_before_the_streams_that_copy_them() -> None:
 
 def test_the_canary_is_one_message_per_daemon() -> None:
     assert CANARY_STREAM.max_messages_per_subject == 1
+
+
+def test_a_fleet_of_thousands_may_read_every_stream_although_servers_stop_at_a_thousand_readers() -> None:
+    assert all(spec.config(3)["max_consumers"] > 10_000 for spec in STREAMS)

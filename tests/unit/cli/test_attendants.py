@@ -1,8 +1,8 @@
 """Who serves the whole fleet beside the registry, and who is missed."""
 
-from fleetcast.cli.attendants import Attendants
 from fleetcast.events.payloads import DaemonState, Endpoints, Wants
 from fleetcast.events.state import NodeStatus
+from fleetcast.registry.picture.attendants import Attendants
 from fleetcast.registry.picture.nodes import NodeView
 
 

@@ -1,6 +1,7 @@
 """`fleetcast check`: how bad what was found is, and how it is said to a monitoring system."""
 
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -9,7 +10,19 @@ from tests.unit.cli.builders import NOW, held, slot
 from tests.unit.cli.builders import node as status
 
 from fleetcast.cli.check import shown
-from fleetcast.cli.check.rules import CONVERGING_SECONDS, MANY_DEAD, Check, Found, Slot, State, checks, worst
+from fleetcast.cli.check.rules import (
+    CONVERGING_SECONDS,
+    MANY_DEAD,
+    Backup,
+    Check,
+    Found,
+    Slot,
+    State,
+    aged,
+    checks,
+    worst,
+)
+from fleetcast.events.content import Kind
 from fleetcast.events.state import ModelStatus
 from fleetcast.registry.picture.nodes import NodeView, rollout, views
 from fleetcast.registry.picture.truth import LEAST_ROOM_BYTES, Stored, Truth
@@ -54,6 +67,14 @@ def test_nodes_that_are_behind_are_a_warning_at_first_and_critical_once_they_sho
     assert "node-2" in next(each for each in checks(late) if each.name == "slots").said[0]
     assert states(replace(late, node="node-1"))["slots"] is State.OK
     assert states(replace(late, node="node-2"))["slots"] is State.CRITICAL
+
+
+def test_a_lane_that_is_called_like_a_model_does_not_lend_it_its_age() -> None:
+    model, lane = slot("m", "2", 7), slot("m", "d1", 3, Kind.DATASET)
+    old = model.model_copy(update={"at": (NOW - timedelta(hours=1)).isoformat()})
+    orders = (old, lane)
+    ages = {each.rollout.kind: each.age_seconds for each in aged([rollout(o, ()) for o in orders], orders, NOW)}
+    assert ages == {Kind.MODEL: 3600.0, Kind.DATASET: 0.0}
 
 
 def test_a_lost_node_is_critical_for_the_fleet_and_for_itself_and_not_for_others() -> None:
@@ -113,3 +134,10 @@ def test_prometheus_reads_the_textfile() -> None:
     }
     measures = {s.labels["measure"]: s.value for s in families["fleetcast_check_measure"].samples}
     assert measures["disk_free_least_bytes"] == 8 * GIB
+
+
+def test_a_backup_that_is_missing_or_too_old_is_a_warning_and_nothing_where_nobody_set_backups_up() -> None:
+    assert "backup" not in states(found())
+    assert states(found(backup=Backup(None, 100.0)))["backup"] is State.WARNING
+    assert states(found(backup=Backup(101.0, 100.0)))["backup"] is State.WARNING
+    assert states(found(backup=Backup(99.0, 100.0)))["backup"] is State.OK

@@ -1,6 +1,8 @@
 """`fleetcast fleet …`: keys made, listed and taken away from the command line."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +43,28 @@ def test_a_node_is_added_and_the_servers_elsewhere_get_an_instruction_each(
         assert after != before
 
 
+def test_what_is_to_be_typed_for_signatures_is_said_and_works(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NATS_URL", "nats://127.0.0.1:9")
+    folder = tmp_path / "keys"
+    assert run(["fleet", "init", str(folder)]) == Exit.OK
+    steps = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    add = next(line for line in steps if line.startswith("fleetcast keys add PUBLISHER"))
+    node = next(line for line in steps if "--signs-as PUBLISHER" in line).partition("    (")[0]
+    words = node.replace("NODE", "gpu-1").replace("PUBLISHER", "team-a").split()[1:]
+
+    refused = said(capsys, *words, code=1)
+    assert refused["error"]["next"] == add.replace("PUBLISHER", "team-a")
+    # Nobody is there to be told: the key is made all the same.
+    made = said(capsys, "keys", "add", "team-a", "--folder", str(folder / "signing"), code=6)
+    assert Path(made["file"]).is_file()
+    files = Path(said(capsys, *words)["files"])
+
+    assert (files / "publisher.key").read_bytes() == Path(made["file"]).read_bytes()
+    assert 'publisher_key = "publisher.key"' in (files / "fleetcast.toml").read_text()
+
+
 def test_a_dry_run_says_what_it_would_do_and_changes_nothing(keys: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = {path: path.read_bytes() for path in keys.rglob("*") if path.is_file()}
 
@@ -64,12 +88,26 @@ def test_every_secret_is_listed_with_owner_role_age_due_date_and_users(
 
     rows = {(row["kind"], row["owner"]): row for row in answer["secrets"]}
     assert answer["ok"] is True
-    assert {"authority", "certificate", "nkey"} == {kind for kind, _ in rows}
+    assert {"authority", "root key", "certificate", "nkey"} <= {kind for kind, _ in rows}
     operator = rows["nkey", "operator"]
     assert operator["role"] == "operator"
     assert operator["used_by"] == "people who run the fleet"
     assert operator["due"] > operator["issued"]
     assert ("certificate", "n2") in rows
+
+
+def test_what_is_to_be_typed_next_keeps_the_old_key_where_that_was_asked_for(
+    keys: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # A process of its own: here, no file may be looked at on the loop.
+    words = ("fleet", "rotate", "evaluator", "--keep-old", "--dir", str(keys))
+    done = subprocess.run([sys.executable, "-m", "fleetcast", *words], capture_output=True, text=True, timeout=60)
+    assert done.returncode == Exit.OK, done.stderr
+    assert f"fleetcast fleet rotate evaluator --keep-old --dir {keys}" in done.stdout
+
+    capsys.readouterr()
+    assert run(["fleet", "credentials", "--dir", str(keys)]) == Exit.OK
+    assert f"next: fleetcast fleet rotate evaluator --dir {keys}" in capsys.readouterr().err
 
 
 def test_a_secret_that_others_may_read_makes_the_list_fail(keys: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -36,6 +36,11 @@ def test_the_sum_names_who_did_not_answer() -> None:
     )
 
 
+def test_a_trainer_that_could_not_do_it_is_told_with_its_reason() -> None:
+    said = sentence([report("a")], ["b"], (), {"the trainer of a": "the disk is read-only"}, dry_run=False)
+    assert said.endswith("; the trainer of a failed: the disk is read-only; b did not answer")
+
+
 def test_folders_of_runs_are_among_what_goes_and_what_stays() -> None:
     left = RunFolder(run="hex8-1", bytes=2**20, why="succeeded at 2026-10-01T00:00:00.000Z")
     used = RunFolder(run="hex8-2", bytes=2**21, why="in use")

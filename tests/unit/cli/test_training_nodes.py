@@ -7,12 +7,13 @@ from typing import Any
 from rich.console import Console
 from tests.unit.cli.builders import NOW, node
 
-from fleetcast.cli.training.nodes import TrainingNodes
+from fleetcast.cli.training.nodes import drawn, lines
 from fleetcast.events.gpus import Gpu, RunOnNode
 from fleetcast.events.quarantine import FaultOnNode, NodeQuarantine
 from fleetcast.events.runs import FaultClass
 from fleetcast.events.training import Remedy
 from fleetcast.registry.picture.nodes import NodeView
+from fleetcast.registry.picture.training import TrainingNodes
 
 CARD = Gpu(
     index=0,
@@ -50,9 +51,9 @@ def record(hours: float | None = 1.0, *, gpu: bool = True) -> NodeQuarantine:
 
 def shown(nodes: TrainingNodes) -> str:
     console = Console(width=220, record=True, file=io.StringIO())
-    drawn = nodes.drawn()
-    assert drawn is not None
-    console.print(drawn, *nodes.lines())
+    gpus = drawn(nodes)
+    assert gpus is not None
+    console.print(gpus, *lines(nodes))
     return console.export_text()
 
 
@@ -114,7 +115,7 @@ def test_a_flag_is_shown_and_is_no_problem() -> None:
 def test_where_nobody_trains_nothing_is_drawn_and_records_are_told_all_the_same() -> None:
     nodes = TrainingNodes([], {"gpu-1": record()}, NOW)
 
-    assert nodes.drawn() is None
+    assert drawn(nodes) is None
     (entry,) = nodes.document()
     assert (entry["node"], entry["gpus"], entry["quarantine"]["gpu"]) == ("gpu-1", [], True)
     assert entry["last_fault"]["fell_back"] == "cpu"

@@ -2,7 +2,11 @@
 
 from pathlib import Path
 
-from fleetcast.config.credentials import place
+import pytest
+
+from fleetcast.bus.credentials import read_private
+from fleetcast.bus.errors import OperationRefused
+from fleetcast.config.credentials import place, readable_by_others
 from fleetcast.config.loader import load
 
 
@@ -35,3 +39,30 @@ def test_path_that_is_no_credential_is_taken_from_the_files_folder_as_ever(tmp_p
     file.write_text('[bus]\nnkey = "node.nk"\n')
 
     assert load(file, env={"CREDENTIALS_DIRECTORY": "/run/x"}).settings.bus.nkey == tmp_path / "node.nk"
+
+
+# By the group's permission to read, systemd's access list shows.
+PASSED_ON = {0o400: False, 0o440: False, 0o460: True, 0o450: True, 0o444: True, 0o402: True}
+OWN = {0o600: False, 0o700: False, 0o640: True, 0o620: True, 0o604: True, 0o601: True}
+
+
+def test_only_reading_by_the_group_is_taken_for_the_access_list_of_the_service_manager(tmp_path: Path) -> None:
+    env = {"CREDENTIALS_DIRECTORY": str(tmp_path)}
+
+    assert {mode: readable_by_others(tmp_path / "nkey", mode, env) for mode in PASSED_ON} == PASSED_ON
+    assert {mode: readable_by_others(Path("/etc/nkey"), mode, env) for mode in OWN} == OWN
+    assert {mode: readable_by_others(tmp_path / "nkey", mode, {}) for mode in OWN} == OWN
+
+
+@pytest.mark.parametrize("mode", PASSED_ON)
+def test_a_key_of_the_bus_goes_by_the_same_rule(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int) -> None:
+    key = tmp_path / "nkey"
+    key.write_text("SU\n")
+    key.chmod(mode)
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+
+    if PASSED_ON[mode]:
+        with pytest.raises(OperationRefused, match=f"mode {mode:04o}"):
+            read_private(key)
+    else:
+        assert read_private(key) == "SU"

@@ -1,5 +1,7 @@
 """What a distributor decides."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -25,6 +27,7 @@ from fleetcast.daemons.distributor.rules import (
     shows,
 )
 from fleetcast.events.content import Content, ContentFile, Format, Kind
+from fleetcast.events.lifecycle import Phase, RolloutState, StageName
 from fleetcast.events.payloads import Checks, DaemonState, Endpoints, Origin, Wants
 from fleetcast.events.state import (
     CanaryEntry,
@@ -94,6 +97,73 @@ def test_a_version_superseded_while_the_node_was_away_is_not_a_goal() -> None:
     found = goals(slot(("3", C), previous=("2", B), sequence=10), [offer("1", A, 5)])
 
     assert [g.version for g in found] == ["3", "2"]
+
+
+def test_a_version_that_was_registered_after_the_one_that_a_person_promotes_stays_wanted() -> None:
+    found = goals(slot(("42", A), sequence=30), [offer("42", A, 10), offer("43", B, 12)])
+
+    assert [(g.version, g.urgency) for g in found] == [("42", Urgency.PRODUCTION), ("43", Urgency.OFFERED)]
+
+
+def test_a_version_registered_before_the_one_that_is_promoted_is_history() -> None:
+    found = goals(slot(("43", B), sequence=30), [offer("42", A, 10), offer("43", B, 12)])
+
+    assert [g.version for g in found] == ["43"]
+
+
+def test_what_was_offered_later_stays_wanted_when_the_offer_of_production_is_forgotten() -> None:
+    found = goals(slot(("1", A), sequence=30), [offer("2", B, 11), offer("3", C, 12), offer("4", D, 13)])
+
+    assert {g.version for g in found} == {"1", "2", "3", "4"}
+
+
+def rollout(version: str, artifact: str, phase: Phase, **more: Any) -> RolloutState:
+    return RolloutState(
+        rollout="r",
+        model="m",
+        version=version,
+        artifact=artifact,
+        target=StageName.PRODUCTION,
+        phase=phase,
+        started_at="2026-01-01T00:00:00Z",
+        since="2026-01-01T00:00:00Z",
+        actor="/x",
+        cause=Cause(event="e", sequence=30, by="/x", correlation="e"),
+        **more,
+    )
+
+
+@pytest.mark.parametrize("phase", [Phase.DISTRIBUTING, Phase.VERIFIED, Phase.CANARY, Phase.BAKING, Phase.ROLLING_BACK])
+def test_what_a_rollout_waits_for_is_a_goal_without_any_offer(phase: Phase) -> None:
+    found = goals(slot(("2", B), sequence=30), [], rollout=rollout("1", A, phase))
+
+    assert [(g.version, g.urgency) for g in found] == [("2", Urgency.PRODUCTION), ("1", Urgency.CANARY)]
+
+
+@pytest.mark.parametrize("phase", [Phase.PROMOTED, Phase.ROLLED_BACK, Phase.FROZEN, Phase.HALTED])
+def test_a_rollout_that_needs_no_more_nodes_brings_nothing(phase: Phase) -> None:
+    found = goals(slot(("2", B), sequence=30), [], rollout=rollout("1", A, phase))
+
+    assert [g.version for g in found] == ["2"]
+
+
+def test_a_rollout_that_halted_for_want_of_nodes_goes_on_being_fetched() -> None:
+    halted = rollout("1", A, Phase.HALTED, halted_in=Phase.DISTRIBUTING)
+
+    assert {g.version for g in goals(slot(("2", B)), [], rollout=halted)} == {"1", "2"}
+
+
+def test_a_version_that_a_rollback_left_is_not_fetched_by_nodes_that_lack_it() -> None:
+    back = rollout("1", A, Phase.ROLLED_BACK, leaves="2")
+    offers = [offer("1", A, 10), offer("2", B, 12), offer("3", C, 14)]
+
+    assert {g.version for g in goals(slot(("1", A), sequence=30), offers, rollout=back)} == {"1", "3"}
+
+
+def test_a_former_production_version_is_not_fetched_because_of_its_offer() -> None:
+    order = slot(("1", A), sequence=30).model_copy(update={"former": (SlotEntry(version="2", artifact=B),)})
+
+    assert [g.version for g in goals(order, [offer("1", A, 10), offer("2", B, 12)])] == ["1"]
 
 
 def test_a_version_superseded_in_flight_waits_for_the_newer_one() -> None:

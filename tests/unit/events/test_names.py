@@ -48,7 +48,15 @@ def test_every_subject_has_five_tokens(entry: EventType) -> None:
 def test_every_example_is_right_and_has_its_key(entry: EventType) -> None:
     payload = entry.payload.model_validate(EXAMPLES[entry.name])
     assert of(payload) is entry
-    assert entry.key_of(payload) in {"hex8_2p", "fraud_detector", "hex8-2p-0042", "gpu-1", "gpu-2", "oncall"}
+    assert entry.key_of(payload) in {
+        "hex8_2p",
+        "fraud_detector",
+        "hex8-2p-0042",
+        "gpu-1",
+        "gpu-2",
+        "oncall",
+        "control-1",
+    }
 
 
 @every_event

@@ -86,7 +86,7 @@ nats pub -J -H 'A:b: c' \\
 GLOSSARY = (
     "node daemon model version lane bucket ledger job content artifact manifest keyring slot origin transfer "
     "install wants straggler hook drained form archive stage gate snapshot trigger incident playbook run supervisor "
-    "reader role"
+    "reader role backup drill"
 )
 
 

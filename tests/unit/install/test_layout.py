@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from fleetcast.cli.install import layout
+from fleetcast.config.backup import BackupSettings
 from fleetcast.config.settings import DistributorSettings, RegistrySettings, Settings, StoreSettings
 from fleetcast.daemons.trainer.lanes.loading import Lanes, load_all
 
@@ -65,3 +66,12 @@ def test_only_what_computes_on_gpus_joins_their_groups() -> None:
 
 def test_each_daemon_has_a_folder_of_secrets_that_only_root_reads() -> None:
     assert "d /etc/fleetcast/credentials/notifier 0700 root root\n" in layout.tmpfiles(["registry", "notifier"])
+
+
+def test_backups_elsewhere_are_opened_to_the_service_that_writes_them() -> None:
+    elsewhere = Settings(backup=BackupSettings(folder=Path("/mnt/backups")))
+    files = layout.files_of(["registry"], {"backup": layout.writable(elsewhere, NO_LANES, "backup")})
+
+    assert layout.writable(Settings(), NO_LANES, "backup") == ()
+    (drop_in,) = (file.text for file in files if file.path == layout.drop_in_path("backup"))
+    assert "ReadWritePaths=-/mnt/backups\n" in drop_in

@@ -30,7 +30,9 @@ def test_shipped_unit_is_what_install_writes(name: str) -> None:
 
 
 def test_nothing_else_is_shipped_as_a_unit() -> None:
-    shipped = {path.name for path in (SHIPPED / "systemd").iterdir() if path.suffix in {".service", ".target"}}
+    shipped = {
+        path.name for path in (SHIPPED / "systemd").iterdir() if path.suffix in {".service", ".target", ".timer"}
+    }
 
     assert shipped == set(units.files())
 
@@ -99,3 +101,13 @@ def test_what_differs_takes_the_place_of_all_common_settings_of_its_key() -> Non
     rows = merged(common, [Line("B", "3"), Line("D", "1"), Line("C", None)])
 
     assert [(row.key, row.value) for row in rows] == [("A", "1"), ("B", "3"), ("D", "1")]
+
+
+def test_backups_are_made_every_day_where_decisions_are_made_and_nowhere_else() -> None:
+    service, timer = settings(units.backup_service()), settings(units.backup_timer())
+
+    assert set(units.beside(units.ROLES["control"])) == {"fleetcast-backup.service", "fleetcast-backup.timer"}
+    assert not any(units.beside(units.ROLES[role]) for role in ("node", "gpu", "gateway"))
+    assert (timer["OnCalendar"], timer["Persistent"]) == (["daily"], ["yes"])
+    assert (service["Type"], service["UMask"]) == (["oneshot"], ["0077"])
+    assert service["LoadCredential"] == ["fleetcast:/etc/fleetcast/credentials/backup"]

@@ -1,20 +1,29 @@
 """Records of decisions: whatever somebody does to one is noticed by its digest."""
 
-import hashlib
-import json
-
 import pytest
 
 from fleetcast.daemons.metrics.audit import Chains
-from fleetcast.registry.rules import NO_CHAIN
+from fleetcast.events.state import AuditRecord
+from fleetcast.registry.rules import NO_CHAIN, next_link
 
 
 def chain(length: int) -> list[bytes]:
     found: list[bytes] = []
-    before = NO_CHAIN.sha256
+    before = NO_CHAIN
     for n in range(1, length + 1):
-        found.append(json.dumps({"n": n, "prev_sha256": before, "action": "promote"}).encode())
-        before = hashlib.sha256(found[-1]).hexdigest()
+        record = AuditRecord(
+            n=n,
+            model="hex8",
+            action="promote",
+            request=f"r{n}",
+            actor="/t",
+            before=None,
+            after=None,
+            at="2026-01-01T00:00:00Z",
+            prev_sha256=before.sha256,
+        )
+        data, before = next_link(before, record)
+        found.append(data)
     return found
 
 

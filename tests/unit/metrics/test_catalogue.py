@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[3]
 LABELS = {
     *("node", "daemon", "model", "transport", "outcome", "reason", "slot", "stream", "consumer", "phase", "state"),
     *("type", "version", "python", "action", "gate", "decision", "trigger", "severity", "channel", "playbook"),
-    *("lane", "gpu", "vendor", "work", "signal"),
+    *("lane", "gpu", "vendor", "work", "signal", "certificate"),
 }
 OTHER_UNITS = re.compile(r"_(milliseconds|ms|minutes|hours|days|mib|kb|megabytes|percent)(_|$)")
 each_metric = pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.name)

@@ -151,7 +151,7 @@ def test_what_a_remedy_cured_resolves_though_nobody_clears_it() -> None:
 
 
 def test_what_the_surroundings_do_has_a_page_of_its_own() -> None:
-    about = IncidentRaised(**KEY, severity=Severity.CRITICAL, title="both are bad", context={"remedy": "page"})
+    about = IncidentRaised(**KEY, severity=Severity.CRITICAL, title="both are bad")
     decision = rules.raised(None, Raised(about=about, said=said(0)), LIMITS)
     assert state_of(decision).runbook == "docs/runbooks/environment.md"
 

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pytest
 
-from fleetcast.bus import Bus, BusState
+from fleetcast.bus import Bus, BusState, Service
 from fleetcast.config.settings import Settings
 from fleetcast.daemons.runtime import Daemon, Grace
 from fleetcast.daemons.runtime.notify import Notifier
@@ -22,6 +22,10 @@ class Tried:
     proven: asyncio.Event = field(default_factory=asyncio.Event)
     tried_at: float = 0.0
     state: BusState = BusState.READY
+    served: list[str] = field(default_factory=list)
+
+    async def serve(self, service: Service) -> None:
+        self.served.append(service.name)
 
 
 def daemon_of(manager: Any) -> Daemon:

@@ -11,6 +11,7 @@ from typing import Final
 
 from fleetcast.events.incidents import IncidentState, Severity
 from fleetcast.events.payloads import DaemonState
+from fleetcast.events.state import SlotState
 from fleetcast.registry.picture.amounts import ago, counted, moment, size
 from fleetcast.registry.picture.nodes import NodeView, Rollout
 from fleetcast.registry.picture.truth import LEAST_ROOM_BYTES, Truth
@@ -67,6 +68,14 @@ class Slot:
 
 
 @dataclass(frozen=True, slots=True)
+class Backup:
+    """How old the newest backup is, None: there was none in 90 days; and how old it may become. In seconds."""
+
+    age_seconds: float | None
+    recovery_point_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Found:
     """What was found of a fleet.
 
@@ -74,6 +83,7 @@ class Found:
         node: the only one that is asked about; None: all of them.
         away: why decisions or remedies are not made: daemons that are missed.
         rooms: free bytes by node.
+        backup: None: nobody set backups up.
     """
 
     rtt_seconds: float
@@ -85,6 +95,7 @@ class Found:
     rooms: Sequence[tuple[str, int]]
     undecided: tuple[str, ...] = ()
     unattended: tuple[str, ...] = ()
+    backup: "Backup | None" = None
     node: str | None = field(default=None)
 
 
@@ -93,7 +104,8 @@ def checks(found: Found) -> tuple[Check, ...]:
     alone = (bus(found), nodes(found), slots(found), incidents(found), disk(found))
     if found.node is not None:
         return alone
-    return (*alone, dead_letters(found), daemons(found), streams(found))
+    kept = () if found.backup is None else (backup(found.backup),)
+    return (*alone, dead_letters(found), daemons(found), streams(found), *kept)
 
 
 def unreachable(reason: str) -> tuple[Check, ...]:
@@ -206,6 +218,18 @@ def streams(found: Found) -> Check:
     return Check("streams", state, said, (Measure("stored", truth.storage_bytes, "B"),))
 
 
-def slot_age(at: str, now: datetime) -> float:
-    """Seconds since an order was written."""
-    return max(0.0, (now - moment(at)).total_seconds())
+def backup(found: Backup) -> Check:
+    """The newest backup is young enough; one too old is no reason to wake anybody, while NATS is well."""
+    if found.age_seconds is None:
+        return Check("backup", State.WARNING, ("there is no backup: fleetcast backup create",))
+    age = (Measure("backup_age", round(found.age_seconds), "s"),)
+    old = found.age_seconds > found.recovery_point_seconds
+    return Check("backup", State.WARNING if old else State.OK, (f"newest of {ago(found.age_seconds)}",), age)
+
+
+def aged(rollouts: Iterable[Rollout], orders: Iterable[SlotState], now: datetime) -> tuple[Slot, ...]:
+    """How far orders have come, with their ages; a lane may be called like a model."""
+    written = {(order.kind, order.model): moment(order.at) for order in orders}
+    return tuple(
+        Slot(each, max(0.0, (now - written.get((each.kind, each.model), now)).total_seconds())) for each in rollouts
+    )

@@ -18,6 +18,7 @@ from fleetcast.cli.demo.report import Report, StepResult
 from fleetcast.cli.demo.stage import SLOW, SLOW_BYTES_PER_SECOND, Stage
 from fleetcast.cli.demo.steps import STEPS, Step
 from fleetcast.cli.live import watched
+from fleetcast.cli.local.answering import any_port_of_gateway
 from fleetcast.cli.local.fleet import LocalFleet, Plan, local_fleet
 from fleetcast.cli.local.layout import Layout, Policies, node_names
 from fleetcast.cli.local.processes import end_leftovers
@@ -95,7 +96,8 @@ def _guarded(call: Call, layout: Layout, report: Report, *, full: bool) -> None:
 
 
 async def _steps(call: Call, layout: Layout, report: Report, *, full: bool) -> None:
-    plan = Plan(node_names(NODES), download_limits={SLOW: SLOW_BYTES_PER_SECOND}, policies=POLICIES)
+    slow = {SLOW: SLOW_BYTES_PER_SECOND}
+    plan = Plan(node_names(NODES), download_limits=slow, policies=POLICIES, gateway_port=any_port_of_gateway())
     if full:
         policies = replace(POLICIES, lanes=circle.write_lanes(layout))
         plan = replace(plan, policies=policies, trainers=circle.TRAINERS)
@@ -122,6 +124,8 @@ async def _story(
             call.out.say(f"[{number}/{len(steps)}] {name}")
             # The first step began when the first process was started.
             await _take(call, stage, name, step, report, began if number == 1 else time.monotonic())
+            if number == 1 and local.gateway:
+                call.out.say(f"      watch it: {local.gateway}")
         report.installs = await reporting.installs(stage)
         report.nodes = reporting.nodes(stage)
 

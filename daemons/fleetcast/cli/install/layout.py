@@ -54,6 +54,12 @@ def daemons_of(roles: Iterable[str]) -> tuple[str, ...]:
     return tuple(daemon for daemon in units.RESTART_ORDER if daemon in wanted)
 
 
+def with_backup(daemons: Iterable[str]) -> tuple[str, ...]:
+    """*daemons*, and the service that makes backups where they have one beside them."""
+    chosen = tuple(daemons)
+    return (*chosen, units.BACKUP) if units.beside(chosen) else chosen
+
+
 def files_of(
     daemons: Iterable[str],
     writable: Mapping[str, tuple[Path, ...]],
@@ -68,8 +74,9 @@ def files_of(
     """
     chosen = tuple(daemons)
     found = [File(UNITS / units.TARGET, units.target())]
-    for daemon in chosen:
-        found.append(File(unit_path(daemon), units.service(daemon)))
+    found += [File(unit_path(daemon), units.service(daemon)) for daemon in chosen]
+    found += [File(UNITS / name, text) for name, text in units.beside(chosen).items()]
+    for daemon in with_backup(chosen):
         paths = writable.get(daemon, ())
         homes = daemon in at_home or any(map(is_at_home, paths))
         if paths or homes:
@@ -97,7 +104,7 @@ def tmpfiles(daemons: Iterable[str], data: Path = STATE) -> str:
     rows = [
         "d /etc/fleetcast 0755 root root",
         *(f"d {folder} 0700 root root" for folder in (CREDENTIALS, CREDENTIALS / OPERATOR)),
-        *(f"d {CREDENTIALS / daemon} 0700 root root" for daemon in chosen),
+        *(f"d {CREDENTIALS / daemon} 0700 root root" for daemon in with_backup(chosen)),
         *(f"d {folder} 0755 {owner}" for folder in dict.fromkeys((STATE, data))),
     ]
     if "distributor" in chosen:
@@ -109,6 +116,9 @@ def tmpfiles(daemons: Iterable[str], data: Path = STATE) -> str:
 def writable(settings: Settings, lanes: Lanes, daemon: str) -> tuple[Path, ...]:
     """What a daemon writes by these settings that is not below its state folder."""
     data = settings.store.data
+    if daemon == units.BACKUP:
+        folder = settings.backup.folder
+        return () if folder.is_relative_to(STATE / "backups") else (folder,)
     found = [data / "metrics"]
     if daemon == "distributor":
         # A spool is emptied, and a file that is handed over loses its write bits.

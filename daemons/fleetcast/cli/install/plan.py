@@ -109,7 +109,7 @@ def plan_install(machine: Machine, role: str, *, use: str | None, start: bool) -
     data = machine.own(settings.store.data)
     lanes = _lanes(machine, settings)
     writable: dict[str, tuple[Path, ...]] = {
-        d: tuple(map(machine.own, layout.writable(settings, lanes, d))) for d in every
+        d: tuple(map(machine.own, layout.writable(settings, lanes, d))) for d in layout.with_backup(every)
     }
     at_home = {"trainer"} if layout.works_at_home(lanes) else set[str]()
     writes = [_write(machine, file) for file in layout.files_of(every, writable, data, at_home)]
@@ -125,7 +125,7 @@ def plan_install(machine: Machine, role: str, *, use: str | None, start: bool) -
         *stale,
         *current,
         *([Run(("systemctl", "daemon-reload"))] if machine.live else []),
-        Run(machine.tool("systemctl", "enable", units.TARGET, *map(units.unit_name, daemons))),
+        Run(machine.tool("systemctl", "enable", units.TARGET, *map(units.unit_name, daemons), *_timers(daemons))),
     ]
     configured = any(w.state == "kept" for w in writes)
     if machine.live and start and configured:
@@ -133,7 +133,7 @@ def plan_install(machine: Machine, role: str, *, use: str | None, start: bool) -
         anew = bool(stale) or not states <= {"same", "kept"}
         # One after the other: each is ready, by a round trip over the bus, before the next is taken down.
         steps += [Run(("systemctl", "restart", units.unit_name(daemon))) for daemon in every if anew]
-        steps.append(Run(("systemctl", "start", units.TARGET)))
+        steps.append(Run(("systemctl", "start", units.TARGET, *_timers(daemons))))
     return Plan(
         tuple(steps), daemons, tuple(_notes(machine, configured=configured, start=start, current=bool(current)))
     )
@@ -160,17 +160,18 @@ def plan_uninstall(machine: Machine, role: str, *, purge: bool) -> Plan:
     steps: list[Step] = []
     names = [units.unit_name(daemon) for daemon in daemons]
     if machine.live and names:
-        steps.append(Run(("systemctl", "stop", *names), may_fail=True))
-    gone = [*names, *([] if left else [units.TARGET])]
+        steps.append(Run(("systemctl", "stop", *names, *_timers(daemons)), may_fail=True))
+    gone = [*names, *_timers(daemons), *([] if left else [units.TARGET])]
     if names:
         steps.append(Run(machine.tool("systemctl", "disable", *gone), may_fail=True))
-    for daemon in daemons:
+    for daemon in layout.with_backup(daemons):
         steps.append(Remove(layout.unit_path(daemon)))
         if machine.place(layout.drop_in_path(daemon)).is_file():
             steps += [
                 Remove(layout.drop_in_path(daemon)),
                 Remove(layout.drop_in_path(daemon).parent, "folder if empty"),
             ]
+    steps += [Remove(layout.UNITS / name) for name in _timers(daemons)]
     if not left:
         steps += [Remove(path) for path in (layout.UNITS / units.TARGET, layout.SYSUSERS, layout.TMPFILES)]
     if machine.live:
@@ -178,6 +179,10 @@ def plan_uninstall(machine: Machine, role: str, *, purge: bool) -> Plan:
     if purge:
         steps += _purge(machine)
     return Plan(tuple(s for s in steps if _is_due(machine, s)), daemons, tuple(_left(machine, purge=purge, left=left)))
+
+
+def _timers(daemons: Iterable[str]) -> tuple[str, ...]:
+    return tuple(name for name in units.beside(daemons) if name.endswith(".timer"))
 
 
 def _write(machine: Machine, file: File) -> Write:
@@ -204,7 +209,7 @@ def _lanes(machine: Machine, settings: Settings) -> Lanes:
 
 
 def _stale(machine: Machine, daemons: Sequence[str], wanted: set[Path]) -> list[Path]:
-    paths = [layout.drop_in_path(daemon) for daemon in daemons]
+    paths = [layout.drop_in_path(daemon) for daemon in layout.with_backup(daemons)]
     return [path for path in paths if path not in wanted and machine.place(path).exists()]
 
 

@@ -17,6 +17,8 @@ SETTINGS: Final = "/etc/fleetcast/fleetcast.toml"
 CREDENTIALS: Final = "/etc/fleetcast/credentials"
 USER: Final = "fleetcast"
 TARGET: Final = "fleetcast.target"
+BACKUP: Final = "backup"
+BACKUP_UNIT, TIMER = "fleetcast-backup.service", "fleetcast-backup.timer"
 WIDTH: Final = 118
 
 
@@ -263,6 +265,49 @@ def service(daemon: str) -> str:
     return _text(about, {"Unit": head, "Service": body, "Install": tail})
 
 
+def backup_service() -> str:
+    """The text of what makes one backup, as the timer starts it."""
+    head = (
+        Line("Description", "fleetcast backup: writes the streams to a sealed file"),
+        Line("Documentation", "man:systemd.timer(5)"),
+        Line("Wants", "network-online.target"),
+        Line("After", "network-online.target nats-server.service"),
+    )
+    start = (
+        Line("Type", "oneshot", "A failed one stays failed until the next day, for systemctl and the alert to show."),
+        Line("ExecStart", f"{PROGRAM} backup create --config {SETTINGS}"),
+        Line(
+            "LoadCredential",
+            f"fleetcast:{CREDENTIALS}/{BACKUP}",
+            "A key of the role control. The private key that opens backups does not belong on this machine.",
+        ),
+        Line("User", USER),
+        Line("Group", USER),
+        Line("StateDirectory", f"{USER}/backups"),
+        Line("TimeoutStartSec", "2h", "A snapshot of the largest streams; NATS goes on meanwhile."),
+        Line("Nice", "10"),
+        Line("IOSchedulingClass", "idle"),
+        *(Line(line.key, "0077") if line.key == "UMask" else line for line in HARDENING),
+    )
+    about = (
+        f"Made by `fleetcast install`, which replaces it: changes belong in a drop-in (systemctl edit {BACKUP_UNIT})."
+    )
+    return _text(about, {"Unit": head, "Service": start})
+
+
+def backup_timer() -> str:
+    """The text of what starts a backup every day."""
+    about = f"Made by `fleetcast install`, which replaces it: changes belong in a drop-in (systemctl edit {TIMER})."
+    unit = (Line("Description", "fleetcast backup, every day"),)
+    timer = (
+        Line("OnCalendar", "daily"),
+        Line("RandomizedDelaySec", "30min", "Control machines are two: not both at the same moment."),
+        Line("Persistent", "yes", "A machine that was off at that hour makes it when it is back."),
+        Line("Unit", BACKUP_UNIT),
+    )
+    return _text(about, {"Unit": unit, "Timer": timer, "Install": (Line("WantedBy", "timers.target"),)})
+
+
 def nats_server() -> str:
     """The text of a unit for the NATS server that comes with fleetcast, or with a package of one's own."""
     about = (
@@ -276,7 +321,11 @@ def nats_server() -> str:
     )
     service = (
         Line("ExecStart", f"{CURRENT}/bin/nats-server -c /etc/nats/nats-server.conf"),
-        Line("ExecReload", "kill -HUP $MAINPID", "New users and certificates, without a connection lost."),
+        Line(
+            "ExecReload",
+            f"{CURRENT}/bin/nats-server --signal reload=$MAINPID",
+            "New users and certificates, without a connection lost.",
+        ),
         Line("DynamicUser", "yes"),
         Line("StateDirectory", "nats"),
         Line(
@@ -340,9 +389,15 @@ def merged(common: Iterable[Line], differs: Iterable[Line]) -> list[Line]:
     return [line for line in rows if line.value is not None]
 
 
+def beside(daemons: Iterable[str]) -> dict[str, str]:
+    """Units that a machine with *daemons* has besides theirs, by their names: a backup belongs where decisions are
+    made."""
+    return {BACKUP_UNIT: backup_service(), TIMER: backup_timer()} if "registry" in set(daemons) else {}
+
+
 def files() -> dict[str, str]:
     """All units by their names."""
-    return {**{unit_name(daemon): service(daemon) for daemon in PROFILES}, TARGET: target()}
+    return {**{unit_name(daemon): service(daemon) for daemon in PROFILES}, TARGET: target(), **beside(PROFILES)}
 
 
 def shipped() -> dict[str, str]:

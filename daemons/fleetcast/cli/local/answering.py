@@ -1,13 +1,11 @@
 """The port of a local fleet's gateway: the one that the examples use, or another that is free."""
 
-import socket
-from contextlib import closing
-
 from fleetcast.cli.output import Output
 from fleetcast.cli.problems import Problem
 from fleetcast.config.gateway import GatewaySettings
 from fleetcast.config.local import LOOPBACK
 from fleetcast.daemons.gateway import INSTALL, missing
+from fleetcast.transport.listening import free_port
 
 
 def port_of_gateway(out: Output, asked: int | None) -> int | None:
@@ -27,25 +25,25 @@ def port_of_gateway(out: Output, asked: int | None) -> int | None:
         out.say(said)
         return None
     wanted = GatewaySettings().port if asked is None else asked
-    found = _free(wanted)
-    if found is None and asked is not None:
-        raise Problem(
-            "port_taken",
-            f"port {asked} of {LOOPBACK} is taken, so that no gateway can listen there",
-            next_step="fleetcast up --gateway-port 0    (takes a free one)",
-        )
-    if found is None:
-        out.say(f"no gateway: port {wanted} of {LOOPBACK} is taken; --gateway-port 0 takes a free one")
-    return found
+    try:
+        return free_port(LOOPBACK, wanted)
+    except OSError as error:
+        why = f"port {wanted} of {LOOPBACK} cannot be listened on: {error.strerror}"
+        if asked is not None:
+            raise Problem(
+                "port_taken",
+                f"no gateway: {why}",
+                next_step="fleetcast up --gateway-port 0    (takes a free one)",
+            ) from error
+        out.say(f"no gateway: {why}; --gateway-port 0 takes a free one")
+        return None
 
 
-def _free(port: int) -> int | None:
-    """*port*, or a free one for 0; None: somebody has it."""
-    with closing(socket.socket()) as probe:
-        # As the gateway asks: connections of one that has just ended are no hindrance.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((LOOPBACK, port))
-        except OSError:
-            return None
-        return int(probe.getsockname()[1])
+def any_port_of_gateway() -> int | None:
+    """The usual port, or a free one where that is taken; None: no gateway can run here."""
+    if missing():
+        return None
+    try:
+        return free_port(LOOPBACK, GatewaySettings().port)
+    except OSError:
+        return free_port(LOOPBACK, 0)

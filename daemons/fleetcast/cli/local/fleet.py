@@ -84,6 +84,14 @@ class LocalFleet:
         return None if child is None or not child.running else f"http://{LOOPBACK}:{self._gateway_port}"
 
     @property
+    def gateway_ended(self) -> str | None:
+        """What is said of a gateway that was started and runs no more; None: it runs, or none was started."""
+        child = self.controls.get("gateway")
+        if child is None or child.exit_code is None:
+            return None
+        return f"no gateway: it ended with exit code {child.exit_code}; read {child.log}"
+
+    @property
     def url(self) -> str:
         """Address of NATS."""
         return self.server.url
@@ -100,7 +108,7 @@ class LocalFleet:
         others += [] if names else self.controls.values()
 
         def needed() -> list[Child]:
-            # A gateway has ended where somebody was quicker to take its port: the fleet does without.
+            # The fleet does without a gateway; that it ended is said in the greeting.
             return [child for child in others if child.running or child.name != "gateway"]
 
         def look() -> bool | None:

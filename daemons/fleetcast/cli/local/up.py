@@ -126,13 +126,15 @@ def _greet(call: Call, running: LocalFleet) -> None:
     )
     for line in _greeting(running):
         call.out.text(line)
+    if running.gateway_ended:
+        call.out.say(running.gateway_ended)
     call.out.say("Ctrl-C stops everything")
 
 
 def _greeting(running: LocalFleet) -> list[str]:
     layout = running.layout
     first = next(iter(running.nodes))
-    answers = [f"  gateway       {running.gateway}    (REST: docs/gateway.md)"] if running.gateway else []
+    answers = [f"  dashboard     {running.gateway}    (and REST: docs/gateway.md)"] if running.gateway else []
     training = [f"{', '.join(running.trainers)} train, each with a simulated GPU"] if running.trainers else []
     lanes = ["  fleetcast lanes; fleetcast why LANE"] if running.trainers else []
     return [
@@ -164,7 +166,7 @@ async def _watch_over(call: Call, running: LocalFleet) -> None:
     Raises:
         Problem: NATS has ended, and nothing works without it.
     """
-    named: set[str] = set()
+    named = {"gateway"} if running.gateway_ended else set()
     while True:
         await asyncio.sleep(CHECK_SECONDS)
         if not running.server.running:

@@ -8,12 +8,12 @@ from pydantic import ValidationError
 from fleetcast.cli.call import Call
 from fleetcast.cli.connection import Target, connected, target
 from fleetcast.cli.problems import Exit, Problem, usage
-from fleetcast.cli.registry.keeping import START_ONE
 from fleetcast.cli.running import run_async
 from fleetcast.events.decisions import GateVerdict
 from fleetcast.registry.client import RegistryClient
 from fleetcast.registry.commands import COMMAND, Answer, AnyCommand
 from fleetcast.registry.errors import NoKeeper, TransitionRefused
+from fleetcast.registry.picture.keeping import START_ONE
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

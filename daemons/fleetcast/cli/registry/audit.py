@@ -57,12 +57,18 @@ def verify(call: Call, model: str | None) -> Exit:
 
 async def _verify(aim: Target, model: str | None) -> list[Checked]:
     async with connected(aim) as bus:
-        # In this order, for decisions go on: what is read first is never ahead of what is read after it.
-        copies = await _records(bus, AUDIT, model)
-        chains = await _chains(bus, model)
-        truth = await _records(bus, REGISTRY, model)
-    if not truth and not copies and model is not None:
+        checked = await check_chains(bus, model)
+    if not checked and model is not None:
         raise not_found(f"nothing was ever decided about {model!r}", next_step="fleetcast models")
+    return checked
+
+
+async def check_chains(bus: Bus, model: str | None) -> list[Checked]:
+    """Check the chain of one model, or of all; a model without records is left out."""
+    # In this order, for decisions go on: what is read first is never ahead of what is read after it.
+    copies = await _records(bus, AUDIT, model)
+    chains = await _chains(bus, model)
+    truth = await _records(bus, REGISTRY, model)
     return [
         Checked(
             name, len(truth.get(name, {})), problems_of(truth.get(name, {}), copies.get(name, {}), chains.get(name))

@@ -7,9 +7,9 @@ from fleetcast.bus import Bus
 from fleetcast.cli.call import Call
 from fleetcast.cli.connection import connected, target
 from fleetcast.cli.problems import Problem, not_found, timed_out, usage
-from fleetcast.cli.registry.keeping import START_ONE
 from fleetcast.cli.running import run_async
 from fleetcast.registry.errors import NoKeeper
+from fleetcast.registry.picture.keeping import START_ONE
 from fleetcast.registry.querying import QueryAnswer, query
 from fleetcast.registry.readmodel.errors import BadQuery, NothingFound, NotYet
 

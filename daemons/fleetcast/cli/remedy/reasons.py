@@ -1,7 +1,7 @@
 """What is wrong with a model or a node, or became of an incident, for `fleetcast why` and `status`: read from the
 stream, whether or not a remedy daemon answers."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from fleetcast.bus import Bus
 from fleetcast.bus.errors import NotFound
@@ -9,10 +9,9 @@ from fleetcast.cli.remedy.telling import told
 from fleetcast.cli.units import clock, counted, moment
 from fleetcast.daemons.remedy.incidents import reading
 from fleetcast.daemons.remedy.incidents.commands import GetIncident
-from fleetcast.daemons.remedy.incidents.rules import ranked
 from fleetcast.daemons.remedy.incidents.silences import nodes_of
 from fleetcast.events.envelope import Event
-from fleetcast.events.incidents import IncidentState, Severity
+from fleetcast.events.incidents import IncidentState
 
 TROUBLE = frozenset(
     {
@@ -30,25 +29,9 @@ TROUBLE = frozenset(
 """Events that tell what was wrong, and what was done about it."""
 
 
-async def open_incidents(bus: Bus) -> list[IncidentState]:
-    """Incidents that have not ended, what matters most first; none in a fleet that never had a remedy daemon.
-
-    Raises:
-        TransportFailed: the bus does not answer.
-    """
-    return sorted((each for each in await _all(bus) if not each.ended), key=ranked)
-
-
-async def _all(bus: Bus, *, ended: bool = False) -> list[IncidentState]:
-    try:
-        return await reading.incidents(bus, ended=ended)
-    except NotFound:
-        return []
-
-
 async def incident_facts(bus: Bus, name: str) -> list[str]:
     """A sentence about each open incident of the model *name*, or that names the node *name*."""
-    return [_fact(each) for each in await open_incidents(bus) if name in {each.resource_id, *nodes_of(each)}]
+    return [_fact(each) for each in await reading.unresolved(bus) if name in {each.resource_id, *nodes_of(each)}]
 
 
 def _fact(state: IncidentState) -> str:
@@ -61,7 +44,11 @@ def _fact(state: IncidentState) -> str:
 
 async def incident(bus: Bus, name: str) -> IncidentState | None:
     """The incident of an id or the unique start of one; None: there is none."""
-    found = reading.named(await _all(bus, ended=True), GetIncident(incident=name)).incidents
+    try:
+        known = await reading.incidents(bus, ended=True)
+    except NotFound:
+        return None
+    found = reading.named(known, GetIncident(incident=name)).incidents
     return found[0] if found else None
 
 
@@ -74,12 +61,3 @@ def trouble(events: Iterable[Event], correlation: str, most: int) -> tuple[Event
     """The newest events that tell what was wrong, without those of a chain that is told anyway."""
     found = [event for event in events if event.type.name in TROUBLE and event.correlationid != correlation]
     return tuple(found[-most:])
-
-
-def degrading(states: Sequence[IncidentState]) -> list[str]:
-    """Why open incidents make the fleet degraded: they matter, and nothing has helped so far."""
-    return [
-        f"{each.severity} incident {each.incident}: {each.title}"
-        for each in states
-        if each.severity.rank >= Severity.HIGH.rank and each.mitigated_at is None
-    ]

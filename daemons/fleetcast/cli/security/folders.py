@@ -15,6 +15,7 @@ from fleetcast.security.errors import FolderRefused, ProofFailed, SecurityError
 from fleetcast.security.folder import Folder
 from fleetcast.security.inventory import FIRST, Inventory, check_name
 from fleetcast.security.roles import ABOUT, Role
+from fleetcast.security.servers import CONFIGURATION
 
 ALONE, TOGETHER = 1, 3
 LIST = "fleetcast fleet credentials"
@@ -81,6 +82,7 @@ def _show_new(call: Call, folder: Folder, inventory: Inventory) -> None:
         {
             "folder": str(folder.path),
             "made": True,
+            "root_key": inventory.root_key,
             "servers": [{"name": s.name, "url": s.url, "files": str(folder.server(s.name))} for s in inventory.servers],
             "keys": [
                 {"name": i.name, "role": i.role.value, "files": str(folder.credentials(i.name))}
@@ -95,13 +97,30 @@ def _show_new(call: Call, folder: Folder, inventory: Inventory) -> None:
         call.out.text(f"  credentials/{identity.name + '/':<12} {ABOUT[identity.role]}")
     call.out.text("next:")
     for server in inventory.servers:
-        there = server.place
-        call.out.text(f"  nats-server -c {there}/nats-server.conf    (on {server.host}, as the owner of its files)")
-    call.out.text(f"  fleetcast fleet setup --config {folder.credentials('deploy')}/fleetcast.toml")
-    call.out.text(f"  fleetcast fleet add-node NODE --dir {folder.path}")
+        there = Path(server.place)
+        if there != folder.server(server.name):
+            call.out.text(f"  copy {folder.server(server.name)} to {server.host}    (docs/install.md, step 3)")
+        call.out.text(f"  nats-server -c {there / CONFIGURATION}    (on {server.host}, as the owner of its files)")
+    deploy = folder.credentials("deploy") / "fleetcast.toml"
+    call.out.text(f"  fleetcast fleet setup --config {deploy}")
+    call.out.text(f"  fleetcast keys add PUBLISHER --folder {folder.signing} --config {deploy}")
+    add_node = "fleetcast fleet add-node NODE"
+    call.out.text(f"  {add_node} --signs-as PUBLISHER --dir {folder.path}    (where things are published)")
+    call.out.text(f"  {add_node} --dir {folder.path}    (all others)")
+    call.out.text("Nodes install nothing that no publisher signed: docs/signing.md.")
 
 
-def add(call: Call, folder: Path, name: str, role: str, *, used_by: str, reason: str | None, dry_run: bool) -> Exit:
+def add(
+    call: Call,
+    folder: Path,
+    name: str,
+    role: str,
+    *,
+    used_by: str,
+    reason: str | None,
+    dry_run: bool,
+    publisher: str | None = None,
+) -> Exit:
     """Make a key of a role."""
     roles = [each.value for each in Role]
     if role not in roles:
@@ -111,7 +130,7 @@ def add(call: Call, folder: Path, name: str, role: str, *, used_by: str, reason:
         if dry_run:
             check_name(place.load(), name)
             return _would(call, name, f"would make a key for {name} as {role}")
-        inventory = changing.add(place, name, Role(role), used_by=used_by, reason=reason)
+        inventory = changing.add(place, name, Role(role), used_by=used_by, reason=reason, publisher=publisher)
     files = place.credentials(name)
     lines = [f"{files} has what {name} needs: copy it there, readable by its owner alone"]
     return _changed(call, {"name": name, "role": role, "files": str(files)}, lines, changing.tell(inventory))
@@ -149,11 +168,14 @@ def rotate(call: Call, folder: Path, what: str, *, keep_old: bool, reason: str |
 
 
 def _rotated(folder: Folder, name: str, *, keep_old: bool, waits: bool) -> str:
+    where = f"--dir {folder.path}"
     if waits:
-        return f"{name}: a new key is ready and not tried yet; when the servers have it: fleetcast fleet rotate {name}"
-    copy = f"copy {folder.credentials(name)} to where it is used"
+        again = f"fleetcast fleet rotate {name} {'--keep-old ' if keep_old else ''}{where}"
+        return f"{name}: a new key is ready and not tried yet; when the servers have it: {again}"
+    copy = f"copy {folder.credentials(name)} to where it is used, restart the daemons there"
     if keep_old:
-        return f"{name}: the new key works, and so does the old one: {copy}, then: fleetcast fleet revoke {name} --old"
+        revoke = f"fleetcast fleet revoke {name} --old {where}"
+        return f"{name}: the new key works, and so does the old one: {copy}, then: {revoke}"
     return f"{name}: the new key works, the old one is let in no more: {copy}"
 
 

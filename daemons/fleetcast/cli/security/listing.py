@@ -36,7 +36,7 @@ def credentials(call: Call, folder: Path, *, now: datetime | None = None) -> Exi
     )
     for each in found:
         if each.state != "ok":
-            call.out.say(_word(each, clock))
+            call.out.say(_word(each, clock, place.path))
     return Exit.FAILED if bad else Exit.OK
 
 
@@ -51,7 +51,7 @@ def _row(each: Secret, now: datetime) -> tuple[str, ...]:
     return (each.kind, each.owner, each.role, age, due, each.state, each.used_by or "-")
 
 
-def _word(each: Secret, now: datetime) -> str:
+def _word(each: Secret, now: datetime, folder: Path) -> str:
     if each.detail:
         what = each.detail
     elif each.due is not None and each.state == "overdue":
@@ -59,4 +59,5 @@ def _word(each: Secret, now: datetime) -> str:
     else:
         left = (each.due - now).days if each.due else 0
         what = f"the {each.kind} of {each.owner} is due in {left} days"
-    return f"{each.state}: {what}" + (f"; next: {each.fix}" if each.fix else "")
+    where = f" --dir {folder}" if each.fix.startswith("fleetcast fleet ") else ""
+    return f"{each.state}: {what}" + (f"; next: {each.fix}{where}" if each.fix else "")

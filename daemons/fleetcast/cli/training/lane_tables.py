@@ -6,9 +6,9 @@ from rich.table import Table
 
 from fleetcast.cli.table import table
 from fleetcast.cli.units import clock, counted, moment
-from fleetcast.daemons.trainer.lanes import agreement
 from fleetcast.daemons.trainer.lanes.commands import LaneView
 from fleetcast.events.training import CountedExport, LaneState, TrainingPhase
+from fleetcast.registry.picture import agreement
 
 _MARK = "-"
 _EXPORT = "fleetcast emit EXPORT_COMPLETED lane={} path=FILE.npz samples_new=N samples_total=N"

@@ -79,7 +79,9 @@ def _attempt(attempt: Attempt) -> str:
     step = f", from step {attempt.resumed_step}" if attempt.resumed_step is not None else ""
     slower = f", a step takes {attempt.slower:.3g} times as long" if attempt.slower is not None else ""
     came = f": {attempt.outcome}, {attempt.detail}" if attempt.outcome else ": under way"
-    return f"claim {attempt.claim} on {attempt.node}{on}, {began}{until}{step}{slower}{came}"
+    # Where a run is not tried again, that is what the detail says already.
+    look = f"; {attempt.guidance}" if attempt.guidance and attempt.guidance not in attempt.detail else ""
+    return f"claim {attempt.claim} on {attempt.node}{on}, {began}{until}{step}{slower}{came}{look}"
 
 
 def _from(run: TrainingRunState) -> list[str]:

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 import structlog
 
+from fleetcast.bus import tracing
 from fleetcast.daemons.distributor.climbing import Climber
 from fleetcast.daemons.distributor.contents import get_object
 from fleetcast.daemons.distributor.neighbours import Neighbours
@@ -242,17 +243,25 @@ class Acquisition:
     ) -> None:
         """Make verified content visible at its version path, and say so; *laps*: seconds of the steps before."""
         parts = self._parts
-        record = await asyncio.to_thread(
-            parts.store.install,
-            offer.content,
-            offer.name,
-            offer.version,
-            checks,
-            transport,
-            round(seconds, 3),
-            offer.envelope,
-        )
-        await self._shelf.refresh((offer.kind, offer.name))
+        with tracing.span(
+            "install",
+            transport=transport,
+            model=offer.name,
+            version=offer.version,
+            node=parts.node,
+            cid=offer.correlation,
+        ):
+            record = await asyncio.to_thread(
+                parts.store.install,
+                offer.content,
+                offer.name,
+                offer.version,
+                checks,
+                transport,
+                round(seconds, 3),
+                offer.envelope,
+            )
+            await self._shelf.refresh((offer.kind, offer.name))
         folder = parts.store.version_folder(offer.kind, offer.name, offer.version)
         log.info(
             "version.installed",

@@ -35,6 +35,7 @@ from fleetcast.daemons.distributor.reclaim import Reclaim
 from fleetcast.daemons.distributor.reconcile import Reconciler
 from fleetcast.daemons.distributor.removal import Remover
 from fleetcast.daemons.distributor.report import GC_SUBJECT, STATUS_SUBJECT, VERIFY_SUBJECT
+from fleetcast.daemons.distributor.rollouts import RolloutBook
 from fleetcast.daemons.distributor.room import RoomKeeper
 from fleetcast.daemons.distributor.seeding import Seeding
 from fleetcast.daemons.distributor.serving import Serving
@@ -49,7 +50,7 @@ from fleetcast.daemons.runtime.readiness import say_ready
 from fleetcast.events.content import Kind
 from fleetcast.events.payloads import DaemonState
 from fleetcast.registry import OriginRegistry
-from fleetcast.transport.store import Store
+from fleetcast.transport.store import Pins, Store
 
 log = structlog.get_logger("fleetcast.distributor")
 
@@ -123,9 +124,11 @@ async def _live(daemon: Daemon, parts: Parts) -> None:
     acquisition = Acquisition(parts, neighbours, shelf, room)
     transfers = Transfers(parts, acquisition)
     orders = SlotOrders(parts, shelf)
-    parts.ordered, parts.carries = lambda: orders.pins, orders.keeps
+    rollouts = RolloutBook()
+    parts.ordered = lambda: Pins(versions=orders.pins.versions | rollouts.pins.versions)
+    parts.carries = orders.keeps
     serving = Serving.of(parts, shelf)
-    reconciler = Reconciler(parts, transfers, shelf, orders, Turns(parts, neighbours), serving)
+    reconciler = Reconciler(parts, transfers, shelf, orders, Turns(parts, neighbours), serving, rollouts)
     inspector = Inspector(parts, neighbours, shelf, transfers, reconciler)
     serving.soundness.prove = inspector.is_sound
     seeding = Seeding(parts, neighbours, reconciler, orders)
@@ -154,6 +157,7 @@ async def _live(daemon: Daemon, parts: Parts) -> None:
         roots.start("resync", orders.resync())
         roots.start("offers", reconciler.watch_offers())
         roots.start("keyring", parts.keyring.watch(parts.bus))
+        roots.start("rollouts", reconciler.watch_rollouts())
         roots.start("distributions", reconciler.watch_distributions())
         roots.start("duty", serving.duty.watch())
         roots.start("duty again", serving.duty.resync())

@@ -11,13 +11,14 @@ from typing import get_args
 
 import structlog
 
-from fleetcast.bus import Entry, InSync
+from fleetcast.bus import Entry, InSync, tracing
 from fleetcast.bus.errors import BusError
 from fleetcast.daemons.distributor.contents import get_content, offer_of
 from fleetcast.daemons.distributor.hooks.desk import Saying
 from fleetcast.daemons.distributor.orders import SlotOrders
 from fleetcast.daemons.distributor.parts import Follows, Parts
 from fleetcast.daemons.distributor.precedence import LOOK_SECONDS
+from fleetcast.daemons.distributor.rollouts import RolloutBook, sought
 from fleetcast.daemons.distributor.rules import (
     Goal,
     InForce,
@@ -41,6 +42,7 @@ from fleetcast.events import names
 from fleetcast.events.content import Content, Kind
 from fleetcast.events.envelope import Event
 from fleetcast.events.errors import EventInvalid
+from fleetcast.events.lifecycle import Phase
 from fleetcast.events.payloads import ArtifactAvailable, VersionActivated
 from fleetcast.events.state import InstalledVersion, SlotEntry, SlotState
 from fleetcast.events.wants import wants
@@ -63,6 +65,7 @@ class Reconciler:
         orders: SlotOrders,
         turns: Turns,
         serving: Serving,
+        rollouts: RolloutBook,
     ) -> None:
         self._parts = parts
         self._serving = serving
@@ -71,11 +74,14 @@ class Reconciler:
         self._shelf = shelf
         self._orders = orders
         self._turns = turns
+        self._rollouts = rollouts
+        self._decisions: dict[Line, tuple[int, str, bool]] = {}
         self._repairs: dict[Line, tuple[Goal, ...]] = {}
         self._offers: dict[Line, tuple[Offer, ...]] = {}
         self._by_reference: dict[tuple[Kind, str, str], tuple[Event, int]] = {}
         self._offers_known = asyncio.Event()
         self._distributions_known = asyncio.Event()
+        self._rollouts_known = asyncio.Event()
         self._wake = asyncio.Event()
         orders.on_order = self.wake
         serving.duty.on_change = self.wake
@@ -111,10 +117,10 @@ class Reconciler:
 
     def _lines(self) -> dict[Line, object]:
         """The models and lanes that something is known of, in a steady order."""
-        return {**dict(self._orders.all), **self._offers, **self._repairs}
+        return {**dict(self._orders.all), **self._rollouts.lines, **self._offers, **self._repairs}
 
     def _goals(self, line: Line) -> tuple[Goal, ...]:
-        found = goals(self._orders.get(line), self._offers.get(line, ()), self._parts.node)
+        found = goals(self._orders.get(line), self._offers.get(line, ()), self._parts.node, self._rollouts.get(line))
         away = self._parts.archive.is_away
         return tuple(g for g in found if g.urgency <= Urgency.CANARY or not away(line, g.version))
 
@@ -126,6 +132,15 @@ class Reconciler:
                 continue
             self._parts.distributions.take(state)
             self.wake()
+
+    async def watch_rollouts(self) -> None:
+        """Follow the rollouts of models that this node wants, until cancelled."""
+        async for state in self._parts.registry.watch_rollouts():
+            if isinstance(state, InSync):
+                self._rollouts_known.set()
+            elif wants(self._parts.wants, Kind.MODEL, state.model):
+                self._rollouts.take(state)
+                self.wake()
 
     async def watch_offers(self) -> None:
         """Follow `artifact.available` until cancelled."""
@@ -148,6 +163,7 @@ class Reconciler:
         line = (Kind.DATASET if statement.kind == "dataset" else Kind.MODEL, statement.model)
         if not wants(self._parts.wants, *line):
             return
+        tracing.remember(payload.cause, event.extensions.get(tracing.TRACEPARENT, ""))
         if payload.content_ref is not None:
             # Reading the bucket here would hold up every offer behind this one.
             self._by_reference[*line, statement.version] = (event, entry.sequence)
@@ -178,6 +194,7 @@ class Reconciler:
         await self._orders.known.wait()
         await self._offers_known.wait()
         await self._distributions_known.wait()
+        await self._rollouts_known.wait()
         await self._serving.duty.known.wait()
         resync_seconds = self._parts.settings.distributor.resync_seconds
         while True:
@@ -215,6 +232,7 @@ class Reconciler:
         for line in self._lines():
             if not wants(self._parts.wants, *line):
                 continue
+            self._note_decision(line)
             asked = (*self._repairs.get(line, ()), *self._goals(line))
             missing = [g for g in asked if not self._shelf.holds(line, g.version, g.artifact)]
             self._repairs[line] = tuple(g for g in self._repairs.get(line, ()) if g in missing)
@@ -233,6 +251,20 @@ class Reconciler:
                 if offer is not None:
                     wanted.setdefault(goal.artifact, (goal.urgency, offer))
         return wanted
+
+    def _note_decision(self, line: Line) -> None:
+        """Whoever decides anew about a version asks for it anew: what was refused before may be had by now."""
+        slot, rollout = self._orders.get(line), self._rollouts.get(line)
+        coming = rollout if sought(rollout) is not None else None
+        halted = coming is not None and coming.phase is Phase.HALTED
+        decision = (slot.generation if slot else 0, coming.rollout if coming else "", halted)
+        if self._decisions.get(line) == decision:
+            return
+        self._decisions[line] = decision
+        causes = {state.cause.event for state in (slot, coming) if state is not None}
+        for goal in self._goals(line):
+            if goal.urgency <= Urgency.CANARY:
+                self._transfers.ask_again(goal.artifact, causes)
 
     def _may_start(self, line: Line, goal: Goal) -> bool:
         """Whether it is this node's turn; what has begun goes on, and a repair waits for nobody."""

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Literal
 
+from fleetcast.daemons.distributor.rollouts import given_up, sought
 from fleetcast.events.content import Content, Kind
+from fleetcast.events.lifecycle import RolloutState
 from fleetcast.events.payloads import (
     ArtifactAvailable,
     ContentRef,
@@ -149,12 +151,15 @@ class Goal:
     urgency: Urgency
 
 
-def goals(slot: SlotState | None, offers: Sequence[Offer], node: str = "") -> tuple[Goal, ...]:
+def goals(
+    slot: SlotState | None, offers: Sequence[Offer], node: str = "", rollout: RolloutState | None = None
+) -> tuple[Goal, ...]:
     """What *node*, which wants the model, shall hold, most urgent first.
 
     *offers* are of one model, in the order of their events. Versions that were superseded while this node was away are
     in neither: they are never fetched. `previous` is, because a rollback must not need a transfer. What `current` shall
-    point to is urgent: on a node of the canary that is the canary.
+    point to is urgent: on a node of the canary that is the canary. What the *rollout* of the model waits for is a goal
+    whether or not there is an offer of it.
     """
     found: dict[str, Goal] = {}
 
@@ -167,9 +172,12 @@ def goals(slot: SlotState | None, offers: Sequence[Offer], node: str = "") -> tu
         if slot.canary:
             urgency = Urgency.PRODUCTION if slot.is_canary_node(node) else Urgency.CANARY
             add(slot.canary.version, slot.canary.artifact, urgency)
+    entry = sought(rollout)
+    if entry is not None:
+        add(entry.version, entry.artifact, Urgency.CANARY)
     recent = sorted(offers, key=lambda o: o.sequence)[-RECENT_OFFERS:]
     for offer in reversed(recent):
-        if not _is_superseded(offer, slot):
+        if not _is_superseded(offer, slot, recent, given_up(rollout)):
             add(offer.version, offer.artifact, Urgency.OFFERED)
     if slot is not None and slot.previous:
         add(slot.previous.version, slot.previous.artifact, Urgency.PREVIOUS)
@@ -228,9 +236,18 @@ def due(missing: Sequence[Goal]) -> tuple[Goal, ...]:
     return tuple(g for g in missing if not (urgent and g.urgency is Urgency.PREVIOUS))
 
 
-def _is_superseded(offer: Offer, slot: SlotState | None) -> bool:
-    # An offer older than what production already shows is history; one from the registry itself carries no sequence.
-    return slot is not None and 0 < offer.sequence < slot.cause.sequence
+def _is_superseded(offer: Offer, slot: SlotState | None, recent: Sequence[Offer], left: Set[str]) -> bool:
+    # What was offered after the order was decided is new; an offer from the registry itself carries no sequence.
+    if slot is None or not 0 < offer.sequence < slot.cause.sequence:
+        return False
+    if offer.version in left or offer.version in {entry.version for entry in slot.former}:
+        return True
+    if slot.production is None:
+        return True
+    # A person decides long after versions were offered: one that was registered after what is served now is not
+    # history. Where the newest few have crowded out the offer of what is served, all of them came after it.
+    served = [o.sequence for o in recent if o.version == slot.production.version]
+    return offer.sequence < served[0] if served else len(recent) < RECENT_OFFERS
 
 
 def remembered(offers: Sequence[Offer], new: Offer) -> tuple[Offer, ...]:

@@ -4,9 +4,12 @@ import asyncio
 import functools
 import itertools
 import random
+from collections.abc import Set
+from contextlib import AbstractContextManager
 
 import structlog
 
+from fleetcast.bus import tracing
 from fleetcast.bus.errors import BusError
 from fleetcast.daemons.distributor.acquire import Acquisition
 from fleetcast.daemons.distributor.parts import Parts
@@ -61,6 +64,13 @@ class Transfers:
         """Forget that *artifact* was refused."""
         self._refused.pop(artifact, None)
 
+    def ask_again(self, artifact: str, causes: Set[str]) -> None:
+        """A decision that follows from *causes* names *artifact*: forget that it was refused, unless the same event led
+        to what was refused."""
+        before = self._refused.get(artifact)
+        if before is not None and before[0].cause not in causes:
+            del self._refused[artifact]
+
     def forgive_manifests(self) -> None:
         """Another key ring is in force: whose manifest was refused may count now."""
         for artifact in [a for a, (_, refused) in self._refused.items() if isinstance(refused, ManifestRefused)]:
@@ -105,7 +115,8 @@ class Transfers:
         structlog.contextvars.bind_contextvars(correlation_id=offer.correlation, model=offer.name)
         for attempt in itertools.count(1):
             try:
-                await self._acquisition.acquire(offer)
+                with self._span(offer, attempt):
+                    await self._acquisition.acquire(offer)
                 self.installed.set()
                 return
             except BadData as refused:
@@ -120,6 +131,18 @@ class Transfers:
             except Exception:
                 log.exception("transfer.broken", version=offer.version, attempt=attempt)
             await asyncio.sleep(self._delay(attempt))
+
+    def _span(self, offer: Offer, attempt: int) -> AbstractContextManager[tracing.Span]:
+        return tracing.span(
+            "transfer",
+            parent=tracing.recall(offer.cause),
+            model=offer.name,
+            version=offer.version,
+            node=self._parts.node,
+            cid=offer.correlation,
+            cause=offer.cause,
+            attempt=attempt,
+        )
 
     def _delay(self, attempt: int) -> float:
         limits = self._parts.settings.distributor

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import structlog
 
-from fleetcast.bus import Bus, BusState
+from fleetcast.bus import Bus, BusState, tracing
 from fleetcast.client.spool import SpoolError, SpoolWriter
 from fleetcast.events.envelope import Event
 
@@ -27,7 +27,8 @@ class Voice:
 
     def say(self, event: Event) -> None:
         """Publish soon."""
-        self._waiting.put_nowait(event)
+        # Here, because the speaker works for everybody.
+        self._waiting.put_nowait(tracing.stamped(event))
 
     async def run(self) -> None:
         """Speak until cancelled; what is left then is said or spooled before this returns."""

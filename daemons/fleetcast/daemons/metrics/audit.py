@@ -5,8 +5,6 @@ with FC_REGISTRY.
 """
 
 import asyncio
-import hashlib
-import json
 import time
 from typing import Final
 
@@ -15,7 +13,8 @@ import structlog
 from fleetcast.bus import Bus
 from fleetcast.bus.errors import BusError
 from fleetcast.bus.streams import AUDIT
-from fleetcast.registry.rules import NO_CHAIN
+from fleetcast.events.state import ChainState
+from fleetcast.registry.rules import NO_CHAIN, checked_link
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("fleetcast.metrics")
 
@@ -31,25 +30,14 @@ class Chains:
     def __init__(self) -> None:
         self.records = 0
         self.broken = 0
-        self._ends: dict[str, tuple[int, str]] = {}
+        self._ends: dict[str, ChainState] = {}
 
     def take(self, model: str, data: bytes) -> str:
         """Check the next record of a model; what is wrong with it, empty: nothing."""
-        number, digest = self._ends.get(model, (NO_CHAIN.n, NO_CHAIN.sha256))
+        problems, self._ends[model] = checked_link(self._ends.get(model, NO_CHAIN), data)
         self.records += 1
-        problem, n = "", number + 1
-        try:
-            record = json.loads(data)
-            n = int(record["n"])
-            if n != number + 1:
-                problem = f"record {n} follows record {number}"
-            elif record["prev_sha256"] != digest:
-                problem = f"record {n} does not follow from the record before it"
-        except (ValueError, KeyError, TypeError):
-            problem = f"record {n} cannot be read"
-        self.broken += bool(problem)
-        self._ends[model] = (n, hashlib.sha256(data).hexdigest())
-        return problem
+        self.broken += bool(problems)
+        return "; ".join(problems)
 
 
 class AuditWatch:

@@ -99,6 +99,13 @@ EVERY: Final = (
     ),
     _every.histogram("fleetcast_handler_duration_seconds", "How long a handler had a message in hand.", *_OWN),
     _every.histogram("fleetcast_event_lag_seconds", "Age of a message when its handler got it.", *_OWN),
+    _every.gauge(
+        "fleetcast_certificate_expiry_timestamp_seconds",
+        "When a certificate ends, since 1970: own (shown to NATS), authority (bus.ca), https (of the gateway), servers "
+        "(the first of those that NATS servers show). 0: its file cannot be read.",
+        *_OWN,
+        "certificate",
+    ),
     _every.gauge("process_virtual_memory_bytes", "Virtual memory of the process."),
     _every.gauge("process_resident_memory_bytes", "Resident memory of the process, without its children."),
     _every.gauge("process_start_time_seconds", "When the process began, in seconds since 1970."),
@@ -197,6 +204,14 @@ FLEET: Final = (
     _registry.gauge("fleetcast_audit_records", "Records of the audit stream that were checked."),
     _registry.gauge("fleetcast_audit_broken", "Records of it that do not follow from the one before."),
     _registry.gauge("fleetcast_audit_checked_timestamp_seconds", "When all of it was checked last, since 1970."),
+    _registry.gauge(
+        "fleetcast_backup_taken_timestamp_seconds",
+        "As of when the newest backup is, since 1970; 0: none was taken in 90 days.",
+    ),
+    _registry.gauge("fleetcast_backup_bytes", "Size of the newest backup."),
+    _registry.gauge(
+        "fleetcast_backup_recovery_point_seconds", "How old it may become (backup.recovery_point_seconds)."
+    ),
     _registry.gauge("fleetcast_dlq_messages", "Dead letters, and messages that ran out of deliveries."),
     _registry.gauge("fleetcast_stream_messages", "Messages in a stream.", "stream"),
     _registry.gauge("fleetcast_stream_bytes", "Size of a stream.", "stream"),

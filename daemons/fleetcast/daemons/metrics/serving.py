@@ -13,6 +13,7 @@ import structlog
 from fleetcast.bus import Bus
 from fleetcast.bus.errors import BusError
 from fleetcast.daemons.metrics import process
+from fleetcast.daemons.metrics.certificates import Certificates
 from fleetcast.daemons.metrics.common import Common, Read
 from fleetcast.daemons.metrics.endpoint import Endpoint
 from fleetcast.daemons.metrics.listening import authority, leave_note, listen, note_path, remove_note
@@ -68,6 +69,7 @@ class Writer:
 
     def __init__(self, daemon: Daemon, common: Common, read: Read) -> None:
         self._daemon, self._common, self._read = daemon, common, read
+        self._certificates = Certificates(daemon.settings)
         self._exposition: Exposition | None = None
 
     async def write(self) -> tuple[str, bytes]:
@@ -81,6 +83,7 @@ class Writer:
         from fleetcast.daemons.metrics import exposition
 
         process.read(sheet)
+        self._certificates.read(sheet)
         if self._exposition is None:
             self._exposition = exposition.Exposition(self._daemon.name)
         return exposition.CONTENT_TYPE, self._exposition.write(sheet)

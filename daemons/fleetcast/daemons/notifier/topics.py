@@ -10,7 +10,14 @@ from typing import Any, Final
 from fleetcast.daemons.notifier.state import Step, Topic
 from fleetcast.events.decisions import PromotionRefused
 from fleetcast.events.event import Event
-from fleetcast.events.incidents import IncidentChanged, IncidentOpened, IncidentPhase, ResourceType, Severity
+from fleetcast.events.incidents import (
+    IncidentChanged,
+    IncidentOpened,
+    IncidentPhase,
+    ResourceType,
+    Severity,
+    is_around,
+)
 from fleetcast.events.payloads import SlotOrdered
 from fleetcast.events.remedies import ESCALATED, RUN_ENDED, PlaybookRunChanged, RunPhase
 from fleetcast.registry.commands import stamp
@@ -165,9 +172,7 @@ def _remedy(payload: IncidentOpened | IncidentChanged) -> tuple[str, str] | None
     mended = payload.phase in {IncidentPhase.MITIGATED, IncidentPhase.RESOLVED}
     if payload.trigger in _INPUTS and not mended:
         return "act", f"fleetcast playbook run retrain_requested {name} {reason}"
-    # What the monitor calls critical is bad on both versions: no version cures it.
-    around = payload.source == "monitor" and payload.severity is Severity.CRITICAL
-    if around or payload.trigger in _NO_ROLLBACK or payload.trigger in _INPUTS:
+    if is_around(payload) or payload.trigger in _NO_ROLLBACK or payload.trigger in _INPUTS:
         return None
     if payload.resource_type is ResourceType.MODEL:
         if not mended:

@@ -14,6 +14,7 @@ from fleetcast.bus.streams import declare
 from fleetcast.config.settings import Settings
 from fleetcast.daemons import metrics
 from fleetcast.daemons.metrics.audit import AuditWatch
+from fleetcast.daemons.metrics.backups import BackupWatch
 from fleetcast.daemons.metrics.readings.fleet import FleetReading
 from fleetcast.daemons.registry.adoption import adopt_all, take_authority
 from fleetcast.daemons.registry.archival import ArchivalDesk
@@ -78,6 +79,7 @@ async def _live(daemon: Daemon, bus: Bus, policy: Policy) -> None:
         readiness=nodes.readiness,
         ledger=ledger,
         archive_node=daemon.settings.archival.node,
+        obeyed=nodes.obeyed,
         node_facts=nodes.facts,
     )
     driver = Driver(bus, engine, nodes, actor=actor, look_seconds=daemon.settings.registry.look_seconds)
@@ -86,7 +88,8 @@ async def _live(daemon: Daemon, bus: Bus, policy: Policy) -> None:
     projector = Projector(bus, _read_model(daemon.settings))
     beat = Heartbeat(daemon, bus, lambda: _sentence(driver))
     audit = AuditWatch(bus)
-    reading = FleetReading(bus, nodes, driver, engine, projector, audit)
+    backups = BackupWatch(bus, daemon.settings.backup.recovery_point_seconds)
+    reading = FleetReading(bus, nodes, driver, engine, projector, audit, backups)
     async with daemon.roots() as roots:
         roots.start("bus", until_closed(bus), stage=Stage.SUPPORT)
         roots.start("audit", audit.run(), stage=Stage.SUPPORT)

@@ -5,6 +5,7 @@ Several daemons may do so at once: a step that another one took first is a confl
 
 import asyncio
 from datetime import UTC, datetime
+from typing import Final
 
 import structlog
 
@@ -20,6 +21,9 @@ from fleetcast.registry.engine import Engine
 from fleetcast.registry.errors import RecordDamaged
 from fleetcast.registry.ledger import read
 from fleetcast.registry.transitions.rollouts import next_step
+
+_WAITING: Final = {Phase.HALTED, Phase.FROZEN}
+"""Phases in which a rollout waits for somebody."""
 
 log = structlog.get_logger("fleetcast.registry")
 
@@ -38,16 +42,18 @@ class Driver:
         self._nodes = nodes
         self._actor = actor
         self._look_seconds = look_seconds
-        self._rollouts: dict[str, RolloutState] = {}
         self.open: dict[str, RolloutState] = {}
         self.slots: dict[str, SlotState] = {}
-        self._slots: dict[str, SlotState] = {}
         self._freezes: dict[str, FreezeState] = {}
 
     @property
     def under_way(self) -> int:
         """How many rollouts are under way."""
-        return len(self._rollouts)
+        return len(self._moving())
+
+    def _moving(self) -> list[RolloutState]:
+        """Those that take steps by themselves."""
+        return [rollout for rollout in self.open.values() if rollout.phase not in _WAITING]
 
     async def watch(self) -> None:
         """Follow rollouts, the slots of their models and freezes until cancelled."""
@@ -60,8 +66,7 @@ class Driver:
                 if kind == "rollout":
                     self._note(read(RolloutState, entry))
                 elif kind == "slot":
-                    slot = read(SlotState, entry)
-                    self._keep_slot(key, slot)
+                    self.slots[key] = read(SlotState, entry)
                 else:
                     self._freezes[key] = read(FreezeState, entry)
             except RecordDamaged as e:
@@ -73,25 +78,13 @@ class Driver:
             self.open.pop(rollout.model, None)
         else:
             self.open[rollout.model] = rollout
-        if rollout.phase in ENDED | {Phase.HALTED, Phase.FROZEN}:
-            self._rollouts.pop(rollout.model, None)
-        else:
-            self._rollouts[rollout.model] = rollout
-
-    def _keep_slot(self, model: str, slot: SlotState) -> None:
-        """Only slots with a canary matter to steps."""
-        self.slots[model] = slot
-        if slot.canary is None:
-            self._slots.pop(model, None)
-        else:
-            self._slots[model] = slot
 
     async def run(self) -> None:
         """Take steps until cancelled."""
         await self._nodes.known.wait()
         while True:
             self._nodes.changed.clear()
-            for rollout in list(self._rollouts.values()):
+            for rollout in self._moving():
                 await self._step(rollout)
             await self._lift_drains()
             try:
@@ -103,7 +96,7 @@ class Driver:
     async def _step(self, rollout: RolloutState) -> None:
         now = datetime.now(UTC)
         ready = self._nodes.readiness(rollout.model, rollout.artifact)
-        serving = self._nodes.serving(self._slots.get(rollout.model))
+        serving = self._nodes.serving(self.slots.get(rollout.model))
         command = next_step(rollout, ready, serving, now, frozen=self._is_frozen(rollout.model, now))
         if command is None:
             return

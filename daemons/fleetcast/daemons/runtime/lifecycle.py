@@ -24,6 +24,7 @@ from typing import Any
 
 import structlog
 
+from fleetcast.bus import tracing
 from fleetcast.client.node import default_node_id
 from fleetcast.config.errors import ConfigError
 from fleetcast.config.settings import Settings
@@ -172,8 +173,11 @@ def run_daemon(name: str, settings: Settings, body: Body, *, grace: Grace | None
     """
     node = settings.node.id or default_node_id()
     logs.configure(settings.log, node=node, daemon=name)
+    if untraceable := tracing.problem(settings.tracing):
+        _report(untraceable)
+        return MISCONFIGURED
     began = time.monotonic()
-    with asyncio.Runner() as runner:
+    with tracing.exporting(settings.tracing, daemon=name, node=node), asyncio.Runner() as runner:
         daemon = runner.run(_make(name, node, settings, grace or Grace()))
         log.info("daemon.started")
         code = runner.run(daemon.live(body))

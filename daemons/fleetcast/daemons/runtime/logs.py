@@ -21,6 +21,7 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 
 from fleetcast.config.settings import LogSettings
 from fleetcast.daemons.runtime.journal import JOURNAL_SOCKET, JournalWriter, journal_entry
+from fleetcast.daemons.runtime.recent import RECENT
 
 Form = Literal["console", "json", "journal", "logfmt"]
 
@@ -46,7 +47,7 @@ def configure(
     form = choose_form(settings.format, target, env)
     threshold = logging.getLevelNamesMapping()[settings.level.upper()]
     structlog.configure(
-        processors=[*_context(node, daemon), *_rendering(form, target, env)],
+        processors=[*_context(node, daemon), RECENT, *_rendering(form, target, env)],
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
         logger_factory=_factory(form, target, journal),
         # Loggers are made when modules are imported, before this call: a cached one would keep the old configuration.

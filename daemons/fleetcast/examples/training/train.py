@@ -118,7 +118,8 @@ def main(words: Sequence[str] | None = None) -> int:
         if not training.train():
             print(f"told to end; saved at step {training.step}", flush=True)
             r.finish("preempted", "it was told to end")
-            return 0
+            # Status 0 would say that the run is done, where the trainer does not know better.
+            return 0 if r.stop_requested or r.claim is None else 128 + signal.SIGTERM
         out = options.out.absolute()
         out.mkdir(parents=True, exist_ok=True)
         if options.export_lane:

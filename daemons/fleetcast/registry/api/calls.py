@@ -10,7 +10,6 @@ from fleetcast.bus.errors import NotFound
 from fleetcast.bus.streams import EVENTS
 from fleetcast.client.ulid import new_ulid
 from fleetcast.events.envelope import Event, EventInvalid, new_event, parse
-from fleetcast.events.ids import is_name
 from fleetcast.events.lifecycle import AUTHORITY_SUBJECT, AuthorityState, EntryState, entry_subject
 from fleetcast.events.names import find
 from fleetcast.events.payloads import ArtifactAvailable, EventRejected, ModelRegistered
@@ -22,15 +21,13 @@ from fleetcast.registry.api.values import (
     Check,
     DeploymentStage,
     Entries,
-    GateRefused,
     ModelNotFound,
     ModelPerformanceSnapshot,
     ModelRegistryEntry,
     Records,
     RegistrationFailed,
-    RegistryConflict,
-    RegistryRefused,
     Table,
+    accepted,
 )
 from fleetcast.registry.client import RegistryClient
 from fleetcast.registry.commands import Answer, AnyCommand, Describe
@@ -85,7 +82,7 @@ class Calls:
     async def history(self, model_id: str) -> Records:
         """The decisions about a model, or about one of its versions, oldest first."""
         model, version = rules.split(model_id, None)
-        _check_name(model)
+        rules.checked_name(model)
         try:
             records = [rules.record_shown(record) for record in await self._registry.history(model)]
         except NotFound:
@@ -110,7 +107,7 @@ class Calls:
         return state, await self._registry.version(model, state.version)
 
     async def _line(self, model: str) -> Line:
-        _check_name(model)
+        rules.checked_name(model)
         try:
             entries, versions, slot = await asyncio.gather(
                 self._ledger.all((f"fc.reg.state.entry.{model}.*",), EntryState),
@@ -202,7 +199,7 @@ class Calls:
         fresh = {name: flag for name, flag in flags.items() if values.get(name) is not flag.value}
         if facts.model_fields_set or metadata or fresh:
             command = Describe(model=entry.model_id, version=entry.version, facts=facts, flags=fresh, metadata=metadata)
-            await self._ask(command, "said when it was registered")
+            await self.ask(command, "said when it was registered")
 
     # -- change
 
@@ -225,7 +222,7 @@ class Calls:
         facts, said, rest = rules.said_of(metadata, flags)
         line, state = await self._meant(model_id, version)
         command = Describe(model=line.model, version=state.version, facts=facts, flags=said, metadata=rest)
-        await self._ask(command, reason)
+        await self.ask(command, reason)
         return await self.get(line.model, state.version)
 
     async def move(
@@ -244,28 +241,21 @@ class Calls:
             version = served.version if served else None
         line, state = await self._meant(model_id, version)
         command = rules.command_for(line.model, state.version, stage, percent, line.slot)
-        return Change.of(await self._ask(command, reason or f"update_deployment_status: {stage}"))
+        return Change.of(await self.ask(command, reason or f"update_deployment_status: {stage}"))
 
     async def _meant(self, model_id: str, version: str | None) -> tuple[Line, EntryState]:
         model, version = rules.split(model_id, version)
         line = await self._line(model)
         return line, rules.changed(line.entries, model, version, line.slot)
 
-    async def _ask(self, command: AnyCommand, reason: str | None) -> Answer:
-        """The answer to a command that was not refused."""
+    async def ask(self, command: AnyCommand, reason: str | None) -> Answer:
+        """The answer to a command that was not refused; errors as `update` and `move`."""
         if not await self._is_kept():
             raise NoKeeper(f"nobody keeps the registry, so that nothing in it can be changed; {START_IT}")
         try:
-            answer = await self._client.transition(command, reason=reason)
+            return accepted(await self._client.transition(command, reason=reason))
         except NoKeeper as away:
             raise NoKeeper(f"{away}; {START_IT}") from away
-        if answer.accepted:
-            return answer
-        if answer.code == "unknown":
-            raise ModelNotFound(answer.message)
-        kinds = {"conflict": RegistryConflict, "superseded": RegistryConflict}
-        kind = GateRefused if answer.code == "gates" else kinds.get(answer.outcome, RegistryRefused)
-        raise kind(answer)
 
     # -- performance
 
@@ -298,16 +288,11 @@ class Calls:
 
     async def _monitored(self, question: Mapping[str, Any]) -> dict[str, Any]:
         if question["model"] is not None:
-            _check_name(question["model"])
+            rules.checked_name(question["model"])
         try:
             return await monitoring.ask(self._bus, question)
         except NothingFound as nothing:
             raise ModelNotFound(str(nothing)) from nothing
-
-
-def _check_name(model: str) -> None:
-    if not is_name(model):
-        raise ModelNotFound(f"{model[:80]!r} is no model: 1 to 48 of a-z 0-9 _ -, starting with a letter or digit")
 
 
 def _submission(entry: ModelRegistryEntry, path: str, node: str) -> ModelRegistered:

@@ -6,12 +6,13 @@ from datetime import datetime
 from typing import Any, Final
 
 from fleetcast.events.content import Kind
+from fleetcast.events.ids import is_name
 from fleetcast.events.lifecycle import EntryState, Facts, StageName
 from fleetcast.events.state import AuditRecord, SlotState, VersionState
 from fleetcast.registry.api.values import AmbiguousVersion, DeploymentStage, ModelNotFound, ModelRegistryEntry
 from fleetcast.registry.commands import FlagSet, Move, Promote, Rollback
 from fleetcast.registry.description import described
-from fleetcast.registry.errors import DescriptionInvalid
+from fleetcast.registry.errors import DescriptionInvalid, VersionsDiffer
 
 EVIDENCE: Final = frozenset({"constitutional_compliance", "bias_check_passed", "training_succeeded", "parity", "e2e"})
 """Names that `update_model` takes for flags; others are given in `flags`."""
@@ -45,12 +46,23 @@ def split(model_id: str, version: str | None) -> tuple[str, str | None]:
     """Model and version of `MODEL@VERSION`, or of a model and a version that is given besides.
 
     Raises:
-        ValueError: two versions are given.
+        VersionsDiffer: two versions are given.
     """
     model, at, named = model_id.partition("@")
     if at and version not in {None, named}:
-        raise ValueError(f"{model_id!r} names a version, and version={version!r} another one")
+        raise VersionsDiffer(f"{model_id[:100]!r} names a version, and version={version!r} another one")
     return model, named if at else version
+
+
+def checked_name(model: str) -> str:
+    """*model*, which is a name.
+
+    Raises:
+        ModelNotFound: nothing can be called so.
+    """
+    if not is_name(model):
+        raise ModelNotFound(f"{model[:80]!r} is no model: 1 to 48 of a-z 0-9 _ -, starting with a letter or digit")
+    return model
 
 
 # -- out

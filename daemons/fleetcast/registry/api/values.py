@@ -250,3 +250,18 @@ class GateRefused(RegistryRefused):
 
 class RegistryConflict(RegistryRefused):
     """Somebody else was quicker; the message names the winner."""
+
+
+def accepted(answer: Answer) -> Answer:
+    """An answer that was not refused.
+
+    Raises:
+        ModelNotFound, GateRefused, RegistryConflict, RegistryRefused: it was.
+    """
+    if answer.accepted:
+        return answer
+    if answer.code == "unknown":
+        raise ModelNotFound(answer.message)
+    conflicts = {"conflict": RegistryConflict, "superseded": RegistryConflict}
+    kind = GateRefused if answer.code == "gates" else conflicts.get(answer.outcome, RegistryRefused)
+    raise kind(answer)

@@ -86,6 +86,7 @@ def list_versions(
     run_id: Short | None = None,
     artifact: Annotated[str, Field(pattern=r"^[0-9a-f]{16,64}$")] | None = None,
     text: Short | None = None,
+    served: bool | None = None,
     kind: Kind = Kind.MODEL,
     order: Order = "model",
     after: Place | None = None,
@@ -99,6 +100,7 @@ def list_versions(
         tags: all of them.
         text: words that stand in what is said about a version, in any case of letters.
         artifact: at least its first 16 digits.
+        served: only what nodes were told to serve once, or what they never were.
         after: `next` of the page before.
         count: say how many there are in all, which takes longer than a page.
 
@@ -116,6 +118,8 @@ def list_versions(
     }
     where = _plain_filters({"format": format, "origin": origin, "kind": kind.value})
     _add_names(where, model, artifact)
+    if served is not None:
+        where.add(f"{_OF_DOCUMENT.format('was_served')} = ?", int(served))
     rare = _add_tags(db, where, sorted(set(tags)))
     for word in (text or "").lower().split():
         where.add("instr(v.search, ?) > 0", word)
@@ -127,6 +131,10 @@ def list_versions(
     return {**_page(db, where, order, columns, limit), "total": total}
 
 
+_OF_DOCUMENT: Final = (
+    "(SELECT json_extract(d.listed, '$.{}') FROM documents d "
+    "WHERE d.model = v.model AND d.version = v.version AND d.kind = v.kind)"
+)
 _SAME: Final = "t.model = v.model AND t.version_key = v.version_key AND t.version = v.version AND t.kind = v.kind"
 _TAGGED: Final = f"EXISTS (SELECT 1 FROM tags t WHERE t.tag = ? AND {_SAME})"  # noqa: S608  # our own names
 _RARELY_TAGGED: Final = (
@@ -152,11 +160,7 @@ def _add_names(where: _Where, model: str | None, artifact: str | None) -> None:
     if artifact is not None:
         where.add("v.artifact16 = ?", artifact[:16])
         if len(artifact) > 16:
-            where.add(
-                "(SELECT json_extract(d.listed, '$.artifact') FROM documents d "
-                "WHERE d.model = v.model AND d.version = v.version AND d.kind = v.kind) GLOB ?",
-                f"{artifact}*",
-            )
+            where.add(f"{_OF_DOCUMENT.format('artifact')} GLOB ?", f"{artifact}*")
 
 
 def _choices(given: object) -> list[str]:

@@ -91,10 +91,12 @@ def _fallbacks(db: sqlite3.Connection, run_id: str) -> list[Result]:
     found = _documents(db, "fallbacks", run_id)
     if not found:
         return []
-    epochs = [
-        {**document(row["document"]), "at": row["at"]}
-        for row in db.execute("SELECT at, document FROM epochs WHERE run_id = ?", (run_id,))
-    ]
+    # A run may have thousands of epochs with dozens of metrics each: only what is compared is read.
+    times = (
+        "SELECT at, json_extract(document, '$.claim') AS claim, json_extract(document, '$.seconds') AS seconds, "
+        "json_extract(document, '$.step_seconds') AS step_seconds FROM epochs WHERE run_id = ?"
+    )
+    epochs = rows_as_dicts(db.execute(times, (run_id,)).fetchall())
     return [{**each, "slowdown": slower.document(each, slower.slowdown(each, found, epochs))} for each in found]
 
 

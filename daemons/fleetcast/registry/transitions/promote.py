@@ -463,7 +463,7 @@ def enter(view: View, rollout: RolloutState, entry: EntryState, ready: Readiness
 def _enter_canary(
     view: View, rollout: RolloutState, entry: EntryState, ready: Readiness, percent: int, step: int
 ) -> Entered:
-    generation = view.generation + 1
+    generation = view.next_generation
     drawn = rollout.drawn or generation
     nodes = canary_nodes(view.model, drawn, percent, ready.nodes)
     slot = slots.with_canary(view, slot_entry(entry), percent, nodes, rollout.cause)

@@ -19,7 +19,7 @@ def promoted(view: View, entry: SlotEntry, cause: Cause) -> SlotState:
         former = (old, *(f for f in former if f.version != old.version))
     return SlotState(
         model=view.model,
-        generation=view.generation + 1,
+        generation=view.next_generation,
         production=entry,
         previous=(view.slot.previous if view.slot else None) if same else old,
         canary=None,
@@ -34,7 +34,7 @@ def with_canary(view: View, entry: SlotEntry, percent: int, nodes: tuple[str, ..
     slot = view.slot
     return SlotState(
         model=view.model,
-        generation=view.generation + 1,
+        generation=view.next_generation,
         production=slot.production if slot else None,
         previous=slot.previous if slot else None,
         canary=CanaryEntry(version=entry.version, artifact=entry.artifact, percent=percent, nodes=nodes),
@@ -49,7 +49,7 @@ def without_canary(view: View, cause: Cause) -> SlotState | None:
     if view.slot is None or view.slot.canary is None:
         return None
     return view.slot.model_copy(
-        update={"canary": None, "generation": view.generation + 1, "cause": cause, "at": view.at}
+        update={"canary": None, "generation": view.next_generation, "cause": cause, "at": view.at}
     )
 
 
@@ -62,7 +62,7 @@ def rolled_back(view: View, target: SlotEntry, *, barred: frozenset[str], cause:
     unique = tuple({f.version: f for f in reversed(former)}.values())[::-1]
     return SlotState(
         model=view.model,
-        generation=view.generation + 1,
+        generation=view.next_generation,
         production=target,
         previous=unique[0] if unique else None,
         canary=None,

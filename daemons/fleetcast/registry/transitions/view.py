@@ -24,6 +24,8 @@ from fleetcast.events.state import Cause, ChainState, SlotEntry, SlotState, Vers
 from fleetcast.registry.commands import Answer, Outcome, Transition, stamp
 from fleetcast.registry.gates.policy import ModelPolicy
 
+MOST_AHEAD = 1_000_000
+"""Orders that a registry may have forgotten by a restore; what a node says beyond that is no number of ours."""
 REMEMBERED_STAGES = 50
 FORMER_VERSIONS = 5
 
@@ -62,6 +64,7 @@ class View:
     Attributes:
         sequences: of what was read, by subject; 0: there was nothing.
         head: sequence of the newest event in FC_EVENTS: a decision of a person comes after all of them.
+        obeyed: highest generation that a node follows for the model.
         readiness: of an artifact.
         archive_node: that keeps what is archived; empty: the origin of each version.
         trust: in the model, where a decision looks at it.
@@ -81,6 +84,7 @@ class View:
     head: int
     policy: ModelPolicy
     readiness: Callable[[str], Readiness]
+    obeyed: int = 0
     archive_node: str = ""
     trust: TrustState | None = None
     drains: Mapping[str, DrainState] = field(default_factory=dict)
@@ -93,6 +97,13 @@ class View:
     @property
     def generation(self) -> int:
         return self.slot.generation if self.slot else 0
+
+    @property
+    def next_generation(self) -> int:
+        """Of the next order. Above every order that a node obeys, also one that a restore has made this registry
+        forget: a node takes no other."""
+        ahead = self.obeyed if self.obeyed - self.generation <= MOST_AHEAD else 0
+        return max(self.generation, ahead) + 1
 
     @property
     def production(self) -> SlotEntry | None:

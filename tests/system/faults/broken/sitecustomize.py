@@ -32,6 +32,20 @@ def _forgets() -> None:
     Fetch._salvage = nothing  # type: ignore[assignment, method-assign]
 
 
+def _hears_no_rollouts() -> None:
+    """What a rollout waits for is nobody's goal."""
+    from fleetcast.daemons.distributor.rollouts import RolloutBook
+
+    RolloutBook.take = lambda _self, _state: None  # type: ignore[method-assign]
+
+
+def _holds_every_order_for_news() -> None:
+    """What was offered before an order was decided is taken for superseded by it."""
+    from fleetcast.daemons.distributor import rules
+
+    vars(rules)["_is_superseded"] = lambda offer, slot, *_: bool(slot) and 0 < offer.sequence < slot.cause.sequence
+
+
 def _holds_on() -> None:
     """What nobody wants any more is fetched to its end."""
     from fleetcast.daemons.distributor.transfers import Transfers
@@ -53,6 +67,19 @@ def _keeps_what_a_liar_sent() -> None:
     vars(pardons)["DOUBT_SECONDS"] = vars(bans)["DOUBT_SECONDS"] = -1.0
 
 
+def _minds_one_thing() -> None:
+    """What was wanted first is forgotten as soon as something else is wanted too."""
+    from fleetcast.daemons.distributor.transfers import Transfers
+
+    pursue, forgotten = Transfers.pursue, set[str]()
+
+    def single_minded(self: Any, wanted: dict[str, Any]) -> None:
+        forgotten.update(sorted(wanted, key=lambda artifact: str(wanted[artifact][1].name))[:-1])
+        pursue(self, {artifact: goal for artifact, goal in wanted.items() if artifact not in forgotten})
+
+    Transfers.pursue = single_minded  # type: ignore[method-assign]
+
+
 def _rests_on() -> None:
     """A transport that rests does so to the end, whoever comes back meanwhile."""
     import asyncio
@@ -68,8 +95,11 @@ def _rests_on() -> None:
 _VARIANTS: dict[str, Callable[[], None]] = {
     "climbs in vain": _climbs_in_vain,
     "forgets": _forgets,
+    "hears no rollouts": _hears_no_rollouts,
+    "holds every order for news": _holds_every_order_for_news,
     "holds on": _holds_on,
     "keeps what a liar sent": _keeps_what_a_liar_sent,
+    "minds one thing": _minds_one_thing,
     "rests on": _rests_on,
 }
 if variant := os.environ.get("FAULT_VARIANT"):

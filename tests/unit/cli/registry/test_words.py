@@ -12,7 +12,6 @@ from fleetcast.cli import connection
 from fleetcast.cli.doctor import check_registry
 from fleetcast.cli.problems import Exit, Problem
 from fleetcast.cli.registry.evidence import split
-from fleetcast.cli.registry.keeping import Keeping
 from fleetcast.cli.registry.past import judged_again
 from fleetcast.cli.registry.reasons import in_force, version_of
 from fleetcast.cli.registry.settling import arrived, check
@@ -24,6 +23,7 @@ from fleetcast.registry.gates.explain import evidence_of
 from fleetcast.registry.gates.inputs import inputs_of
 from fleetcast.registry.gates.judge import judge
 from fleetcast.registry.gates.policy import Approvals
+from fleetcast.registry.picture.keeping import Keeping
 from fleetcast.registry.picture.nodes import Rollout, rollout, views
 
 AT = NOW.isoformat()

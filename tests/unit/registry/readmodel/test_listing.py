@@ -43,6 +43,21 @@ def test_without_a_filter_all_models_come_by_name_each_with_its_highest_version_
     assert found(model) == ["hex8_2p@10", "hex8_2p@9", "hex8_4p@1", "square8@1.10", "square8@1.9"]
 
 
+def test_what_was_taken_back_is_told_from_what_never_served_before_pages_are_cut(tmp_path: Path) -> None:
+    writer = r.Writer()
+    served = [{"stage": stage, "at": r.at(1)} for stage in ("production", "quarantined")]
+    for number in range(1, 7):
+        writer.register("m", str(number), number)
+        stages = served if number % 3 == 0 else served[1:]
+        writer.entry("m", str(number), number, stage=StageName.QUARANTINED, stages=stages)
+    with r.made_of(tmp_path / "r.sqlite", writer) as model, model.reader() as db:
+        page = answer(db, "versions", {"stage": "quarantined", "served": True, "limit": 2, "count": True})
+    assert [each["version"] for each in page["versions"]] == ["6", "3"]
+    assert (page["next"], page["total"]) == (None, 2)
+    with r.made_of(tmp_path / "other.sqlite", writer) as model:
+        assert found(model, served=False) == ["m@5", "m@4", "m@2", "m@1"]
+
+
 @pytest.mark.parametrize(
     ("asked", "expected"),
     [

@@ -17,7 +17,8 @@ from fleetcast.events.runs import (
     RunStarted,
 )
 from fleetcast.events.training import RunFellBack, RunMoved, RunReturned, TrainingPhase
-from fleetcast.registry.readmodel import ReadModel, answer
+from fleetcast.registry.readmodel import ReadModel, answer, training
+from fleetcast.registry.readmodel.asked import document
 
 RUN = {"run_id": "run-1", "node": "gpu-1"}
 
@@ -182,6 +183,27 @@ def test_a_job_that_counts_no_steps_is_compared_by_its_epochs_and_one_that_says_
 
     assert told["slowdown"]["said"] == "an epoch took 25 s on cpu and 10 s on rocm:0: 2.5 times as long"
     assert nothing["slowdown"] is None
+
+
+def test_of_epochs_that_are_not_shown_nothing_but_their_times_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = r.Writer()
+    for number in range(40):
+        writer.say(took(number, 1 + number // 20, seconds=9.0, step_seconds=0.2), moment=1 + number)
+    writer.say(fell(1, 50), moment=50)
+    read: list[str | None] = []
+
+    def reads(text: str | None) -> Any:
+        read.append(text)
+        return document(text)
+
+    monkeypatch.setattr(training, "document", reads)
+    with r.made_of(tmp_path / "r.sqlite", writer) as model:
+        (told,) = ask(model, "run", run_id="run-1", epochs=1)["fallbacks"]
+    assert told["slowdown"]["ratio"] == 1.0
+    # The run, its newest epoch, its fallback.
+    assert len(read) == 3
 
 
 def test_an_epoch_that_is_trained_again_counts_with_its_last_numbers_only(tmp_path: Path) -> None:

@@ -57,6 +57,7 @@ class Scene:
     Attributes:
         holders: nodes that hold an artifact verified; an artifact that is not here is held by all.
         told: facts, oldest first.
+        obeyed: highest generation that a node follows.
     """
 
     policy: ModelPolicy = EXTERNAL
@@ -67,6 +68,7 @@ class Scene:
     told: list[Payload] = field(default_factory=list)
     actions: list[str] = field(default_factory=list)
     requests: int = 0
+    obeyed: int = 0
 
     @property
     def slot(self) -> SlotState | None:
@@ -120,6 +122,7 @@ class Scene:
             head=self.head,
             policy=self.policy,
             readiness=self.readiness,
+            obeyed=self.obeyed,
         )
 
     def ask(self, command: AnyCommand, *, reason: str | None = "because", actor: str = "/fleet/n1/cli") -> Answer:

@@ -257,3 +257,26 @@ def test_a_canary_of_many_nodes_is_not_taken_back_to_few_on_its_way_to_productio
     assert scene.slot is not None
     assert scene.slot.canary is not None
     assert (scene.slot.canary.percent, scene.served) == (75, "1")
+
+
+def test_an_order_is_newer_than_all_that_nodes_obey_also_those_that_a_restore_made_forgotten() -> None:
+    scene = Scene()
+    scene.register("1", "2")
+    scene.ask(promote("1"))
+    scene.obeyed = 41
+
+    scene.ask(promote("2"))
+    scene.ask(promote("1"))
+
+    assert scene.generation == 43
+
+
+def test_a_node_that_says_it_obeys_an_impossible_order_moves_nothing() -> None:
+    scene = Scene()
+    scene.register("1", "2")
+    scene.ask(promote("1"))
+    scene.obeyed = 2**60
+
+    scene.ask(promote("2"))
+
+    assert scene.generation == 2

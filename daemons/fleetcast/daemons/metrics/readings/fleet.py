@@ -1,11 +1,13 @@
 """A registry daemon: the fleet against what is ordered, decisions, and the streams that keep the truth."""
 
+import asyncio
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Final
 
 from fleetcast.bus import Bus
 from fleetcast.daemons.metrics.audit import AuditWatch
+from fleetcast.daemons.metrics.backups import BackupWatch
 from fleetcast.daemons.metrics.catalogue import DAEMONS
 from fleetcast.daemons.metrics.sheet import Sheet
 from fleetcast.daemons.metrics.streams import StreamsWatch
@@ -20,6 +22,8 @@ from fleetcast.registry.commands import Answer, Rollback, Transition
 from fleetcast.registry.engine import Engine
 from fleetcast.registry.fleet import FleetView, Lag, Sighting
 
+AT_ONCE: Final = 20
+"""Slots that are counted before others have their turn: each is compared with every node."""
 OPEN: Final = tuple(phase for phase in Phase if phase not in ENDED)
 STATES: Final = ("ready", "degraded", "silent", "stopped", "drained", "other")
 PERSON: Final = "cli"
@@ -29,9 +33,17 @@ class FleetReading:
     """Of one registry daemon. Two of them see the same fleet: take the greatest value, or the newest."""
 
     def __init__(
-        self, bus: Bus, nodes: Nodes, driver: Driver, engine: Engine, projector: Projector, audit: AuditWatch
+        self,
+        bus: Bus,
+        nodes: Nodes,
+        driver: Driver,
+        engine: Engine,
+        projector: Projector,
+        audit: AuditWatch,
+        backups: BackupWatch,
     ) -> None:
         self._nodes, self._driver, self._projector, self._audit = nodes, driver, projector, audit
+        self._backups = backups
         self._streams = StreamsWatch(bus)
         self._decisions: Tally[tuple[str, str]] = Tally()
         self._gates: Tally[tuple[str, str]] = Tally()
@@ -39,19 +51,22 @@ class FleetReading:
         engine.on_answer = self._answered
 
     async def read(self, sheet: Sheet) -> None:
-        """Fill in all of it."""
+        """Fill in all of it; gives way between models."""
         view = self._nodes.view
         for sighting in view.sightings:
             _node(sheet, sighting)
         sheet.start("fleetcast_nodes", "state", STATES)
         for sighting in view.sightings:
             sheet.add("fleetcast_nodes", 1, state=_state(sighting, drained=sighting.node in view.out_of_service))
-        for model, slot in self._driver.slots.items():
+        for number, (model, slot) in enumerate(tuple(self._driver.slots.items())):
+            if number % AT_ONCE == 0:
+                await asyncio.sleep(0)
             _slot(sheet, model, slot, view)
         self._rollouts(sheet)
         self._decided(sheet)
         self._read_model(sheet)
         await self._streams.read(sheet)
+        await self._backups.read(sheet)
 
     def _answered(self, transition: Transition, answer: Answer) -> None:
         if transition.dry_run or answer.repeated:

@@ -7,6 +7,7 @@ from fnmatch import fnmatchcase
 import structlog
 
 from fleetcast.bus import Bus, Entry
+from fleetcast.bus.errors import NotFound
 from fleetcast.bus.streams import REMEDY
 from fleetcast.daemons.remedy.incidents.commands import GetIncident, IncidentAnswer, ListIncidents
 from fleetcast.daemons.remedy.incidents.rules import ranked
@@ -36,6 +37,15 @@ async def incidents(bus: Bus, *, ended: bool = False) -> list[IncidentState]:
     """
     entries = await bus.newest(REMEDY, (NEWEST, PAST) if ended else (NEWEST,))
     return readable(entries, IncidentState)
+
+
+async def unresolved(bus: Bus) -> list[IncidentState]:
+    """Incidents that have not ended, what matters most first; none in a fleet that never had a remedy daemon. Errors as
+    `incidents`."""
+    try:
+        return sorted((each for each in await incidents(bus) if not each.ended), key=ranked)
+    except NotFound:
+        return []
 
 
 async def silences(bus: Bus) -> list[SilenceState]:

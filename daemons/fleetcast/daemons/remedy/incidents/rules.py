@@ -21,6 +21,7 @@ from fleetcast.events.incidents import (
     Severity,
     TimelineEntry,
     incident_key,
+    is_around,
 )
 from fleetcast.registry.commands import stamp
 
@@ -170,7 +171,7 @@ def _opened(news: Raised, limits: IncidentSettings, *, past: IncidentState | Non
 
 def _page(about: IncidentRaised) -> str:
     """Which page of the runbooks: what is nobody's fault but the surroundings' has one of its own."""
-    return "environment" if about.context.get("remedy") == "page" else about.trigger
+    return "environment" if is_around(about) else about.trigger
 
 
 def first_reason(about: IncidentRaised) -> str | None:

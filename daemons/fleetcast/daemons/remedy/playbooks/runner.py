@@ -4,11 +4,13 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from datetime import datetime
 
 import structlog
 from pydantic import ValidationError
 
+from fleetcast.bus import tracing
 from fleetcast.bus.errors import BusError, Conflict
 from fleetcast.daemons.remedy.playbooks import rules, turns
 from fleetcast.daemons.remedy.playbooks.rules import StepResult
@@ -22,6 +24,7 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger("fleetcast.remedy")
 
 LONGEST_NAP_SECONDS = 1.0
 WRITE_TRIES = 10
+WELL_ENDED = frozenset({RunPhase.SUCCEEDED, RunPhase.NOTHING})
 
 
 class Runner:
@@ -78,7 +81,11 @@ class Runner:
         ):
             self._woken[run.run] = asyncio.Event()
             try:
-                await self._carry(kept)
+                with _span(run, self.owner) as span:
+                    ended = await self._carry(kept)
+                    span.note(phase=ended.phase.value)
+                    if ended.phase not in WELL_ENDED:
+                        span.failed(f"{ended.phase.value}: {ended.phase_detail}")
             except Conflict:
                 log.info("playbook.left", reason="another daemon goes on with it")
             except (BusError, RecordDamaged) as e:
@@ -89,8 +96,8 @@ class Runner:
             finally:
                 self._woken.pop(run.run, None)
 
-    async def _carry(self, kept: Kept) -> None:
-        """From the state that is written to the run's end.
+    async def _carry(self, kept: Kept) -> PlaybookRunState:
+        """From the state that is written to the run's end, which is returned.
 
         Raises:
             Conflict: somebody else wrote the run.
@@ -106,6 +113,7 @@ class Runner:
                 kept = await self._attempt(kept, step)
         self._say_end(kept.run)
         self._on_left(kept.run)
+        return kept.run
 
     async def _wait(self, kept: Kept, step: StepRecord | None) -> Kept:
         """Until a moment comes, or somebody says something."""
@@ -195,7 +203,7 @@ class Runner:
         raise Conflict(f"the books about {run.resource_id} change all the time")
 
     def _say_end(self, run: PlaybookRunState) -> None:
-        level = log.info if run.phase in {RunPhase.SUCCEEDED, RunPhase.NOTHING} else log.warning
+        level = log.info if run.phase in WELL_ENDED else log.warning
         level(
             "playbook.ended",
             phase=run.phase.value,
@@ -204,6 +212,19 @@ class Runner:
             model=run.model,
             seconds=round(rules.seconds_since(run.asked_at, self._around.now()), 3),
         )
+
+
+def _span(run: PlaybookRunState, owner: str) -> AbstractContextManager[tracing.Span]:
+    return tracing.span(
+        f"playbook {run.playbook}",
+        parent=tracing.recall(run.cause.event),
+        run=run.run,
+        model=run.model,
+        version=run.version,
+        cid=run.cause.correlation,
+        cause=run.cause.event,
+        owner=owner,
+    )
 
 
 def _nap(step: StepRecord | None, now: datetime) -> float:
