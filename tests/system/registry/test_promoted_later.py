@@ -30,7 +30,7 @@ def slow_origin(name: str, settings: Settings) -> Settings:
 
 @contextlib.asynccontextmanager
 async def kept_fleet(folder: Path, variant: str = "") -> AsyncIterator[Fleet]:
-    """Three nodes, so that the origin alone is no quorum, and a registry daemon; *variant*: how the nodes are broken."""
+    """Three nodes, so that the origin alone is no quorum, and a registry daemon; *variant*: how nodes are broken."""
     names = ("node-1", "node-2", "node-3")
     environment = broken(variant, *names) if variant else {}
     async with (
