@@ -36,7 +36,10 @@ def _hears_no_rollouts() -> None:
     """What a rollout waits for is nobody's goal."""
     from fleetcast.daemons.distributor.rollouts import RolloutBook
 
-    RolloutBook.take = lambda _self, _state: None  # type: ignore[method-assign]
+    def deaf(self: Any, state: Any) -> None:
+        return
+
+    RolloutBook.take = deaf  # type: ignore[method-assign]
 
 
 def _holds_every_order_for_news() -> None:
