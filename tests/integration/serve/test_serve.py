@@ -2,109 +2,20 @@
 
 import asyncio
 import contextlib
-import hashlib
 import http.client
 import os
 import shutil
 import socket
-import time
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-import pytest_asyncio
+from tests.integration.serve.shelves import Shelf, ask, connect, get, say, serve, serving
 
 from fleetcast.config.settings import HttpSettings
-from fleetcast.events.content import Content, ContentFile, Format, Kind
 from fleetcast.transport.errors import CannotListen
-from fleetcast.transport.pacing import MOST_OF_ONE
 from fleetcast.transport.serve import StoreServer
 from fleetcast.transport.testing import until
-
-NAME = "with space/täg.pt"
-
-
-@dataclass(frozen=True)
-class Shelf:
-    """A server over one file that is also an artifact's only file."""
-
-    server: StoreServer
-    data: bytes
-    content: Content
-    sha256: str
-
-    @property
-    def url(self) -> str:
-        return f"{self.server.endpoint}/c/{self.sha256}"
-
-
-def content_of(data: bytes) -> Content:
-    digest = hashlib.sha256(data).hexdigest()
-    file = ContentFile(path=NAME, size=len(data), sha256=digest, pieces_root="0" * 64)
-    return Content(kind=Kind.MODEL, format=Format.OPAQUE, files=(file,))
-
-
-def serve(folder: Path, data: bytes, settings: HttpSettings) -> Shelf:
-    content = content_of(data)
-    digest = content.files[0].sha256
-    (folder / digest).write_bytes(data)
-    artifacts = {content.artifact: content}
-    server = StoreServer(
-        settings,
-        bind="127.0.0.1",
-        advertise="127.0.0.1",
-        find=lambda sha256: folder / sha256 if (folder / sha256).exists() else None,
-        content_of=artifacts.get,
-    )
-    return Shelf(server, data, content, digest)
-
-
-@pytest_asyncio.fixture
-async def shelf(tmp_path: Path) -> AsyncIterator[Shelf]:
-    made = serve(tmp_path, os.urandom(3_000_000), HttpSettings(port=0, max_connections=4, idle_seconds=0.5))
-    await made.server.start()
-    yield made
-    await made.server.close()
-
-
-@dataclass(frozen=True)
-class Reply:
-    status: int
-    headers: dict[str, str]
-    body: bytes
-
-
-async def ask(url: str, method: str = "GET", **headers: str) -> Reply:
-    """One request through the standard library's client, in a thread."""
-
-    def talk() -> Reply:
-        parts = urlsplit(url)
-        client = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=30)
-        try:
-            client.putrequest(method, parts.path, skip_accept_encoding=True)
-            for name, value in headers.items():
-                client.putheader(name.replace("_", "-"), value)
-            client.endheaders()
-            answer = client.getresponse()
-            return Reply(answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read())
-        finally:
-            client.close()
-
-    return await asyncio.to_thread(talk)
-
-
-async def say(shelf: Shelf, raw: bytes) -> bytes:
-    """Send bytes and read until the server hangs up."""
-    parts = urlsplit(shelf.server.endpoint)
-    reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
-    try:
-        writer.write(raw)
-        async with asyncio.timeout(30):
-            return await reader.read(-1)
-    finally:
-        writer.close()
 
 
 @pytest.mark.asyncio
@@ -320,22 +231,6 @@ async def test_curl_resumes_a_broken_download(shelf: Shelf, tmp_path: Path) -> N
     assert target.read_bytes() == shelf.data
 
 
-async def connect(shelf: Shelf, host: str = "127.0.0.1") -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """Connect from an address of one's own."""
-    parts = urlsplit(shelf.server.endpoint)
-    return await asyncio.open_connection(parts.hostname, parts.port, local_addr=(host, 0))
-
-
-def get(shelf: Shelf, *headers: str) -> bytes:
-    return "\r\n".join([f"GET {urlsplit(shelf.url).path} HTTP/1.1", "Host: x", *headers, "", ""]).encode()
-
-
-async def serving(folder: Path, data: bytes, **settings: float) -> Shelf:
-    made = serve(folder, data, HttpSettings(port=0, **settings))
-    await made.server.start()
-    return made
-
-
 @pytest.mark.asyncio
 async def test_a_client_with_enough_connections_is_turned_away_and_another_is_served(tmp_path: Path) -> None:
     shelf = await serving(tmp_path, bytes(100), max_connections_per_client=2)
@@ -461,48 +356,3 @@ async def test_a_file_that_shrinks_meanwhile_ends_the_connection(tmp_path: Path)
             await reader.readexactly(64 * 2**20)
     await shelf.server.close()
     writer.close()
-
-
-@pytest.mark.asyncio
-async def test_a_cap_holds_over_all_connections_together(tmp_path: Path) -> None:
-    shelf = await serving(tmp_path, bytes(2**20))
-    shelf.server.limit(2**20)
-    loop = asyncio.get_running_loop()
-    began = loop.time()
-    async with asyncio.timeout(60):
-        await asyncio.gather(*(ask(shelf.url) for _ in range(3)))
-    assert loop.time() - began > 2.5
-    await shelf.server.close()
-
-
-@pytest.mark.asyncio
-async def test_a_receiver_that_waits_for_its_own_turn_takes_nothing_of_what_all_share(tmp_path: Path) -> None:
-    made, token = serve(tmp_path, os.urandom(16 * 1024), HttpSettings(port=0, idle_seconds=60)), "0" * 32
-    await made.server.start()
-    try:
-        paced = made.server._paces.of("127.0.0.1", {"fleetcast-token": token}, time.monotonic())
-        assert paced is not None
-        paced.pacer.limit(1)
-        await paced.pacer.take(3600)
-        made.server.limit(100)
-        waiting = asyncio.create_task(ask(made.url, Fleetcast_Token=token))
-        await until(lambda: paced.open == 1, 30)
-        # Were its 16 KiB taken already, the next one would wait for 164 s.
-        async with asyncio.timeout(60):
-            assert (await ask(made.url)).body == made.data
-        assert not waiting.done()
-        # A lifted rate lets it go at once; the node's own cap is lifted too.
-        made.server.limit(None)
-        paced.pacer.limit(None)
-        assert (await waiting).body == made.data
-    finally:
-        await made.server.close()
-
-
-@pytest.mark.asyncio
-async def test_a_receiver_for_which_there_is_no_room_is_told_to_ask_later(shelf: Shelf) -> None:
-    for n in range(MOST_OF_ONE):
-        assert (await ask(f"{shelf.server.endpoint}/r/{n:032x}", "POST", Fleetcast_Rate="0")).status == 204
-    refused = await ask(f"{shelf.server.endpoint}/r/{'f' * 32}", "POST", Fleetcast_Rate="0")
-    assert (refused.status, refused.headers["retry-after"]) == (503, "1")
-    assert (await ask(shelf.url, Fleetcast_Token="f" * 32)).body == shelf.data
