@@ -24,7 +24,8 @@ from fleetcast.config.local import loopback_settings
 from fleetcast.config.settings import BusSettings, DistributorSettings, LogSettings, Settings
 from fleetcast.config.template import render
 from fleetcast.events.envelope import Event, EventInvalid
-from fleetcast.events.state import NodeStatus
+from fleetcast.events.payloads import DaemonState, Endpoints, Wants
+from fleetcast.events.state import ModelStatus, NodeStatus
 
 START_SECONDS = 60.0
 STOP_SECONDS = 30.0
@@ -327,3 +328,22 @@ async def fleet(
         finally:
             for node in processes.values():
                 node.kill()
+
+
+def heartbeat(node: str, *, at: str, daemon: str = "distributor", models: tuple[ModelStatus, ...] = ()) -> NodeStatus:
+    """What a ready daemon of a simulated node says of itself at the time *at* (ISO 8601)."""
+    return NodeStatus(
+        node=node,
+        daemon=daemon,
+        version="0",
+        state=DaemonState.READY,
+        status="",
+        pid=1,
+        started_at=at,
+        at=at,
+        endpoints=Endpoints(),
+        labels={},
+        wants=Wants(),
+        data="/data",
+        models=models,
+    )

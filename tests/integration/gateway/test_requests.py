@@ -36,8 +36,7 @@ from fleetcast.config.settings import BusSettings
 from fleetcast.daemons.gateway import tokens
 from fleetcast.daemons.gateway.access import AccessRefused, Role, Token, Tokens, digest, new_token
 from fleetcast.daemons.gateway.daemon import listen
-from fleetcast.events.payloads import DaemonState, Endpoints, Wants
-from fleetcast.events.state import NodeStatus
+from fleetcast.daemons.testing import heartbeat
 
 MODELS = "/api/model-registry/models"
 BODY_SECONDS = 1.0
@@ -261,19 +260,10 @@ def test_whether_all_is_well_is_said_as_the_command_says_it(running: Small) -> N
 
 def _beat(running: Small, daemon: str, at: str) -> None:
     """The last heartbeat of a daemon that was killed."""
-    said = NodeStatus(
-        node="node-1",
-        daemon=daemon,
-        version="1",
-        state=DaemonState.READY,
-        status="at work",
-        pid=1,
-        started_at=at,
+    said = heartbeat(
+        "node-1",
         at=at,
-        endpoints=Endpoints(),
-        labels={},
-        wants=Wants(),
-        data="/data",
+        daemon=daemon,
     )
 
     async def put() -> None:

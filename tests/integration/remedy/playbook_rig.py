@@ -30,9 +30,10 @@ from fleetcast.daemons.remedy.playbooks.loading import load_all
 from fleetcast.daemons.remedy.playbooks.steps import Step, Surroundings, params_of, registered
 from fleetcast.daemons.remedy.stream_time import StreamClock
 from fleetcast.daemons.runtime.requests import with_reading
+from fleetcast.daemons.testing import heartbeat
 from fleetcast.events.content import Content, ContentFile, Format, Kind
 from fleetcast.events.lifecycle import EntryState, StageName, entry_subject
-from fleetcast.events.payloads import Checks, DaemonState, Endpoints, Origin, Wants
+from fleetcast.events.payloads import Checks, Endpoints, Origin
 from fleetcast.events.remedies import PLAYBOOKS_SUBJECT, RUN_ENDED, PlaybookRunState
 from fleetcast.events.state import (
     Cause,
@@ -243,19 +244,9 @@ def _status(node: str, slots: Mapping[str, SlotState], held: Mapping[str, Mappin
             )
         )
     now = datetime.now(UTC).isoformat()
-    return NodeStatus(
-        node=node,
-        daemon="distributor",
-        version="0",
-        state=DaemonState.READY,
-        status="",
-        pid=1,
-        started_at=now,
+    return heartbeat(
+        node,
         at=now,
-        endpoints=Endpoints(),
-        labels={},
-        wants=Wants(),
-        data="/",
         models=tuple(models),
     )
 

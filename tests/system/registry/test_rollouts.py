@@ -14,8 +14,9 @@ from tests.system.registry.waiting import until
 
 from fleetcast.bus import Bus, connect
 from fleetcast.bus.testing import fast_settings, nats_server
+from fleetcast.daemons import testing
 from fleetcast.events.lifecycle import Phase, RolloutState, rollout_subject
-from fleetcast.events.payloads import Checks, DaemonState, Endpoints, Wants
+from fleetcast.events.payloads import Checks
 from fleetcast.events.state import InstalledVersion, ModelStatus, NodeStatus
 from fleetcast.registry import Registry
 from fleetcast.registry.commands import AnyCommand, Promote, Reserve, Resume
@@ -52,19 +53,9 @@ def heartbeat(node: str, held: tuple[str, ...] = (), number: int = 1) -> NodeSta
         )
         for model in held
     )
-    return NodeStatus(
-        node=node,
-        daemon="distributor",
-        version="0",
-        state=DaemonState.READY,
-        status="",
-        pid=1,
-        started_at=at,
+    return testing.heartbeat(
+        node,
         at=at,
-        endpoints=Endpoints(),
-        labels={},
-        wants=Wants(),
-        data="/x",
         models=models,
     )
 

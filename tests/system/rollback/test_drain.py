@@ -16,11 +16,12 @@ from tests.system.registry.daemons import registries
 
 from fleetcast.bus import Bus, connect
 from fleetcast.bus.testing import fast_settings, nats_server
+from fleetcast.daemons import testing
 from fleetcast.daemons.registry.watching import Nodes
 from fleetcast.events.decisions import DrainChanged
 from fleetcast.events.envelope import parse
 from fleetcast.events.lifecycle import FLEET
-from fleetcast.events.payloads import Checks, DaemonState, Endpoints, Wants
+from fleetcast.events.payloads import Checks
 from fleetcast.events.state import InstalledVersion, ModelStatus, NodeStatus
 from fleetcast.registry import Registry
 from fleetcast.registry.client import RegistryClient
@@ -71,19 +72,9 @@ def heartbeat(node: str, models: tuple[str, ...]) -> NodeStatus:
     installed = InstalledVersion(
         version="1", artifact=ARTIFACT, bytes=1, checks=checks, transport="none", seconds=0, installed_at=at
     )
-    return NodeStatus(
-        node=node,
-        daemon="distributor",
-        version="0",
-        state=DaemonState.READY,
-        status="",
-        pid=1,
-        started_at=at,
+    return testing.heartbeat(
+        node,
         at=at,
-        endpoints=Endpoints(),
-        labels={},
-        wants=Wants(),
-        data="/x",
         models=tuple(
             ModelStatus(model=m, path="/x", generation=1, current="1", artifact=ARTIFACT, installed=(installed,))
             for m in models
