@@ -26,6 +26,10 @@ STORM_CREDIT = 1000
 SILENCE_SECONDS = 0.5
 
 
+INTERRUPTIONS = 3
+"""How often what only reads once begins anew."""
+
+
 @dataclass(frozen=True, slots=True)
 class InSync:
     """Everything that was stored when the watch began (or began anew) has been delivered.
@@ -155,14 +159,24 @@ async def watch(js: JetStream, stream: str, subjects: Sequence[str]) -> AsyncGen
 
 
 async def snapshot(js: JetStream, stream: str, subjects: Sequence[str]) -> list[Entry]:
-    """The newest message of every subject, markers of deleted ones included.
+    """The newest message of every subject, markers of deleted ones included; read anew when it is interrupted.
 
     Raises:
         TransportFailed: the bus does not answer.
         NotFound: there is no such stream.
     """
-    async with open_reader(js, stream, subjects, {"deliver_policy": "last_per_subject"}) as reader:
-        return [entry async for entry in reader.initial()]
+    failures = 0
+    while True:
+        try:
+            async with open_reader(js, stream, subjects, {"deliver_policy": "last_per_subject"}) as reader:
+                return [entry async for entry in reader.initial()]
+        except Interrupted as e:
+            # In a cluster, servers know of a new consumer a moment after it was made: until then nobody answers for it.
+            failures += 1
+            if failures > INTERRUPTIONS:
+                raise
+            log.info("snapshot.interrupted", stream=stream, reason=str(e), failures=failures)
+            await asyncio.sleep(RESTART.delay(failures))
 
 
 def _beginning(start_sequence: int | None, start_time: datetime | None) -> dict[str, Any]:
@@ -205,7 +219,7 @@ async def tail(
                 return
         except TransportFailed as e:
             failures += 1
-            if not follow and failures > 3:
+            if not follow and failures > INTERRUPTIONS:
                 raise
             log.info("tail.interrupted", stream=stream, reason=str(e), failures=failures)
             await asyncio.sleep(RESTART.delay(failures))

@@ -2,13 +2,16 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
-from fleetcast.bus import Bus, Entry, InSync, pull
+from fleetcast.bus import Bus, Entry, InSync, pull, watch
+from fleetcast.bus.errors import TransportFailed
+from fleetcast.bus.jetstream import JetStream
 from fleetcast.bus.server import LocalServer
 from fleetcast.bus.watch import open_reader
 
@@ -210,3 +213,26 @@ async def test_the_newest_of_many_subjects_are_read_at_once(bus: Bus) -> None:
 
     assert [entry.data for entry in await bus.newest("FC_EVENTS", ["fc.ev.model.>"])] == [b"b", b"c"]
     assert await bus.newest("FC_EVENTS", ["fc.ev.node.>"]) == []
+
+
+@pytest.mark.parametrize("lost", [1, watch.INTERRUPTIONS + 1])
+async def test_what_is_stored_is_read_anew_where_nobody_answers_for_the_new_consumer(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch, lost: int
+) -> None:
+    await put(bus, b"one")
+    create, made = pull.create_ephemeral, list[str]()
+
+    async def create_and_lose(js: JetStream, stream: str, config: Mapping[str, Any]) -> dict[str, Any]:
+        info = await create(js, stream, config)
+        made.append(config["name"])
+        if len(made) <= lost:
+            await pull.delete_consumer(js, stream, config["name"])
+        return info
+
+    monkeypatch.setattr(watch, "create_ephemeral", create_and_lose)
+    if lost > watch.INTERRUPTIONS:
+        with pytest.raises(TransportFailed, match="503"):
+            await bus.newest("FC_EVENTS", ("fc.ev.>",))
+    else:
+        assert [entry.data for entry in await bus.newest("FC_EVENTS", ("fc.ev.>",))] == [b"one"]
+    assert len(made) == min(lost + 1, watch.INTERRUPTIONS + 1)
