@@ -52,7 +52,9 @@ async def test_an_artifact_comes_from_real_stores(bench: Bench, thing: Thing) ->
     witness = Witness(thing, bench.folder)
     await bench.transport.fetch(bench.request(thing, *sources), witness)
     assert thing.lies_in(bench.folder)
-    assert thing.size <= sum(server.sent_bytes for server in servers) <= 1.1 * thing.size
+    assert thing.size <= bench.transport.moved().received <= 1.1 * thing.size
+    # A server also counts what lay in its socket when aria2 gave the rest of a segment to a quicker one.
+    assert thing.size <= sum(server.sent_bytes for server in servers) <= 1.1 * thing.size + len(servers) * MIB
     assert sum(witness.last.bytes_by_source.values()) == pytest.approx(thing.size, abs=8)
 
 

@@ -3,6 +3,7 @@
 from fleetcast.cli.narrate import printable
 from fleetcast.cli.remedy.reasons import _fact
 from fleetcast.cli.remedy.telling import told
+from fleetcast.cli.units import clock, moment
 from fleetcast.events.incidents import IncidentPhase, IncidentState, ResourceType, Severity
 
 AT = "2026-11-21T09:30:00.000Z"
@@ -42,4 +43,4 @@ def test_words_have_lines_of_their_own_among_the_numbers() -> None:
 
 
 def test_an_incident_is_not_said_to_be_in_its_phase_since_it_began() -> None:
-    assert "(error_rate), mitigated: began 09:30:00.000, said 1 time" in _fact(STATE)
+    assert f"(error_rate), mitigated: began {clock(moment(AT))}, said 1 time" in _fact(STATE)

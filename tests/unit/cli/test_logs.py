@@ -12,7 +12,7 @@ from fleetcast.cli.logs import Reader, parse_line
 
 def entry(at: str, event: str, **more: object) -> str:
     said = {
-        "timestamp": f"2026-11-21T{at}Z",
+        "timestamp": f"2026-01-05T{at}Z",
         "level": "info",
         "event": event,
         "node": "node-1",
@@ -36,9 +36,10 @@ def folder(tmp_path: Path) -> Path:
 
 def test_lines_of_all_files_come_in_the_order_of_their_times(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["logs", "--folder", str(folder)]) == 0
-    events = [line.split(maxsplit=4)[1:] for line in capsys.readouterr().out.splitlines()]
-    assert [words[0] for words in events] == ["node-1", "node-1", "node-2", "node-1"]
-    assert "Traceback" in " ".join(events[1])
+    lines = [line.split(maxsplit=3) for line in capsys.readouterr().out.splitlines()]
+    assert [node for _day, _time, node, _rest in lines] == ["node-1", "node-1", "node-2", "node-1"]
+    assert [day for day, *_ in lines] == ["2026-01-05"] * 4, "a day that is not today is named"
+    assert "Traceback" in lines[1][-1]
 
 
 def test_lines_are_chosen_by_node_daemon_and_the_start_of_the_correlation_id(

@@ -59,8 +59,8 @@ def run_told(run: TrainingRunState, nodes: Sequence[NodeFacts], now: datetime | 
     where = f" on {run.owner}, claim {run.claim}" if run.owner else ""
     detail = f": {run.phase_detail}" if run.phase_detail else ""
     said = [f"run {run.run} of lane {run.lane} is {run.phase.value}{where}{detail}"]
-    said += [_attempt(each) for each in run.attempts[-ATTEMPTS_SHOWN:]]
-    said += _from(run)
+    said += [_attempt(each, at) for each in run.attempts[-ATTEMPTS_SHOWN:]]
+    said += _from(run, at)
     if run.phase is TrainingPhase.SUCCEEDED:
         said.append(_came_of(run))
     if run.phase is TrainingPhase.QUEUED:
@@ -72,9 +72,9 @@ def run_told(run: TrainingRunState, nodes: Sequence[NodeFacts], now: datetime | 
     return [*said, *([f"next: fleetcast logs {run.run}{following}"] if run.attempts else [])]
 
 
-def _attempt(attempt: Attempt) -> str:
-    began = clock(moment(attempt.started_at))
-    until = f" to {clock(moment(attempt.ended_at))}" if attempt.ended_at else ""
+def _attempt(attempt: Attempt, now: datetime) -> str:
+    began = clock(moment(attempt.started_at), now)
+    until = f" to {clock(moment(attempt.ended_at), now)}" if attempt.ended_at else ""
     on = f" ({attempt.device})" if attempt.device else ""
     step = f", from step {attempt.resumed_step}" if attempt.resumed_step is not None else ""
     slower = f", a step takes {attempt.slower:.3g} times as long" if attempt.slower is not None else ""
@@ -84,14 +84,15 @@ def _attempt(attempt: Attempt) -> str:
     return f"claim {attempt.claim} on {attempt.node}{on}, {began}{until}{step}{slower}{came}{look}"
 
 
-def _from(run: TrainingRunState) -> list[str]:
+def _from(run: TrainingRunState, now: datetime) -> list[str]:
     if run.ended_at is not None:
         return []
     if run.checkpoint is None:
         return ["it has no checkpoint: after its next fault it begins anew"]
     step = f"step {run.checkpoint.step}" if run.checkpoint.step is not None else f"epoch {run.checkpoint.epoch}"
     holders = ", ".join(run.checkpoint.nodes or (run.checkpoint.node,))
-    return [f"after its next fault it goes on from {step}, saved {clock(moment(run.checkpoint.at))}, held by {holders}"]
+    saved = clock(moment(run.checkpoint.at), now)
+    return [f"after its next fault it goes on from {step}, saved {saved}, held by {holders}"]
 
 
 def _came_of(run: TrainingRunState) -> str:
@@ -103,7 +104,7 @@ def _came_of(run: TrainingRunState) -> str:
 def _waits(run: TrainingRunState, nodes: Sequence[NodeFacts], now: datetime) -> list[str]:
     lane, said = LaneDefinition.of(run.definition), []
     if run.not_before is not None and moment(run.not_before) > now:
-        said.append(f"it is not claimed before {clock(moment(run.not_before))}")
+        said.append(f"it is not claimed before {clock(moment(run.not_before), now)}")
     for facts in nodes:
         found = eligible(lane, run, facts, now)
         said.append(f"{facts.node} may take it" if found.ok else f"{facts.node} may not: {found.reason}")
