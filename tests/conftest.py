@@ -25,11 +25,16 @@ STANDARD_STREAMS = "daemons/runtime/logs.py"
 
 # Machines that run this suite are small and busy: how long one example takes says nothing about the code.
 settings.register_profile("fleetcast", deadline=None)
-settings.load_profile("fleetcast")
+settings.register_profile("brief", deadline=None, max_examples=50)
 
 # Up to Python 3.13, pytest-asyncio asks for the current loop before its first test; with none set, asyncio makes one
 # that nobody closes, which is a ResourceWarning at the end of the run. With None set, there is nothing to make.
 asyncio.set_event_loop(None)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Fewer examples of each property where the long versions are left out as well."""
+    settings.load_profile("brief" if config.getoption("markexpr") == "not soak" else "fleetcast")
 
 
 @pytest.fixture(scope="session", autouse=True)

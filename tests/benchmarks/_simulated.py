@@ -13,7 +13,8 @@ from tests.benchmarks._registry import model_name, records
 
 from fleetcast.bus import BatchMessage, Bus
 from fleetcast.bus.streams import NODES_BUCKET
-from fleetcast.events.payloads import Checks, DaemonState, Endpoints, Wants
+from fleetcast.daemons.testing import heartbeat
+from fleetcast.events.payloads import Checks, Endpoints, Wants
 from fleetcast.events.state import InstalledVersion, ModelStatus, NodeStatus
 
 BATCH = 1000
@@ -76,15 +77,12 @@ class Nodes:
     def _status(self, node: int, behind: int) -> NodeStatus:
         now, group = datetime.now(UTC).isoformat(), node % self.groups
         mine = range(group, self.models, self.groups)
-        return NodeStatus(
-            node=name_of(node),
-            daemon="distributor",
-            version="1",
-            state=DaemonState.READY,
+        return heartbeat(
+            name_of(node),
+            at=now,
             status=f"{len(mine)} versions of {len(mine)} models, no transfer",
             pid=node + 1,
             started_at="2026-01-01T00:00:00.000Z",
-            at=now,
             endpoints=Endpoints(bt=f"10.0.0.{node}:6881", http=f"http://10.0.0.{node}:6880/c"),
             labels={"zone": f"z{node % 3}"},
             wants=Wants(models=tuple(f"*{last}" for last in range(group, 10, self.groups))),

@@ -21,13 +21,14 @@ from tests.benchmarks._dashboard import Browsed, browse, missing
 from tests.benchmarks._processes import peak_mib
 from tests.benchmarks._report import Figure, Report, arguments, median, percentile
 from tests.benchmarks._simulated import Nodes, fill_registry
-from tests.integration.gateway.gateways import free_port
+from tests.integration.gateway.gateways import LOOPBACK, GatewayProcess
 
 from fleetcast.bus import Bus, connect, declare
 from fleetcast.bus.server import LocalServer
 from fleetcast.config.gateway import GatewaySettings
 from fleetcast.config.settings import BusSettings, DistributorSettings
-from fleetcast.daemons.testing import DaemonProcess, RegistryProcess, node_settings
+from fleetcast.daemons.testing import RegistryProcess, node_settings
+from fleetcast.transport.listening import free_port
 
 NODES, MODELS, VERSIONS, GROUPS = 50, 500, 3, 10
 BEAT_SECONDS = 5.0
@@ -48,20 +49,6 @@ LISTS = {
     "runs": "/api/runs",
     "dead letters": "/api/dead-letters",
 }
-
-
-class GatewayProcess(DaemonProcess):
-    """The gateway that is measured."""
-
-    daemon = "gateway"
-
-    @property
-    def port(self) -> int:
-        return self.settings.gateway.port
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
 
 
 @dataclass
@@ -97,7 +84,7 @@ async def world(folder: Path) -> AsyncIterator[World]:
         settings = made.model_copy(
             update={
                 "distributor": DistributorSettings(heartbeat_seconds=BEAT_SECONDS),
-                "gateway": GatewaySettings(port=free_port()),
+                "gateway": GatewaySettings(port=free_port(LOOPBACK, 0)),
             }
         )
         async with connect(BusSettings(url=server.url), node="bench", daemon="bench") as bus:
@@ -111,8 +98,8 @@ async def world(folder: Path) -> AsyncIterator[World]:
                     for process in (keeper, gateway):
                         process.folder.mkdir()
                         process.start()
-                    for process in (keeper, gateway):
-                        await process.until_ready()
+                    await keeper.until_ready()
+                    await asyncio.to_thread(gateway.until_ready)
                     yield World(bus, gateway, nodes)
                 finally:
                     gateway.kill()

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.integration.cli.helpers import Ended, ended
-from tests.integration.cli.helpers import start as start_command
+from tests.integration.cli.stand import Ended, ended
+from tests.integration.cli.stand import start as start_command
 
 from fleetcast.config.archival import ArchivalSettings
 from fleetcast.config.settings import RegistrySettings, Settings

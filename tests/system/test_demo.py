@@ -110,7 +110,7 @@ def assert_installs(installs: list[dict[str, Any]]) -> None:
 @pytest.mark.parametrize(
     ("number", "code", "at"),
     [
-        (signal.SIGINT, 130, f"[3/{len(STEPS) - 3}]"),
+        pytest.param(signal.SIGINT, 130, f"[3/{len(STEPS) - 3}]", marks=pytest.mark.soak),
         pytest.param(signal.SIGTERM, 143, "waiting for the slot order", marks=pytest.mark.soak),
     ],
 )

@@ -79,6 +79,7 @@ async def test_a_node_that_was_down_catches_up_without_what_was_superseded(tmp_p
         assert not (folder / "3").exists()
 
 
+@pytest.mark.soak
 async def test_a_daemon_killed_in_the_middle_of_a_transfer_finishes_it_after_its_restart(tmp_path: Path) -> None:
     data = random_bytes(12 * 2**20)
     async with fleet(tmp_path, nodes=2, settings=slow) as f:
@@ -95,6 +96,7 @@ async def test_a_daemon_killed_in_the_middle_of_a_transfer_finishes_it_after_its
         assert (node.data / "models/m/current/m.bin").read_bytes() == data
 
 
+@pytest.mark.soak
 async def test_a_byte_flipped_in_a_half_finished_download_is_found_and_repaired(tmp_path: Path) -> None:
     data = random_bytes(12 * 2**20, seed=1)
     async with fleet(tmp_path, nodes=2, settings=slow) as f:
@@ -169,6 +171,7 @@ def _damage(path: Path, offset: int) -> None:
     path.chmod(0o444)
 
 
+@pytest.mark.soak
 async def test_nats_restarted_in_the_middle_of_a_transfer_delays_nothing_but_the_report(tmp_path: Path) -> None:
     data = random_bytes(12 * 2**20, seed=4)
     async with fleet(tmp_path, nodes=2, settings=slow) as f:
@@ -284,9 +287,17 @@ def _alive(process: psutil.Process) -> bool:
     return False
 
 
-async def test_killing_a_daemon_at_any_step_of_an_install_leaves_old_or_new(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "steps",
+    [
+        pytest.param(("install.publish.after", "pointer.flip.between"), id="in between"),
+        pytest.param(("install.publish.before", "essential.flip.after"), id="at the ends", marks=pytest.mark.soak),
+    ],
+)
+async def test_killing_a_daemon_at_any_step_of_an_install_leaves_old_or_new(
+    tmp_path: Path, steps: tuple[str, ...]
+) -> None:
     """The same promise as the store's own kill matrix, with the whole daemon around it."""
-    steps = ("install.publish.before", "install.publish.after", "pointer.flip.between", "essential.flip.after")
     data = [random_bytes(2**20, seed=number) for number in range(len(steps) + 1)]
     async with fleet(tmp_path, nodes=2) as f:
         node = f.nodes["node-2"]
@@ -327,6 +338,7 @@ async def test_a_node_that_refuses_what_it_cannot_load_sets_it_aside_and_says_wh
         assert [p.model for p in failed if isinstance(p, TransferFailed)] == ["m"]
 
 
+@pytest.mark.soak
 async def test_an_origin_that_dies_in_the_middle_and_comes_back_costs_a_pause(tmp_path: Path) -> None:
     async with fleet(tmp_path, nodes=2, settings=slow) as f:
         data = random_bytes(8 * 2**20, seed=5)

@@ -67,7 +67,7 @@ def why(f: Fleet, what: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGKILL, marks=pytest.mark.soak), signal.SIGSTOP])
 async def test_http_brings_the_rest_when_the_swarm_process_is_killed_or_hangs(
     tmp_path: Path, number: signal.Signals
 ) -> None:
@@ -121,6 +121,7 @@ async def test_a_node_without_aria2c_says_so_in_one_line_and_takes_the_next_rung
         assert "without aria2: aria2c is not installed" in started.reason
 
 
+@pytest.mark.soak
 async def test_a_transfer_that_was_superseded_stops_and_what_a_rollback_needs_follows(tmp_path: Path) -> None:
     async with fleet(tmp_path, nodes=2, settings=throttled) as f:
         node = f.nodes["node-2"]

@@ -74,6 +74,11 @@ class LimitsSettings(Group):
         "others. 5: a quarter of a core beside a busy program, all of an idle one; 10: a tenth. 0: as others.",
     )
 
+    @property
+    def can_cap(self) -> bool:
+        """Whether there is a cap at any time."""
+        return bool(self.download_bytes_per_second or self.upload_bytes_per_second or self.windows)
+
     @field_validator("download_bytes_per_second", "upload_bytes_per_second")
     @classmethod
     def _lets_a_block_pass(cls, cap: int) -> int:

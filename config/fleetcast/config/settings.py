@@ -158,6 +158,12 @@ class BusSettings(Group):
     canary_timeout_seconds: float = Field(
         default=5.0, gt=0, description="Seconds for one such round trip; a healthy one takes milliseconds."
     )
+    resync_seconds: float = Field(
+        default=15.0,
+        gt=0,
+        description="Seconds after which whoever follows a stream and hears nothing asks the stream itself whether "
+        "something was lost on the way. 15: an answer without content, of which a server gives thousands a second.",
+    )
 
 
 class StoreSettings(Group):

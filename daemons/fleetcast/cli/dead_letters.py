@@ -2,9 +2,11 @@
 
 import sys
 from collections.abc import Sequence
+from typing import Final
 
 from fleetcast.bus import Bus, DeadLetter
 from fleetcast.bus.errors import NotFound
+from fleetcast.bus.settling import settle
 from fleetcast.cli.call import Call
 from fleetcast.cli.connection import Target, connected, target
 from fleetcast.cli.narrate import printable
@@ -12,6 +14,9 @@ from fleetcast.cli.problems import Exit, not_found, usage
 from fleetcast.cli.running import run_async
 from fleetcast.cli.table import table
 from fleetcast.cli.units import clock
+from fleetcast.events.letters import Settlement
+
+_SAID: Final = {Settlement.RETRIED: ("retry", "published again"), Settlement.DROPPED: ("drop", "dropped")}
 
 
 def list_all(call: Call) -> Exit:
@@ -39,14 +44,16 @@ def show(call: Call, number: int) -> Exit:
 
 def retry(call: Call, numbers: Sequence[int], *, everything: bool, reason: str | None, dry_run: bool) -> Exit:
     """Publish letters again."""
-    return run_async(_act(call, target(call), "retry", numbers, everything=everything, reason=reason, dry_run=dry_run))
+    outcome = Settlement.RETRIED
+    return run_async(_act(call, target(call), outcome, numbers, everything=everything, reason=reason, dry_run=dry_run))
 
 
 def drop(call: Call, numbers: Sequence[int], *, everything: bool, reason: str | None, dry_run: bool, yes: bool) -> Exit:
     """Delete letters; asks first where somebody can answer."""
     if not yes and not dry_run:
         _confirm(numbers, everything=everything)
-    return run_async(_act(call, target(call), "drop", numbers, everything=everything, reason=reason, dry_run=dry_run))
+    outcome = Settlement.DROPPED
+    return run_async(_act(call, target(call), outcome, numbers, everything=everything, reason=reason, dry_run=dry_run))
 
 
 def _confirm(numbers: Sequence[int], *, everything: bool) -> None:
@@ -71,7 +78,7 @@ async def _show(aim: Target, number: int) -> DeadLetter:
 async def _act(
     call: Call,
     aim: Target,
-    verb: str,
+    outcome: Settlement,
     numbers: Sequence[int],
     *,
     everything: bool,
@@ -82,8 +89,8 @@ async def _act(
         chosen = await _chosen(bus, numbers, everything=everything)
         if not dry_run:
             for letter in chosen:
-                await (bus.dead.retry(letter.sequence) if verb == "retry" else bus.dead.drop(letter.sequence))
-    done = {"retry": "published again", "drop": "dropped"}[verb]
+                await settle(bus, letter, outcome, by=aim.source, reason=reason)
+    verb, done = _SAID[outcome]
     call.out.document(
         {"action": verb, "dry_run": dry_run, "reason": reason, "dead_letters": [_document(each) for each in chosen]}
     )

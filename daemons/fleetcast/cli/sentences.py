@@ -17,6 +17,7 @@ from fleetcast.events import backups as b
 from fleetcast.events import decisions as d
 from fleetcast.events import hooks as h
 from fleetcast.events import incidents as i
+from fleetcast.events import letters as w
 from fleetcast.events import notices as n
 from fleetcast.events import payloads as p
 from fleetcast.events import remedies as m
@@ -107,6 +108,7 @@ SENTENCES: Final[Mapping[type[p.Payload], str]] = {
     "[; {guidance}]",
     t.RunReturned: "run {run_id} is back on {to_device} of {node}[, after {degraded_seconds:duration} on "
     "{from_device}]",
+    t.RunNodeAllowed: "{by} lets run {run_id} go to {node} again: {reason}",
     t.NodeQuarantined: "{node} gets[{quarantined:if} no] training runs[ until {until}]: {reason}",
     t.ReclaimNotice: "{node}'s machine is to be taken away at {deadline} ({source})",
     r.RunFaultRecorded: "run {run_id} had a fault of class {fault_class} on {node} ({signature}): {reason}[; {action}]",
@@ -122,6 +124,7 @@ SENTENCES: Final[Mapping[type[p.Payload], str]] = {
     "[: {reasons:listed}]",
     b.BackupTaken: "{node} wrote backup {backup}: {streams} streams, {messages:amount} messages, "
     "{records:amount} records of decisions, in {seconds:duration}",
+    w.LetterSettled: "{by} {outcome} dead letter {number} of {consumer}[, {subject}][: {reason}]",
     n.NotificationFailed: "{kind} channel {channel} could not tell {title}, {attempts} attempts since {since}: "
     "{reason}; next: {next_step}",
 }

@@ -34,7 +34,7 @@ MIN_PREFIX = 6
 BEFORE_AN_INCIDENT = timedelta(hours=1)
 NODE_EVENTS = 15
 """How many of a node's newest events are told."""
-_OF_A_RUN = ("run.moved", "run.fault.recorded", "run.fallback", "run.returned", "run.finished")
+_OF_A_RUN = ("run.moved", "run.fault.recorded", "run.fallback", "run.returned", "run.node.allowed", "run.finished")
 """What tells of a run's way; its epochs and checkpoints would hide it."""
 
 

@@ -354,6 +354,9 @@ class FleetView:
             return Straggler(name, Lag.SILENT, "not heard from within a day")
         if seen.silent:
             return Straggler(name, Lag.SILENT, f"silent since {seen.status.at}")
+        if held is None and seen.status.left_out:
+            unsaid = f"has no room in its heartbeat to say whether it has {entry.version}"
+            return Straggler(name, Lag.NOT_VERIFIED, unsaid)
         if not seen.holds(entry.artifact):
             return Straggler(name, Lag.NOT_VERIFIED, f"has not verified {entry.version}")
         if at < wanted:

@@ -55,9 +55,9 @@ def _read(data: bytes) -> Answer:
     return answer
 
 
-def rollback_request(triggers: Answer, *, source: str) -> Event:
+def rollback_request(triggers: Answer, *, source: str, reason: str | None = None) -> Event:
     """The request for a rollback that follows from the answer to `triggers`; asked again of the same slot order it is
-    the same event, so that a loop asks once."""
+    the same event, so that a loop asks once. *reason*: of the person who asked, where one did."""
     model, version = triggers["model_id"], triggers["version"]
     payload = RollbackRequested(
         model=model,
@@ -70,6 +70,7 @@ def rollback_request(triggers: Answer, *, source: str) -> Event:
             "asked_by": source,
             "window_minutes": triggers["window_minutes"],
             "generation": triggers["generation"],
+            **({"reason": reason} if reason else {}),
         },
     )
     place = f"check_rollback_triggers/{model}/{version}/{triggers['generation']}"

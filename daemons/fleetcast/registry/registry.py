@@ -98,11 +98,11 @@ class Registry:
             BusUnavailable: the bus does not answer.
         """
         chain = (await self._ledger.find(chain_subject(model), ChainState)).value or rules.NO_CHAIN
-        records = [entry.data async for entry in self._records(model)]
-        problems = rules.broken_links(records)
+        links = [rules.link_of(entry.data) async for entry in self._records(model)]
+        problems = rules.broken_links(links)
         # Records that came after the chain was read are no fault; a missing end is.
-        if len(records) < chain.n:
-            problems.append(f"the chain has {chain.n} records, {len(records)} are there")
+        if len(links) < chain.n:
+            problems.append(f"the chain has {chain.n} records, {len(links)} are there")
         return problems
 
     async def watch_slots(self) -> AsyncIterator[SlotState | InSync]:

@@ -102,29 +102,54 @@ def next_link(chain: ChainState, record: AuditRecord) -> tuple[bytes, ChainState
     return data, ChainState(n=chain.n + 1, sha256=hashlib.sha256(data).hexdigest())
 
 
-def checked_link(chain: ChainState, data: bytes) -> tuple[list[str], ChainState]:
-    """What is wrong with the record that comes next (nothing: it follows), and the chain with it all the same."""
-    number, digest = chain.n + 1, hashlib.sha256(data).hexdigest()
+@dataclass(frozen=True, slots=True)
+class Link:
+    """What a chain is checked by: an audit record without what it says, of which there may be megabytes.
+
+    Attributes:
+        sha256: its digest.
+        n: its number.
+        prev_sha256: digest of the record that it follows from.
+        problem: why it cannot be read; empty: it can.
+    """
+
+    sha256: str
+    n: int = 0
+    prev_sha256: str = ""
+    problem: str = ""
+
+
+def link_of(data: bytes) -> Link:
+    """The link that a record is."""
+    digest = hashlib.sha256(data).hexdigest()
     try:
         record = AuditRecord.model_validate_json(data)
     except ValidationError as e:
-        return [f"record {number} cannot be read: {e.errors()[0]['msg']}"], ChainState(n=number, sha256=digest)
+        return Link(digest, problem=str(e.errors()[0]["msg"]))
+    return Link(digest, record.n, record.prev_sha256)
+
+
+def checked_link(chain: ChainState, link: Link) -> tuple[list[str], ChainState]:
+    """What is wrong with the record that comes next (nothing: it follows), and the chain with it all the same."""
+    number = chain.n + 1
+    if link.problem:
+        return [f"record {number} cannot be read: {link.problem}"], ChainState(n=number, sha256=link.sha256)
     problems = []
-    if record.n > number:
-        problems.append(f"record {number} is missing: {record.n} follows {chain.n}")
-    elif record.n < number:
-        problems.append(f"record {record.n} is out of order: it follows {chain.n}")
-    if record.prev_sha256 != chain.sha256:
-        problems.append(f"record {record.n} does not follow from the record before it")
-    return problems, ChainState(n=record.n, sha256=digest)
+    if link.n > number:
+        problems.append(f"record {number} is missing: {link.n} follows {chain.n}")
+    elif link.n < number:
+        problems.append(f"record {link.n} is out of order: it follows {chain.n}")
+    if link.prev_sha256 != chain.sha256:
+        problems.append(f"record {link.n} does not follow from the record before it")
+    return problems, ChainState(n=link.n, sha256=link.sha256)
 
 
-def broken_links(records: Iterable[bytes]) -> list[str]:
+def broken_links(links: Iterable[Link]) -> list[str]:
     """What is wrong with a model's audit records, given in order from the first; nothing: an unbroken chain."""
     found: list[str] = []
     chain = NO_CHAIN
-    for data in records:
-        problems, chain = checked_link(chain, data)
+    for link in links:
+        problems, chain = checked_link(chain, link)
         found += problems
     return found
 

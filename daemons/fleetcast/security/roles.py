@@ -120,6 +120,7 @@ EVENT_ROLES: Final[dict[str, frozenset[Role]]] = {
     "integrity.failed": WORKERS,
     "peer.banned": WORKERS,
     "event.rejected": DAEMONS,
+    "letter.settled": frozenset({_R.OPERATOR, _R.CONTROL}),
     "node.started": WORKERS,
     "node.stopped": WORKERS,
     "run.started": JOBS,
@@ -132,6 +133,7 @@ EVENT_ROLES: Final[dict[str, frozenset[Role]]] = {
     "run.moved": NOBODY,
     "run.fallback": frozenset({_R.TRAINER}),
     "run.returned": frozenset({_R.TRAINER}),
+    "run.node.allowed": NOBODY,
     "lane.triggered": frozenset({_R.OPERATOR, _R.CONTROL, _R.TRAINER}),
     "lane.changed": NOBODY,
     "node.quarantined": NOBODY,
@@ -232,8 +234,8 @@ def permissions(role: Role, name: str, nodes: Iterable[str] = ()) -> Permissions
 def events_of(role: Role) -> Iterator[str]:
     """Subjects of the events that a role may publish, both spellings."""
     for name, roles in EVENT_ROLES.items():
-        # Operators publish dead letters once more, whoever sent them first.
-        if role in roles or (roles and role is Role.OPERATOR):
+        # Operators publish dead letters once more, whoever sent them first; so does the gateway that they ask.
+        if role in roles or (roles and role in {Role.OPERATOR, Role.CONTROL}):
             yield from find(name).filters()
 
 
@@ -319,6 +321,7 @@ def _control(_name: str) -> Iterator[str]:
     yield from _objects()
     yield from ("fc.reg.state.>", "fc.reg.log.>", "fc.reg.fact.>", "fc.rem.state.>", "fc.rem.fact.>", "fc.min.*.*")
     yield from (f"$KV.{LEASES_BUCKET}.>", f"{DEAD_PREFIX}>", "fc.svc.>", "fc.drill.>", "fc.perf.*")
+    yield f"$JS.API.STREAM.MSG.DELETE.{DEAD}"
     # How far consumers are behind is a metric of the registry daemon.
     yield from (f"$JS.API.CONSUMER.LIST.{stream}" for stream in (EVENTS, TRAINING, WORK))
     # Backups are made by a control machine: it reads everything anyway.

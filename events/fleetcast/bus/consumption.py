@@ -79,6 +79,7 @@ class Ledger:
             self._failures.popitem(last=False)
 
     def is_done(self, sequence: int) -> bool:
+        """Whether it was finished, as far back as that is remembered."""
         return sequence in self._done
 
     @property
@@ -104,9 +105,11 @@ class Slots:
             await self._changed.wait()
 
     def take(self) -> None:
+        """One handler starts."""
         self.free -= 1
 
     def give(self) -> None:
+        """One handler has ended."""
         self.free += 1
         self._changed.set()
 

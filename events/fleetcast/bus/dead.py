@@ -20,6 +20,7 @@ SCHEMA = 1
 ADVISORY_PREFIX = "$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES."
 JSON_OVERHEAD_BYTES = 16 * 1024
 EVENT_SUBJECTS = "fc.ev."
+DEAD_PREFIX = "fc.dead."
 EXHAUSTED = "the server delivered it as often as allowed and nobody finished it (the daemon crashed or was killed)"
 EXHAUSTED_STEP = "look for crashes of the daemon, then fleetcast dlq retry"
 
@@ -142,7 +143,7 @@ def decode(entry: Entry) -> DeadLetter:
             reason="not written by fleetcast: its form is unknown",
             field=None,
             next_step="read it with: nats stream get FC_DEAD " + str(entry.sequence),
-            consumer=entry.subject.removeprefix("fc.dead."),
+            consumer=entry.subject.removeprefix(DEAD_PREFIX),
             attempts=0,
             at=entry.time,
             data=entry.data,
@@ -174,7 +175,7 @@ class DeadLetterBox:
         data = encode(letter, now=self._clock(), max_payload=self._js.wire.max_payload)
         identity = derived_id(f"{letter.stream}:{letter.sequence}", "dead", letter.consumer)
         return await self._publisher.publish(
-            f"fc.dead.{letter.consumer}", data, {MESSAGE_ID: identity}, deadline_seconds=deadline_seconds
+            f"{DEAD_PREFIX}{letter.consumer}", data, {MESSAGE_ID: identity}, deadline_seconds=deadline_seconds
         )
 
     async def list(self) -> list[DeadLetter]:
@@ -255,21 +256,31 @@ class DeadLetterBox:
         retry that is itself repeated store it twice.
 
         Raises:
-            NotFound: no such letter, or its original is not stored anywhere any more.
+            NotFound: no such letter, or as `publish_again`.
             BusUnavailable: the bus does not answer; calling again is safe.
         """
-        letter = await self.show(sequence)
-        if not letter.subject:
-            raise NotFound(
-                f"the message of dead letter {sequence} is no longer stored", next_step=f"fleetcast dlq drop {sequence}"
-            )
-        data, headers = with_event_id(letter)
-        headers[MESSAGE_ID] = f"retry-{sequence}-{letter.at:%Y%m%dT%H%M%S%f}"
-        receipt = await self._publisher.publish(letter.subject, data, headers, deadline_seconds=None)
+        receipt = await self.publish_again(await self.show(sequence))
         with contextlib.suppress(NotFound):
             # Somebody else retried it at the same moment: the shared message id let one of us store it.
             await self.drop(sequence)
         return receipt
+
+    async def publish_again(self, letter: DeadLetter) -> Receipt:
+        """Publish the original of a letter, which stays; done twice, it is stored once.
+
+        Raises:
+            NotFound: the original is not stored anywhere any more, or is none that anybody handles.
+            AccessDenied: this role may not publish it.
+            BusUnavailable: the bus does not answer; calling again is safe.
+        """
+        next_step = f"fleetcast dlq drop {letter.sequence}"
+        if not letter.subject:
+            raise NotFound(f"the message of dead letter {letter.sequence} is no longer stored", next_step=next_step)
+        if letter.subject.startswith((DEAD_PREFIX, ADVISORY_PREFIX)):
+            raise NotFound(f"dead letter {letter.sequence} holds no message that anybody handles", next_step=next_step)
+        data, headers = with_event_id(letter)
+        headers[MESSAGE_ID] = f"retry-{letter.sequence}-{letter.at:%Y%m%dT%H%M%S%f}"
+        return await self._publisher.publish(letter.subject, data, headers, deadline_seconds=None)
 
     async def drop(self, sequence: int) -> None:
         """Remove a letter for good; its original stays where it is stored.

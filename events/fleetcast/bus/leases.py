@@ -35,6 +35,7 @@ class Lease:
     nonce: str
 
     def encode(self) -> bytes:
+        """What is kept under its name; the revision is the server's."""
         return json.dumps({"owner": self.owner, "nonce": self.nonce, "fence": self.fence}).encode()
 
 

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import ipaddress
 import ssl
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self, cast
@@ -220,7 +221,12 @@ class Link:
             raise PayloadTooLarge(f"{size} bytes for {subject}: the server takes {self._client.max_payload}")
 
     async def subscribe(self, subject: str, queue: str, callback: Callback) -> Callable[[], Awaitable[None]]:
-        """Call *callback* with every message on *subject*; the result ends it."""
+        """Call *callback* with every message on *subject*; the result ends it.
+
+        Raises:
+            OperationRefused: *subject* is no subject.
+            ConnectionLost: the server did not take it.
+        """
 
         async def deliver(msg: Msg) -> None:
             # Only synchronous code here: nats-py ends a subscription silently when its callback is cancelled.
@@ -246,13 +252,15 @@ class Link:
         """Seconds for one PING and its PONG.
 
         Raises:
-            BusTimeout: no PONG in time.
+            BusUnavailable: no PONG in time.
         """
+        began = time.monotonic()
         try:
             with cancellation_kept():
-                return await self._client.rtt(cast("int", timeout_seconds))
-        except (nats.errors.Error, OSError, AttributeError) as e:
+                await self._ping(timeout_seconds)
+        except (nats.errors.Error, OSError, AttributeError, TimeoutError) as e:
             raise BusUnavailable(f"{self.server} does not answer a PING") from e
+        return time.monotonic() - began
 
     async def flush(self, timeout_seconds: float) -> None:
         """Return when the server has everything that was handed over before.
@@ -263,11 +271,23 @@ class Link:
         try:
             async with asyncio.timeout(timeout_seconds):
                 with cancellation_kept():
-                    # nats-py's own flush sends its PING at once, past the messages that wait for the flusher task.
+                    # The messages that wait for the flusher task go first: a PING is sent at once, past them.
                     await self._client._flush_pending(force_flush=True)  # noqa: SLF001
-                    await self._client.flush(cast("int", timeout_seconds))
-        except (nats.errors.Error, OSError, TimeoutError) as e:
+                    await self._ping(timeout_seconds)
+        except (nats.errors.Error, OSError, AttributeError, TimeoutError) as e:
             raise BusUnavailable(f"{self.server} does not answer a PING") from e
+
+    async def _ping(self, timeout_seconds: float) -> None:
+        """One PING and its PONG, in place of nats-py's `rtt` and `flush`: these cancel the future that they wait for
+        when the time is over, and the PONG that comes all the same sets it, whose InvalidStateError ends the read loop
+        of a connection that only was slow (2.16, reproduced)."""
+        if self.lost.done():
+            raise ConnectionLost
+        answered: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        async with asyncio.timeout(timeout_seconds):
+            await self._client._send_ping(answered)  # noqa: SLF001
+            # Shielded: whoever stops waiting leaves the future as it is for the PONG.
+            await asyncio.shield(answered)
 
     @property
     def version(self) -> str:

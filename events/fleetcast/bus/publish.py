@@ -24,6 +24,10 @@ from fleetcast.client.ulid import new_ulid
 EXPECTED_SUBJECT_SEQUENCE = "Nats-Expected-Last-Subject-Sequence"
 MESSAGE_ID = "Nats-Msg-Id"
 BATCH_LIMIT = 1000
+STREAM_STANDS_STILL = (
+    "look at /healthz of the NATS server and at the room on its disk: a stream that could not be written stands still, "
+    "while all others work, until there is room and the server was restarted (docs/runbooks/streams.md)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +94,10 @@ class Publisher:
         remaining = deadline - time.monotonic()
         pause = min(PUBLISH.delay(attempt), max(remaining, 0))
         if remaining <= 0 or (pause >= remaining and not self._js.wire.connected):
+            silent = self._js.wire.connected and isinstance(cause, BusTimeout)
             raise BusUnavailable(
                 f"{subject} was not stored within the deadline, after {attempt} tries: {cause}",
-                next_step="fleetcast doctor",
+                next_step=STREAM_STANDS_STILL if silent else "fleetcast doctor",
             ) from cause
         if self._js.wire.connected:
             await asyncio.sleep(pause)

@@ -177,7 +177,11 @@ class Pull:
 
 @asynccontextmanager
 async def open_pull(js: JetStream, stream: str, consumer: str) -> AsyncIterator[Pull]:
-    """A flow of messages from an existing consumer, ended at once when the connection is."""
+    """A flow of messages from an existing consumer, ended at once when the connection is.
+
+    Raises:
+        Interrupted: there is no connection.
+    """
     queue: asyncio.Queue[Message] = asyncio.Queue()
     gone = Message("", b"", status=_NO_RESPONDERS, description="the connection ended")
     async with js.wire.inbox_for_stream(queue.put_nowait) as inbox:

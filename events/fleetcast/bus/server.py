@@ -162,6 +162,9 @@ class LocalServer:
         extra: more lines of configuration, e.g. users; a later line wins over ours.
     """
 
+    http_host = "127.0.0.1"
+    """Where its monitoring endpoints are reached."""
+
     def __init__(
         self,
         folder: Path,
@@ -193,6 +196,7 @@ class LocalServer:
 
     @property
     def port(self) -> int:
+        """Where clients connect; 0 until it is launched, where a free one was asked for."""
         return self._ports[0]
 
     @property
@@ -213,6 +217,7 @@ class LocalServer:
 
     @property
     def running(self) -> bool:
+        """Whether its process lives; it may not answer yet."""
         return self._process is not None and self._process.poll() is None
 
     # -- start
@@ -279,7 +284,7 @@ class LocalServer:
             return f"{type(e).__name__}: {e}"
 
     def _get(self, path: str) -> tuple[int, bytes]:
-        connection = http.client.HTTPConnection("127.0.0.1", self._ports[1], timeout=2)
+        connection = http.client.HTTPConnection(self.http_host, self._ports[1], timeout=2)
         try:
             connection.request("GET", path)
             response = connection.getresponse()

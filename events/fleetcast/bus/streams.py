@@ -68,6 +68,7 @@ class Source:
     becomes: str = ""
 
     def config(self) -> dict[str, Any]:
+        """As the JetStream API has it among a stream's `sources`."""
         if not self.becomes:
             return {"name": self.stream, "filter_subject": self.pattern}
         return {"name": self.stream, "subject_transforms": [{"src": self.pattern, "dest": self.becomes}]}

@@ -169,6 +169,7 @@ class Proxy:
 
     @property
     def url(self) -> str:
+        """What clients connect to."""
         return f"nats://127.0.0.1:{self.port}"
 
     def lose(self, marker: bytes, times: int = 1) -> None:

@@ -1,6 +1,12 @@
-"""Watching the newest value of every subject, and reading a stream in order."""
+"""Watching the newest value of every subject, and reading a stream in order.
+
+Whoever waits for what comes is told of nothing that was lost as the last: a server that restarts, a connection that
+dropped it. Every reader therefore asks the stream itself now and then (`lookout`), and begins anew where it has missed
+something: what is watched is late by `bus.resync_seconds` at most, whatever was lost.
+"""
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -9,9 +15,10 @@ from typing import Any
 
 import structlog
 
-from fleetcast.bus.errors import NotFound, TransportFailed
+from fleetcast.bus.errors import BusError, NotFound, TransportFailed
 from fleetcast.bus.jetstream import NANOSECONDS, Entry, JetStream, delivered
 from fleetcast.bus.link import Message
+from fleetcast.bus.lookout import Lookout, floor_of
 from fleetcast.bus.pull import Interrupted, Pull, create_ephemeral, delete_consumer, open_pull
 from fleetcast.bus.retry import RESTART
 from fleetcast.bus.shield import finish
@@ -58,16 +65,17 @@ def reader_config(subjects: Sequence[str], start: Mapping[str, Any], *, headers_
 
 
 class Reader:
-    """The messages of one ephemeral consumer, checked for gaps.
+    """The messages of one ephemeral consumer, checked for gaps, and against the stream itself.
 
     `waiting` is how many messages are still there for it of those that were there when it was made.
     """
 
-    def __init__(self, js: JetStream, stream: str, name: str, pull: Pull, waiting: int) -> None:
+    def __init__(self, js: JetStream, stream: str, name: str, pull: Pull, waiting: int, lookout: Lookout) -> None:
         self._js = js
         self._stream = stream
         self._name = name
         self._pull = pull
+        self._lookout = lookout
         self._expected = 1
         self.waiting = waiting
 
@@ -77,18 +85,45 @@ class Reader:
         Raises:
             Interrupted: one was lost, or the consumer or the connection is gone.
         """
-        return self._checked(await self._pull.get(CREDIT))
+        return self._checked(await self._get(CREDIT))
 
     async def batch(self) -> list[Entry]:
         """The next messages: those that have come, at least one; errors as `next`."""
-        first = await self._pull.get(STORM_CREDIT)
+        first = await self._get(STORM_CREDIT)
         return [self._checked(message) for message in (first, *self._pull.waiting())]
+
+    async def _get(self, credit: int) -> Message:
+        while True:
+            try:
+                async with asyncio.timeout(self._lookout.patience_seconds(time.monotonic())):
+                    return await self._pull.get(credit)
+            except TimeoutError:
+                await self._look()
+
+    async def _look(self) -> None:
+        """Ask the stream whether there is something that did not come.
+
+        Raises:
+            Interrupted: there was at the last look, and nothing has come since.
+        """
+        if missed := self._lookout.overdue:
+            log.warning("watch.fell_silent", stream=self._stream, sequence=missed)
+            raise Interrupted(f"message {missed} of {self._stream} is stored and did not come")
+        found: list[int] = []
+        try:
+            for question in self._lookout.questions():
+                entry = await self._js.message(self._stream, **question)
+                found += [entry.sequence] if entry else []
+        except BusError as away:
+            log.debug("watch.not_looked", stream=self._stream, reason=str(away))
+        self._lookout.answer(found, time.monotonic())
 
     def _checked(self, message: Message) -> Entry:
         entry, consumer_sequence = delivered(message)
         if consumer_sequence != self._expected:
             raise Interrupted(f"message {self._expected} of the consumer is missing")
         self._expected += 1
+        self._lookout.hear(entry.sequence)
         self.waiting = max(min(self.waiting - 1, entry.pending), 0)
         return entry
 
@@ -104,7 +139,7 @@ class Reader:
         while self.waiting > 0:
             try:
                 async with asyncio.timeout(SILENCE_SECONDS):
-                    entry = await self.next()
+                    entry = self._checked(await self._pull.get(CREDIT))
             except TimeoutError:
                 info = await self._js.api(f"CONSUMER.INFO.{self._stream}.{self._name}")
                 self.waiting = min(self.waiting, int(info.get("num_pending", 0)))
@@ -123,10 +158,11 @@ async def open_reader(
         NotFound: there is no such stream.
     """
     config = reader_config(subjects, start)
+    lookout = Lookout(subjects, floor_of(start), js.wire.settings.resync_seconds, now=time.monotonic())
     info = await create_ephemeral(js, stream, config)
     try:
         async with open_pull(js, stream, config["name"]) as pull:
-            yield Reader(js, stream, config["name"], pull, int(info.get("num_pending", 0)))
+            yield Reader(js, stream, config["name"], pull, int(info.get("num_pending", 0)), lookout)
     finally:
         if js.wire.connected:
             await finish(delete_consumer(js, stream, config["name"]))

@@ -115,6 +115,7 @@ class Wire:
 
     @property
     def connected(self) -> bool:
+        """Whether there is a live link right now."""
         return self._link is not None and not self._link.lost.done()
 
     async def dial_once(self) -> None:
@@ -424,4 +425,9 @@ class Wire:
 
     @property
     def server_info(self) -> Mapping[str, Any]:
+        """What the server said of itself when it was dialled.
+
+        Raises:
+            ConnectionLost: there is no live link right now.
+        """
         return self.link.server_info

@@ -27,6 +27,7 @@ class Assignment:
         checkpoint_dir: where checkpoints are to be written.
         device: `cuda:0`, `rocm:0` or `cpu`; None: nobody said.
         cadence_seconds: advised distance of two checkpoints.
+        done_file: where the job says that it is done; None: nobody asks.
     """
 
     def __init__(self, environ: Mapping[str, str]) -> None:
@@ -43,6 +44,7 @@ class Assignment:
         self._data = said("DATA") or ""
         self._deadline = said("DEADLINE")
         self._stop_file = said("STOP_FILE")
+        self.done_file = said("DONE_FILE")
         self._stop = False
         self._look_at = 0.0
 

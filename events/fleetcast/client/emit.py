@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from fleetcast.client import notices
 from fleetcast.client.assignment import Assignment
+from fleetcast.client.done import EFFECTS, Effect
 from fleetcast.client.folders import spool_folder, user_folder
 from fleetcast.client.names import NAMES, is_durable, is_of_a_run, name_of
 from fleetcast.client.patience import PatientSync
@@ -49,14 +50,16 @@ class Kind:
         head: its attributes, as JSON.
         durable: whether it is on the disk before `emit` returns.
         of_a_run: whether it says which run it comes from, and under which claim.
+        counts: whether it is had once, under the claim that holds the run.
     """
 
-    __slots__ = ("durable", "head", "of_a_run")
+    __slots__ = ("counts", "durable", "head", "of_a_run")
 
     def __init__(self, name: str, source: str) -> None:
         self.head = f'"source":{source},"type":{quoted(name + ".v1")},"datacontenttype":"application/json"'
         self.durable = is_durable(name)
         self.of_a_run = is_of_a_run(name)
+        self.counts = name in EFFECTS
 
 
 class Emitter:
@@ -65,6 +68,7 @@ class Emitter:
     Attributes:
         silent: whether this process is one that emits nothing.
         node: the node that it runs on.
+        effects: what was said for a lane's run that counts once, whether it could be written or not.
     """
 
     def __init__(self, environ: Mapping[str, str]) -> None:
@@ -72,6 +76,7 @@ class Emitter:
         self.node = node_of(environ)
         self.silent = self._mode == "disabled" or not speaks(environ)
         self._source = quoted(f"/fleet/{self.node}/{job_name()}")
+        self.effects: list[Effect] = []
         self._kinds: dict[str, Kind] = {}
         assignment = Assignment(environ)
         self._run, self._claim = assignment.run, assignment.claim
@@ -101,6 +106,8 @@ class Emitter:
             fields.setdefault("claim", self._claim)
         now = time.time_ns()
         event_id = new_ulid(now // 1_000_000)
+        if kind.counts and self._claim and fields.get("run_id") == self._run:
+            self.effects.append(Effect(event_id, fields))
         record = (
             f'{{"specversion":"1.0","id":"{event_id}","correlationid":"{event_id}","time":"{self._text(now)}",'
             f'{kind.head},"data":{encoded(fields)}}}'

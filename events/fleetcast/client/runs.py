@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
-from fleetcast.client import notices
+from fleetcast.client import done, notices
 from fleetcast.client.assignment import Assignment, Cadence
 from fleetcast.client.emit import emit, emitter
 from fleetcast.client.figures import Figures, figures
@@ -322,6 +322,21 @@ class Run:
             reason=reason[:REASON_CHARACTERS] if reason else None,
             **final.fields(),
         )
+
+    @_harmless
+    def done(self) -> str | None:
+        """Everything that a lane's run is for has been done and said: the last word of a job that came to its end.
+
+        Without it, a job that is asked to end (its machine is taken away, a GPU is there again) goes on from its newest
+        checkpoint wherever it had come to: status 0 does not tell whether it had finished or only saved. What it said
+        in this process is named with it, and has to be accepted first.
+        """
+        if self.claim and self._assignment.done_file:
+            try:
+                done.write(self._assignment.done_file, self.claim, emitter().effects)
+            except OSError as error:
+                notices.warn(f"run {self.id} cannot say that it is done: {error}")
+        return None
 
     # -- what the job was given
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol
@@ -15,6 +16,8 @@ from fleetcast.events.payloads import EventRejected, Payload
 CONTENT_TYPE: Final = "application/cloudevents+json"
 SPEC_VERSION: Final = "1.0"
 MESSAGE_ID: Final = "Nats-Msg-Id"
+TRACE_CONTEXT: Final = frozenset(("traceparent", "tracestate"))
+"""Extensions that say to which trace an event belongs (CloudEvents, distributed tracing)."""
 ATTRIBUTES: Final = frozenset(
     ("specversion", "id", "source", "type", "subject", "time", "datacontenttype", "correlationid", "causationid")
 )
@@ -60,20 +63,28 @@ class Event:
         return self.type.subject(self.key)
 
     def encode(self) -> tuple[bytes, dict[str, str]]:
-        """Body and headers of the NATS message: structured CloudEvents JSON; the server removes duplicates by id.
+        """Body and headers of the NATS message: structured CloudEvents JSON; the server removes duplicates by id. An
+        event that has no room for the context of its trace goes without.
 
         Raises:
             EventInvalid: it is larger than a message may be, or holds a number that is none in JSON.
         """
-        try:
-            body = json.dumps(self._document(), ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
-        except ValueError as error:
-            raise self._refused(f"it cannot be written as JSON: {error}") from error
+        body = self._body(self.extensions)
+        if len(body) > MAX_EVENT_BYTES and not TRACE_CONTEXT.isdisjoint(self.extensions):
+            # What happened is worth more than where it is shown.
+            body = self._body({name: text for name, text in self.extensions.items() if name not in TRACE_CONTEXT})
         if len(body) > MAX_EVENT_BYTES:
             raise self._refused(f"it has {len(body)} bytes; an event has at most {MAX_EVENT_BYTES}")
         return body, {MESSAGE_ID: self.id, "Content-Type": CONTENT_TYPE}
 
-    def _document(self) -> dict[str, Any]:
+    def _body(self, extensions: Mapping[str, str]) -> bytes:
+        try:
+            document = self._document(extensions)
+            return json.dumps(document, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+        except ValueError as error:
+            raise self._refused(f"it cannot be written as JSON: {error}") from error
+
+    def _document(self, extensions: Mapping[str, str]) -> dict[str, Any]:
         return {
             "specversion": SPEC_VERSION,
             "id": self.id,
@@ -84,7 +95,7 @@ class Event:
             "datacontenttype": "application/json",
             "correlationid": self.correlationid,
             **({"causationid": self.causationid} if self.causationid else {}),
-            **self.extensions,
+            **extensions,
             "data": self.payload.model_dump(mode="json", exclude_none=True),
         }
 

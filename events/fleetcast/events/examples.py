@@ -346,6 +346,15 @@ EXAMPLES: Final[dict[str, dict[str, Any]]] = {
         "next_step": "Promote these bytes under a new version: fleetcast promote hex8_2p 44 /models/m.pt",
         "node": "gpu-1",
     },
+    "letter.settled": {
+        "consumer": "intake",
+        "number": 17,
+        "outcome": "retried",
+        "subject": "fc.ev.model.promoted.hex8_2p",
+        "event": "01KAGN1P8Z6V6J2C5S0M4X7T3E",
+        "by": "/fleet/gpu-1/gateway/ann",
+        "reason": "the disk of gpu-3 is in again",
+    },
     "node.started": _NODE,
     "node.stopped": _NODE,
     "run.started": {
@@ -424,6 +433,14 @@ EXAMPLES: Final[dict[str, dict[str, Any]]] = {
         "from_device": "cpu",
         "to_device": "rocm:0",
         "degraded_seconds": 1812.5,
+    },
+    "run.node.allowed": {
+        **_RUN,
+        "lane": "hex8_2p",
+        "claim": 2,
+        "until": "2026-11-21T11:30:10Z",
+        "reason": "the riser cable was replaced",
+        "by": "ana",
     },
     "lane.triggered": {"lane": "hex8_2p", "reason": "new architecture", "requested_by": "ana"},
     "lane.changed": {

@@ -10,6 +10,7 @@ from fleetcast.events import backups as b
 from fleetcast.events import decisions as d
 from fleetcast.events import hooks as h
 from fleetcast.events import incidents as i
+from fleetcast.events import letters as w
 from fleetcast.events import notices as n
 from fleetcast.events import payloads as p
 from fleetcast.events import remedies as m
@@ -142,6 +143,7 @@ CATALOGUE: Final[tuple[EventType, ...]] = (
     _entry("integrity.failed", p.IntegrityFailed, "node"),
     _entry("peer.banned", p.PeerBanned, "node"),
     _entry("event.rejected", p.EventRejected, None),
+    _entry("letter.settled", w.LetterSettled, "consumer"),
     _entry("node.started", p.NodeStarted, "node"),
     _entry("node.stopped", p.NodeStopped, "node"),
     _entry("run.started", r.RunStarted, "run_id", manual=True),
@@ -154,6 +156,7 @@ CATALOGUE: Final[tuple[EventType, ...]] = (
     _entry("run.moved", t.RunMoved, "run_id"),
     _entry("run.fallback", t.RunFellBack, "run_id"),
     _entry("run.returned", t.RunReturned, "run_id"),
+    _entry("run.node.allowed", t.RunNodeAllowed, "run_id"),
     _entry("lane.triggered", t.LaneTriggered, "lane", manual=True),
     _entry("lane.changed", t.LaneChanged, "lane"),
     _entry("node.quarantined", t.NodeQuarantined, "node"),

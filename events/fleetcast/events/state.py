@@ -323,6 +323,7 @@ class NodeStatus(Stored):
         spool_entries: records of its spools that wait for NATS.
         spool_lost: records of its spools that were damaged, or dropped for want of space, since the daemon began.
         drained: whether it knows itself to be out of service; the registry's record is what counts.
+        left_out: how many of its models are not in `models`, because the report would be larger than NATS takes.
         disk_free: bytes free where its data is; None: nobody looked.
         metrics: URL of the daemon's metrics; None: it serves none.
         keyring: edition of the key ring that it goes by; None: it checks no signatures, or knows no ring.
@@ -349,6 +350,7 @@ class NodeStatus(Stored):
     data: str
     transports: tuple[str, ...] = ()
     models: tuple[ModelStatus, ...] = ()
+    left_out: int = 0
     transfers: tuple[TransferStatus, ...] = ()
     spool_entries: int = 0
     spool_lost: int = 0

@@ -145,6 +145,22 @@ class RunReturned(RunFact):
     degraded_seconds: float = Field(ge=0, allow_inf_nan=False)
 
 
+class RunNodeAllowed(RunFact):
+    """A person lets a run go to a node again that it was kept away from after a fault there.
+
+    Attributes:
+        node: that node.
+        claim: the run's newest; None: nobody had claimed it.
+        until: when it would have been let there by itself.
+        reason: why, in the person's words.
+    """
+
+    lane: Name
+    until: Moment
+    reason: Words
+    by: Text
+
+
 class NodeQuarantined(Payload):
     """A node gets no training runs for a while, or gets them again.
 
@@ -370,6 +386,22 @@ class Cancellation(Stored):
     now: bool = False
 
 
+class NodeAllowed(Stored):
+    """Somebody let a run go to a node again from which it was kept.
+
+    Attributes:
+        until: when that would have ended by itself.
+        request: id of what they asked.
+    """
+
+    node: Name
+    until: Moment
+    reason: str
+    by: str
+    at: Moment
+    request: str = ""
+
+
 class TrainingRunState(Stored):
     """A training run that a lane started.
 
@@ -387,6 +419,7 @@ class TrainingRunState(Stored):
         attempts: newest 50, oldest first.
         faults: how many of each class it has had; the retry budgets count them.
         excluded: nodes that it is not to be given again, and until when.
+        allowed: nodes that people have let it go to again before that, newest 20, oldest first.
         not_before: it is not claimed earlier.
         cpu: it is to go on on the CPU.
         checkpoint: what it resumes from; checkpoints: those kept, newest first.
@@ -414,6 +447,7 @@ class TrainingRunState(Stored):
     attempts: tuple[Attempt, ...] = ()
     faults: dict[str, int] = {}
     excluded: dict[str, str] = {}
+    allowed: tuple[NodeAllowed, ...] = ()
     not_before: Moment | None = None
     cpu: bool = False
     checkpoint: CheckpointRecord | None = None

@@ -6,7 +6,7 @@ import asyncio
 import os
 import random
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import psutil
 import pytest
@@ -91,13 +91,8 @@ async def test_of_200_flipped_bits_none_is_accepted(bench: Bench, thing: Thing) 
 
 @pytest.mark.asyncio
 async def test_200_flipped_bits_are_noticed_by_the_proof_alone(bench: Bench, thing: Thing) -> None:
-    class Trusting(Witness):
-        async def pieces(self, claimed: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-            await super().pieces(claimed)
-            return []
-
     flipping = await bench.mirror(thing, "flipping", spoil=flips(thing, 200))
-    await bench.fetch(thing, flipping, witness=Trusting(thing, bench.folder))
+    await bench.fetch(thing, flipping, witness=Witness(thing, bench.folder, trust=True))
     assert not thing.lies_in(bench.folder)
 
 
@@ -186,6 +181,7 @@ async def test_a_mirror_that_turns_slow_for_ever_is_replaced(bench: Bench, thing
 
 
 @pytest.mark.asyncio
+@pytest.mark.soak
 async def test_without_watches_a_slow_mirror_keeps_the_last_pieces(making: Making, thing: Thing) -> None:
     with pytest.raises(TimeoutError):
         await meet_tar(await making(BLIND), thing, 10)
@@ -243,7 +239,7 @@ async def lose_aria2c(bench: Bench, thing: Thing, how: signal.Signals) -> Witnes
 
 
 @pytest.mark.asyncio
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP, signal.SIGTERM])
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP, pytest.param(signal.SIGTERM, marks=pytest.mark.soak)])
 async def test_an_aria2c_that_dies_or_hangs_is_replaced_and_no_proven_piece_fetched_again(
     bench: Bench, thing: Thing, how: signal.Signals
 ) -> None:

@@ -1,19 +1,17 @@
 """`fleetcast backup …` as a person types it: what is printed, how it ends, and what is left behind."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.integration.cli.helpers import Ended, Stand, called_here, standing
+from tests.integration.cli.stand import Cli, Stand, commands_in, standing
 
 from fleetcast.cli.backup import commands
 from fleetcast.cli.backup.drilling import Drill
 from fleetcast.cli.backup.rules import DRILL_SECONDS
 from fleetcast.cli.backup.taking import alone
 from fleetcast.cli.problems import Exit
-
-Cli = Callable[..., Ended]
 
 
 @pytest.fixture(scope="module")
@@ -25,10 +23,7 @@ def stand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]:
 
 @pytest.fixture
 def cli(stand: Stand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
-    def call(*arguments: str) -> Ended:
-        return called_here(tmp_path, stand.url, arguments, monkeypatch, capsys)
-
-    return call
+    return commands_in(tmp_path, stand.url, monkeypatch, capsys)
 
 
 @pytest.fixture

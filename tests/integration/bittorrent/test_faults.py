@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tests.system.faults.variants import broken
 
 from fleetcast.transport import metainfo
 from fleetcast.transport.bittorrent import fetching, supervisor
@@ -264,14 +265,42 @@ async def test_a_damaged_seed_is_not_written_to_and_not_seeded_on(swarm: Swarm, 
     assert model.path(damaged.folder).read_bytes() == as_it_was
 
 
+def flip_200_bits(path: Path) -> None:
+    """At random offsets."""
+    chance, size = random.Random(7), path.stat().st_size
+    for _ in range(200):
+        flip(path, chance.randrange(size))
+
+
 async def test_of_200_flipped_bits_none_is_accepted(swarm: Swarm, model: Thing) -> None:
     damaged, good, node = await swarm.node(), await swarm.node(**SLOW), await swarm.node()
     await damaged.seed(model)
-    chance = random.Random(7)
-    for _ in range(200):
-        flip(model.path(damaged.folder), chance.randrange(model.size))
+    flip_200_bits(model.path(damaged.folder))
     await good.seed(model)
     seen = await node.fetch(model, damaged.source, good.source)
+    assert seen.verifier.complete
+    assert model.lies_in(node.folder)
+
+
+async def test_a_node_that_compares_nothing_accepts_flipped_bits(
+    swarm: Swarm, model: Thing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The broken variant of the test above: neither libtorrent nor the proof looks at what came."""
+    for name, value in broken("believes what it is sent", "all")["all"].items():
+        monkeypatch.setenv(name, value)
+    damaged, node = await swarm.node(), await swarm.node()
+    await damaged.seed(model)
+    flip_200_bits(model.path(damaged.folder))
+    await node.fetch(model, damaged.source, witness=Witness(model, node.folder, trust=True))
+    assert not model.lies_in(node.folder)
+
+
+async def test_a_peer_that_takes_requests_and_never_answers_holds_nobody_up(swarm: Swarm, model: Thing) -> None:
+    good, node = await swarm.node(**SLOW), await swarm.node()
+    await good.seed(model)
+    async with EvilPeer(metainfo.read(model.metainfo, model.content).info_hash, mute=True) as mute:
+        seen = await node.fetch(model, mute.source, good.source)
+        assert mute.requests > 0, "the mute peer was never asked"
     assert seen.verifier.complete
     assert model.lies_in(node.folder)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from tests.integration.cli.helpers import ended, environment, start
+from tests.integration.cli.stand import ended, live_in, start
 from tests.integration.cli.weights import safetensors
 
 from fleetcast.cli.entry import run
@@ -70,10 +70,8 @@ def wrong_lines(
     home: Path, asked: Iterable[Line], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> list[str]:
     """Run commands in this process, in *home*; what ended otherwise than the page says, with its output."""
-    for name, value in environment(home).items():
-        monkeypatch.setenv(name, value)
+    live_in(home, None, monkeypatch)
     monkeypatch.setenv("FLEETCAST_CONFIG", str(home / ".fleetcast-up" / "fleetcast.toml"))
-    monkeypatch.chdir(home)
     wrong = []
     for line in asked:
         capsys.readouterr()

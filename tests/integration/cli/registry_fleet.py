@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
-from tests.integration.cli.helpers import Ended, environment
+from tests.integration.cli.stand import Ended, called, live_in
 from tests.integration.cli.weights import safetensors
 from tests.integration.registry.small_fleet import SmallFleet, small_fleet
 
 from fleetcast.bus import Bus, connect
-from fleetcast.cli.entry import run
 from fleetcast.config.settings import BusSettings
 
 _T = TypeVar("_T")
@@ -55,11 +54,9 @@ class Cli:
     kept: dict[str, str]
 
     def __call__(self, *arguments: str) -> Ended:
-        self.capsys.readouterr()
-        code = run(arguments)
-        said = self.capsys.readouterr()
-        assert "fault of fleetcast" not in said.err, said.err
-        return Ended(code, said.out, said.err)
+        done = called(arguments, self.capsys)
+        assert "fault of fleetcast" not in done.err, done.err
+        return done
 
     def json(self, *arguments: str, code: int = 0) -> dict[str, Any]:
         """The one document of a command that ends with *code*."""
@@ -125,10 +122,8 @@ def registry_fleet(folder: Path) -> Iterator[SmallFleet]:
 
 def speak_for(fleet: SmallFleet, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let commands of this process speak for the node of *fleet*, and know nothing else of this machine."""
-    for name, value in environment(fleet.folder).items():
-        monkeypatch.setenv(name, value)
+    live_in(fleet.folder, None, monkeypatch)
     monkeypatch.setenv("FLEETCAST_CONFIG", str(fleet.node.config))
-    monkeypatch.chdir(fleet.folder)
 
 
 def records(text: str) -> list[dict[str, Any]]:

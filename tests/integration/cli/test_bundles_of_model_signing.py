@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from cryptography.exceptions import InvalidSignature
-from tests.integration.cli.helpers import Ended, Stand, called_here, standing
+from tests.integration.cli.stand import Ended, Stand, called_here, standing
 
 from fleetcast.events.content import Content, ContentFile, Format, Kind
 from fleetcast.events.payloads import Endpoints, Origin

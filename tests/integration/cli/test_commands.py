@@ -2,19 +2,16 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.integration.cli.helpers import SOURCE, Ended, Stand, environment, standing
+from tests.integration.cli.stand import SOURCE, Cli, Ended, Stand, called, live_in, standing
 from tests.unit.cli.builders import ARTIFACT, CHECKS, held, node, transfer
 
 from fleetcast.bus.server import LocalServer
-from fleetcast.cli.entry import run
 from fleetcast.events.envelope import Event, new_event
 from fleetcast.events.payloads import EventRejected, ModelPromoted, VersionInstalled
-
-Cli = Callable[..., Ended]
 
 
 @pytest.fixture(scope="module")
@@ -32,17 +29,8 @@ def stand(server: Stand) -> Iterator[Stand]:
 @pytest.fixture
 def cli(stand: Stand, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
     """Commands in this process: forty processes would take a minute to import the same modules."""
-    for name, value in environment(stand.home, stand.url).items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.chdir(stand.home)
-
-    def call(*arguments: str) -> Ended:
-        capsys.readouterr()
-        code = run(arguments)
-        captured = capsys.readouterr()
-        return Ended(code, captured.out, captured.err)
-
-    return call
+    live_in(stand.home, stand.url, monkeypatch)
+    return lambda *arguments: called(arguments, capsys)
 
 
 def test_a_healthy_fleet_is_shown_and_ends_with_0(stand: Stand, cli: Cli) -> None:
@@ -271,6 +259,8 @@ def test_dead_letters_are_listed_shown_sent_again_and_dropped(stand: Stand, cli:
     assert cli("dlq", "show", number, "--json").document["dead_letter"]["body"] == '{"version":"1"}'
     assert cli("dlq", "retry", number, "--dry-run", "--json").document["dry_run"] is True
     assert cli("dlq", "retry", number, "--reason", "path added").code == 0
+    (settled,) = cli("events", "--type", "letter.settled", "--json").out.splitlines()
+    assert "path added" in settled
     assert cli("dlq", "retry", number, "--json").code == 3
     stand.do(stand.bury(model))
     assert cli("dlq", "drop", "--all", "--yes").code == 0

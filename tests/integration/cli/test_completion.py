@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import typer
-from tests.integration.cli.helpers import Stand, environment, standing
+from tests.integration.cli.stand import Stand, live_in, standing
 from tests.unit.cli.builders import node as status
 
 from fleetcast.cli.completing import ASK_SECONDS, completer
@@ -23,9 +23,7 @@ def stand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]:
 
 
 def offered(metavar: str, typed: str, home: Path, url: str, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    for name, value in environment(home, url).items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.chdir(home)
+    live_in(home, url, monkeypatch)
     complete = completer(metavar)
     assert complete is not None
     context = typer.Context.__new__(typer.Context)

@@ -7,14 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.integration.cli.helpers import Ended, environment
 from tests.integration.cli.real_fleet import RealFleet, running
+from tests.integration.cli.stand import Cli, Ended, called, environment
 
-from fleetcast.cli.entry import run
 from fleetcast.config.limits import LimitsSettings
 from fleetcast.config.settings import NodeSettings, Settings
 
-Cli = Callable[..., Ended]
 MIB = 2**20
 CAP = 1 * MIB
 """What node-2 receives at most, in bytes per second."""
@@ -44,13 +42,7 @@ def cli(real: RealFleet, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("FLEETCAST_NODE_ID", "node-1")
 
-    def call(*arguments: str) -> Ended:
-        capsys.readouterr()
-        code = run(arguments)
-        captured = capsys.readouterr()
-        return Ended(code, captured.out, captured.err)
-
-    return call
+    return lambda *arguments: called(arguments, capsys)
 
 
 def until(what: str, look: Callable[[], Any]) -> Any:

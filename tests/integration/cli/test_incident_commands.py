@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.integration.cli.helpers import Ended, Stand, environment, standing
+from tests.integration.cli.stand import Cli, Stand, commands_that_end, live_in, standing
 from tests.unit.cli.builders import node
 
 from fleetcast.bus import Service
 from fleetcast.cli.connection import quiet_logs
-from fleetcast.cli.entry import run
 from fleetcast.config.incidents import IncidentSettings
 from fleetcast.daemons.remedy.incidents import IncidentDesk
 from fleetcast.daemons.remedy.incidents.commands import INCIDENTS_SUBJECT, READS
@@ -87,26 +86,17 @@ def on_call(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OnCall]:
 
 @pytest.fixture(autouse=True)
 def fleet(on_call: OnCall, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in environment(tmp_path, on_call.stand.url).items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.chdir(tmp_path)
+    live_in(tmp_path, on_call.stand.url, monkeypatch)
     # The desk shares this process, whose stdout is the command's.
     quiet_logs()
 
 
 @pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str]) -> Any:
-    def call(*arguments: str, code: int = 0) -> Ended:
-        capsys.readouterr()
-        found = run(arguments)
-        said = capsys.readouterr()
-        assert found == code, said.err
-        return Ended(found, said.out, said.err)
-
-    return call
+def cli(capsys: pytest.CaptureFixture[str]) -> Cli:
+    return commands_that_end(capsys)
 
 
-def test_an_incident_is_listed_shown_acknowledged_noted_and_resolved(on_call: OnCall, cli: Any) -> None:
+def test_an_incident_is_listed_shown_acknowledged_noted_and_resolved(on_call: OnCall, cli: Cli) -> None:
     incident = on_call.raise_("whole")
     assert incident in cli("incidents", "--model", "who*").out
     (listed,) = cli("incidents", "--model", "whole", "--severity", "high", "--json").document["incidents"]
@@ -128,7 +118,7 @@ def test_an_incident_is_listed_shown_acknowledged_noted_and_resolved(on_call: On
     assert incident in cli("incidents", "--all", "--since", "1h").out
 
 
-def test_a_silence_is_said_listed_and_ended(on_call: OnCall, cli: Any) -> None:
+def test_a_silence_is_said_listed_and_ended(on_call: OnCall, cli: Cli) -> None:
     incident = on_call.raise_("quiet")
     assert incident in cli("silence", "--model", "quiet", "--for", "2h", "--reason", "known", "--dry-run").out
     said = cli("silence", "--model", "quiet", "--for", "2h", "--reason", "known", "--json").document
@@ -157,14 +147,14 @@ def test_a_silence_is_said_listed_and_ended(on_call: OnCall, cli: Any) -> None:
     ],
 )
 def test_what_cannot_be_is_refused_with_the_next_command(
-    cli: Any, words: tuple[str, ...], code: int, says: str
+    cli: Cli, words: tuple[str, ...], code: int, says: str
 ) -> None:
     assert says in cli(*words, code=code).err
     error = cli(*words, "--json", code=code).document["error"]
     assert error["next"]
 
 
-def test_status_and_why_tell_what_is_wrong_with_numbers(on_call: OnCall, cli: Any) -> None:
+def test_status_and_why_tell_what_is_wrong_with_numbers(on_call: OnCall, cli: Cli) -> None:
     incident = on_call.raise_("sick", "critical")
     on_call.stand.do(on_call.stand.promoted("sick", "43"))
     on_call.stand.do(on_call.stand.heartbeat(node("node-1")))
@@ -182,7 +172,7 @@ def test_status_and_why_tell_what_is_wrong_with_numbers(on_call: OnCall, cli: An
 
 
 def test_without_a_remedy_daemon_reads_work_and_orders_say_what_to_start(
-    on_call: OnCall, cli: Any, monkeypatch: pytest.MonkeyPatch
+    on_call: OnCall, cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     incident = on_call.raise_("alone")
     monkeypatch.setattr("fleetcast.cli.remedy.asking.DEADLINE_SECONDS", 0.5)

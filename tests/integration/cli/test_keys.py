@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.integration.cli.helpers import Ended, Stand, called_here, standing
+from tests.integration.cli.stand import Ended, Stand, called_here, standing
 from tests.unit.cli.builders import node
 
 from fleetcast.events.signing import RING_SUBJECT

@@ -3,17 +3,15 @@
 import asyncio
 import json
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from tests.integration.cli.helpers import Ended, Stand, called_here, ended, standing, start
+from tests.integration.cli.stand import Cli, Stand, commands_in, ended, standing, start
 from tests.unit.cli.builders import node as status
 
 from fleetcast.daemons.runtime.recent import Recent, log_service
-
-Cli = Callable[..., Ended]
 
 
 @pytest.fixture(scope="module")
@@ -24,10 +22,7 @@ def stand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]:
 
 @pytest.fixture
 def cli(stand: Stand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
-    def call(*arguments: str) -> Ended:
-        return called_here(tmp_path, stand.url, arguments, monkeypatch, capsys)
-
-    return call
+    return commands_in(tmp_path, stand.url, monkeypatch, capsys)
 
 
 @contextmanager

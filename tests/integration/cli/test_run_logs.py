@@ -2,13 +2,13 @@
 
 import asyncio
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from tests.integration.cli.helpers import Ended, called_here, ended, standing, start
-from tests.integration.cli.helpers import Stand as Fleet
+from tests.integration.cli.stand import Cli, commands_in, ended, standing, start
+from tests.integration.cli.stand import Stand as Fleet
 from tests.integration.trainer.supervision.stand import Stand
 
 from fleetcast.bus import Service
@@ -21,7 +21,6 @@ from fleetcast.events.training import TrainingPhase, TrainingRunState, logs_subj
 
 AT = "2026-11-21T12:00:00Z"
 CAUSE = Cause(event="01K0000000000000000000TEST", sequence=1, by="/fleet/node-1/test", correlation="x")
-Cli = Callable[..., Ended]
 
 
 class Room:
@@ -77,10 +76,7 @@ def room(fleet: Fleet, tmp_path: Path) -> Iterator[Room]:
 
 @pytest.fixture
 def cli(room: Room, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
-    def call(*arguments: str) -> Ended:
-        return called_here(room.home, room.fleet.url, arguments, monkeypatch, capsys)
-
-    return call
+    return commands_in(room.home, room.fleet.url, monkeypatch, capsys)
 
 
 def test_what_a_run_printed_is_shown_from_the_node_that_has_it(room: Room, cli: Cli) -> None:

@@ -4,11 +4,11 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.integration.cli.helpers import Ended, Stand, called_here, environment, standing, start
+from tests.integration.cli.stand import Cli, Ended, Stand, called_here, environment, standing, start
 
 from fleetcast.client.spool import SpoolReader
 
@@ -33,9 +33,6 @@ def job(home: Path, name: str, lr: float, mode: str = "online") -> None:
 def stand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]:
     with standing(tmp_path_factory.mktemp("runs")) as found:
         yield found
-
-
-Cli = Callable[..., Ended]
 
 
 @pytest.fixture

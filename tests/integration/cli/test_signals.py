@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 
 import pytest
-from tests.integration.cli.helpers import Stand, ended, environment, standing, start
+from tests.integration.cli.stand import Stand, ended, environment, standing, start
 from tests.unit.cli.builders import held, node
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import psutil
 import pytest
 from safetensors.numpy import save_file
-from tests.integration.cli.helpers import Ended, ended, start
+from tests.integration.cli.stand import Ended, ended, start
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,11 @@
 """A gateway as a process, and programs that ask it: curl, and bare sockets for what no program would send."""
 
 import json
-import random
 import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from fleetcast.bus.server import LocalServer
 from fleetcast.config.gateway import GatewaySettings
 from fleetcast.config.settings import Settings
 from fleetcast.daemons.testing import NodeProcess, node_settings
+from fleetcast.transport.listening import free_port
 
 LOOPBACK = "127.0.0.1"
 
@@ -110,19 +110,11 @@ def until(what: str, holds: Callable[[], object], told: Callable[[], str] = str)
         time.sleep(0.02)
 
 
-def free_port() -> int:
-    """A port that nobody has, and that the kernel gives to nobody else before the gateway listens there: it chooses
-    from 32768 on (ip_local_port_range)."""
-    while True:
-        port = random.SystemRandom().randrange(15_000, 32_000)
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind((LOOPBACK, port))
-            return port
-
-
 def gateway_of(folder: Path, settings: Settings, name: str = "gateway", /, **chosen: object) -> GatewayProcess:
     """A gateway that is not started yet, with what is *chosen* of its settings."""
-    own = settings.model_copy(update={"gateway": GatewaySettings.model_validate({"port": free_port(), **chosen})})
+    own = settings.model_copy(
+        update={"gateway": GatewaySettings.model_validate({"port": free_port(LOOPBACK, 0), **chosen})}
+    )
     made = GatewayProcess("node-1", folder / name, own)
     made.folder.mkdir(parents=True, exist_ok=True)
     return made

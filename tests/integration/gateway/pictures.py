@@ -1,7 +1,8 @@
 """`python -m tests.integration.gateway.pictures docs/images`: the pictures of docs/dashboard.md, of a fleet that really
 runs: several models, a canary that was taken back, two training runs, and transfers while they last.
 
-What it cannot wait for is put into the log as a monitor would: three hours of performance. It takes some minutes.
+What it cannot wait for is put into the log as a monitor would: three hours of performance. It takes some minutes. With
+`--all`, every view is taken, also those that docs/dashboard.md does not show.
 """
 
 import asyncio
@@ -15,7 +16,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,6 +29,7 @@ from fleetcast.bus import Bus, connect
 from fleetcast.config.settings import BusSettings
 from fleetcast.events.performance import LatencyHistogram, OpenMinute, Snapshot, Weight
 
+IN_DOCS: Final = frozenset({"transfers", "fleet", "phone", "model", "incident", "performance-dark", "run"})
 NODES, TRAINERS, SLOW_MEGABYTES = 6, 2, 3
 MINUTES: Final = 180
 SECONDS: Final = 240.0
@@ -265,8 +267,8 @@ async def _train(stage: Stage) -> None:
 # -- pictures
 
 
-async def take(stage: Stage, folder: Path) -> None:
-    """All of them."""
+async def take(stage: Stage, folder: Path, *, everything: bool) -> None:
+    """Those of the docs, or of all views."""
     hex8 = LATER[2]
     await stage.register(hex8)
     await stage.bring(hex8, "production", "beats 42 in 58 % of 400 games")
@@ -294,7 +296,7 @@ async def take(stage: Stage, folder: Path) -> None:
     ]
     complaints = Complaints()
     async with chromium() as browser:
-        for name, path, how in looks:
+        for name, path, how in [each for each in looks if everything or each[0] in IN_DOCS]:
             size = {} if "viewport" in how else {"viewport": {"width": 1200, "height": 760}}
             async with tab(browser, f"{stage.gateway}{path}", complaints, **{**size, **how}) as page:
                 # A moment, so that what is under way has a rate.
@@ -371,12 +373,12 @@ async def staged(said: dict[str, Any]) -> AsyncIterator[Stage]:
         yield Stage(said["url"], said["gateway"].replace("127.0.0.1", "localhost"), Path(said["publish"]), bus)
 
 
-async def _main(said: dict[str, Any], folder: Path) -> None:
+async def _main(said: dict[str, Any], folder: Path, *, everything: bool) -> None:
     async with staged(said) as stage:
         await tell(stage)
         reporting = asyncio.create_task(_report(stage))
         try:
-            await take(stage, folder)
+            await take(stage, folder, everything=everything)
         finally:
             reporting.cancel()
             await asyncio.gather(reporting, return_exceptions=True)
@@ -387,5 +389,5 @@ if __name__ == "__main__":
     images.mkdir(parents=True, exist_ok=True)
     began = datetime.now(UTC)
     with tempfile.TemporaryDirectory(prefix="fleetcast-pictures-") as temporary, up(Path(temporary)) as started:
-        asyncio.run(_main(started, images))
-    print(f"{len(list(images.glob('*.png')))} pictures in {datetime.now(UTC) - began + timedelta(0)}")
+        asyncio.run(_main(started, images, everything="--all" in sys.argv[2:]))
+    print(f"{len(list(images.glob('*.png')))} pictures in {datetime.now(UTC) - began}")

@@ -12,6 +12,7 @@ import pytest
 
 from fleetcast.config.hooks import HookRule
 from fleetcast.daemons.distributor.hooks.process import OUTPUT_KEPT, Ended, carry_out, run
+from fleetcast.daemons.distributor.hooks.rules import Telling, environment
 
 ENVIRONMENT = {"PATH": os.environ["PATH"]}
 GENEROUS_SECONDS = 60.0
@@ -59,6 +60,19 @@ async def test_exit_status_and_last_line_are_the_error() -> None:
 
 async def test_command_that_kills_itself_is_an_error_that_names_the_signal() -> None:
     assert (await shell("kill -SEGV $$")).error == "killed by SIGSEGV"
+
+
+async def test_command_has_what_it_is_told_and_no_secret_of_the_daemon(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("NATS_PASSWORD", "FLEETCAST_BUS_TOKEN", "HF_TOKEN", "CREDENTIALS_DIRECTORY"):
+        monkeypatch.setenv(name, "secret")
+    told = Telling(model="hex8", version="43", artifact="a" * 64, generation=8, slot="production")
+    surroundings = environment(told, path=tmp_path, previous="42", why="activated", inherited=os.environ)
+    ended = await run(("env",), surroundings, timeout_seconds=GENEROUS_SECONDS)
+    assert ended.error is None
+    assert {"FLEETCAST_VERSION=43", f"PATH={os.environ['PATH']}"} <= set(ended.output.splitlines())
+    assert "secret" not in ended.output
 
 
 async def test_program_that_is_not_there_is_an_error_and_no_exception() -> None:

@@ -66,7 +66,7 @@ def moves(found: Scene) -> list[TransferMoved]:
     return [fact for fact in found.parts.said if isinstance(fact, TransferMoved)]
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+@pytest.mark.parametrize("number", [signal.SIGKILL, pytest.param(signal.SIGSTOP, marks=pytest.mark.soak)])
 async def test_http_goes_on_where_the_swarm_stopped(tmp_path: Path, scene: Scenes, number: signal.Signals) -> None:
     async with slow_swarm(tmp_path, scene) as (found, receiver):
         await stop_in_the_middle(found, receiver, number)
@@ -90,6 +90,7 @@ class Forgetful(TransferProgress):
         self.open(PieceVerifier(read, self.thing.content, self.folder))
 
 
+@pytest.mark.soak
 async def test_a_hand_over_that_starts_from_nothing_is_caught(tmp_path: Path, scene: Scenes) -> None:
     async with slow_swarm(tmp_path, scene) as (found, receiver):
         found.progress.__class__ = Forgetful

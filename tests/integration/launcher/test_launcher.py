@@ -100,6 +100,13 @@ def test_foreign_python_settings_do_not_reach_the_program(used: Any, tmp_path: P
     assert ran.out == "ran\n"
 
 
+def test_bytecode_is_kept_whatever_the_environment_says(used: Any, tmp_path: Path) -> None:
+    ran = used.with_env(PYTHONDONTWRITEBYTECODE="1", PYTHONPYCACHEPREFIX=str(tmp_path)).run()
+
+    assert ran.out == "ran\n"
+    assert list(tmp_path.rglob("fleetcast/cli.*.pyc"))
+
+
 def test_broken_variant_the_program_alone_would_be_hidden_by_a_stray_package(used: Any, tmp_path: Path) -> None:
     (tmp_path / "fleetcast").mkdir()
     (tmp_path / "fleetcast" / "__init__.py").write_text("raise SystemExit('poisoned')")

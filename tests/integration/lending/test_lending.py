@@ -164,6 +164,7 @@ async def test_what_a_dead_borrower_took_with_it_is_lent_again(swarm: Swarm, mod
     await lose_a_borrower(swarm, model, 60)
 
 
+@pytest.mark.soak
 async def test_a_lender_that_counts_on_the_dead_would_be_caught(
     swarm: Swarm, model: Thing, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,13 +5,12 @@ From our file servers, which keep to a rate, and from mirrors that know no rates
 
 import asyncio
 import contextlib
-import math
 import os
 import shutil
 from pathlib import Path
-from statistics import linear_regression
 
 import pytest
+from tests.integration.limits.rates import slope
 
 from fleetcast.config.limits import LimitsSettings
 from fleetcast.config.settings import Aria2Settings, HttpSettings
@@ -75,18 +74,6 @@ async def rate_over_cap(folder: Path, seconds: int = SECONDS) -> float:
         await asyncio.gather(holding, return_exceptions=True)
         await transport.close()
     return rate / CAP
-
-
-async def slope(transport: Aria2Transport, between: tuple[int, int], fetching: asyncio.Task[None]) -> float:
-    """Bytes per second while so much, and so much, has been received; infinite: at once."""
-    seen = []
-    while (received := transport.moved().received) < between[1] and not fetching.done():
-        if received >= between[0]:
-            seen.append((asyncio.get_running_loop().time(), received))
-        await asyncio.sleep(0.05)
-    if len(seen) < 2:
-        return math.inf
-    return linear_regression([at for at, _ in seen], [count for _, count in seen]).slope
 
 
 async def test_two_nodes_keep_to_the_cap_of_a_third_and_to_another_one_while_bytes_flow(tmp_path: Path) -> None:

@@ -17,9 +17,9 @@ from fleetcast.daemons.monitor.daemon import Monitor
 from fleetcast.daemons.monitor.policy import Mode, ModelPolicy, Policy
 from fleetcast.daemons.runtime import Daemon, Grace
 from fleetcast.daemons.runtime.notify import Notifier
+from fleetcast.daemons.testing import heartbeat
 from fleetcast.events.event import Event
-from fleetcast.events.payloads import DaemonState, Endpoints, Wants
-from fleetcast.events.state import Cause, ModelStatus, NodeStatus, SlotEntry, SlotState, slot_subject
+from fleetcast.events.state import Cause, ModelStatus, SlotEntry, SlotState, slot_subject
 from fleetcast.registry.monitoring import ask
 from fleetcast.registry.rules import dump
 
@@ -104,21 +104,8 @@ class World:
 
     async def serves(self, node: str, model: str, version: str, generation: int) -> None:
         """A node's heartbeat."""
-        status = NodeStatus(
-            node=node,
-            daemon="distributor",
-            version="1",
-            state=DaemonState.READY,
-            status="",
-            pid=1,
-            started_at="2026-11-21T00:00:00Z",
-            at="2026-11-21T00:00:00Z",
-            endpoints=Endpoints(),
-            labels={},
-            wants=Wants(),
-            data="/",
-            models=(ModelStatus(model=model, generation=generation, current=version, path="/"),),
-        )
+        held = ModelStatus(model=model, generation=generation, current=version, path="/")
+        status = heartbeat(node, at="2026-11-21T00:00:00Z", models=(held,))
         await self.bus.kv_put("fc_nodes", f"{node}.distributor", status.model_dump_json().encode())
 
     async def report(self, model: str, version: str = "1", **said: Any) -> int:

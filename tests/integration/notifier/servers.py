@@ -3,6 +3,7 @@
 import asyncio
 import json
 import ssl
+from abc import ABC, abstractmethod
 from asyncio import StreamReader as Reader
 from asyncio import StreamWriter as Writer
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -33,7 +34,7 @@ class Request:
         return json.loads(self.body)
 
 
-class Server:
+class Server(ABC):
     """Accepts connections until its block is left; `stop` and `start` play an outage on the same port."""
 
     def __init__(self) -> None:
@@ -86,8 +87,9 @@ class Server:
         async with self._changed:
             self._changed.notify_all()
 
+    @abstractmethod
     async def serve(self, reader: Reader, writer: Writer) -> None:
-        raise NotImplementedError
+        """One connection, until it is closed."""
 
 
 Behaviour = Callable[["HttpServer", Request, Writer], Awaitable[None]]

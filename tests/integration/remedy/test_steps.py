@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import sys
 import threading
 import time
@@ -22,6 +23,11 @@ from fleetcast.events.state import Cause
 pytestmark = pytest.mark.asyncio
 
 PROGRAM = "import json,os,sys; b=json.load(sys.stdin); print(b['model'], os.environ['FLEETCAST_KEY'], b['fence'])"
+LOOKS = """
+from os import environ
+print(environ["FLEETCAST_KEY"], [name for name in environ if environ[name] == "secret"], environ.get("KUBECONFIG"),
+    environ["PATH"][:40])
+"""
 
 
 class Hook:
@@ -90,6 +96,18 @@ async def test_a_program_is_told_the_run_its_key_and_its_fence() -> None:
     result = await RunCommand().run(context(), params)
 
     assert (result.ok, result.detail) == (True, "hex8 pb-1.tell 17")
+
+
+async def test_a_program_has_no_secret_of_the_daemon_in_its_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("NATS_PASSWORD", "FLEETCAST_BUS_TOKEN", "PAGER_KEY", "NOTIFY_SOCKET"):
+        monkeypatch.setenv(name, "secret")
+    step = await RunCommand().run(context(), RunCommand.Params(command=(sys.executable, "-c", LOOKS)))
+    dependents = ({"name": "batch", "command": ("env", "KUBECONFIG=/etc/kube", sys.executable, "-c", LOOKS)},)
+    told = await NotifyDependents().run(context(dependents=dependents), NotifyDependents.Params(seconds=30))
+
+    (answer,) = told.output["answers"]
+    assert step.detail == f"pb-1.tell [] None {os.environ['PATH'][:40]}"
+    assert answer["said"] == f"pb-1.tell [] /etc/kube {os.environ['PATH'][:40]}"
 
 
 async def test_a_program_that_fails_or_is_not_there_says_so() -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from tests.integration.rsync.receiver import Receiver, rsyncs_of
 
 from fleetcast.config.settings import RsyncSettings
 from fleetcast.transport.protocol import Source
@@ -70,7 +71,8 @@ class Server:
         return Source(self.node, rsync=self.endpoint, complete=True)
 
 
-ModuleMaker = Callable[[str], Server]
+ModuleMaker = Callable[..., Server]
+"""Takes the name of the node, and options of rsync."""
 
 
 @pytest.fixture
@@ -80,7 +82,7 @@ def module(tmp_path: Path) -> Iterator[ModuleMaker]:
         pytest.skip("rsync is not installed")
     running: list[Server] = []
 
-    def make(node: str) -> Server:
+    def make(node: str, *options: str) -> Server:
         folder = tmp_path / node
         store = folder / "store"
         store.mkdir(parents=True)
@@ -89,7 +91,7 @@ def module(tmp_path: Path) -> Iterator[ModuleMaker]:
             f"address = 127.0.0.1\nport = {port}\nuse chroot = no\nlog file = {log}\n"
             f"[store]\npath = {store}\nread only = yes\nlist = no\n"
         )
-        process = started(["rsync", "--daemon", "--no-detach", f"--config={folder / 'conf'}"], port, log)
+        process = started(["rsync", "--daemon", "--no-detach", *options, f"--config={folder / 'conf'}"], port, log)
         settings = RsyncSettings(modules=True, connect_seconds=20, accept_older=True)
         server = Server(node, store, f"rsync://127.0.0.1:{port}/store", settings, process)
         running.append(server)
@@ -133,6 +135,14 @@ def forced(tmp_path: Path) -> Iterator[Server]:
     yield Server("s1", store, f"ssh://root@127.0.0.1:{port}", settings, process)
     os.killpg(process.pid, 9)
     process.wait(10)
+
+
+@pytest.fixture
+def receiver(tmp_path: Path) -> Iterator[Receiver]:
+    made = Receiver(tmp_path / "r", RsyncSettings(modules=True, connect_seconds=20, accept_older=True))
+    yield made
+    assert list(made.staging.iterdir()) == []
+    assert rsyncs_of(made) == []
 
 
 def which(tool: str) -> str | None:

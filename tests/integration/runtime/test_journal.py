@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.integration.runtime.manager import Manager, Service, told_by, wait_for
+from tests.integration.runtime.service_manager import Manager, Service, told_by, wait_for
 
 from fleetcast.bus.server import LocalServer
 from fleetcast.config.settings import LogSettings

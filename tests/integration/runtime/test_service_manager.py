@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.integration.runtime.manager import WATCHDOG_SECONDS, Manager, Service, Silence, told_by
+from tests.integration.runtime.service_manager import WATCHDOG_SECONDS, Manager, Service, Silence, told_by
 
 from fleetcast.bus.server import LocalServer
 from fleetcast.bus.testing import Proxy

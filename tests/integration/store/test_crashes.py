@@ -149,6 +149,7 @@ def test_an_install_without_staging_and_rename_is_caught() -> None:
     assert any("holds other bytes" in wrong for wrong in failures["careless.middle@1"])
 
 
+@pytest.mark.soak
 def test_an_install_that_mixes_files_of_two_bundles_is_caught() -> None:
     failures = run_rig("matrix", "bundle", "before", "mixing")["failures"]
     assert any("mixes two contents" in wrong for case in failures.values() for wrong in case)
@@ -300,7 +301,7 @@ def test_system_calls_of_an_install_are_seen(call_counts: dict[str, list[int]]) 
 def test_kill_at_a_sample_of_system_calls_leaves_old_or_new(
     prepared: Path, call_counts: dict[str, list[int]], tmp_path: Path
 ) -> None:
-    for call, number in _sample(call_counts, 4):
+    for call, number in _sample(call_counts, 2):
         assert _inject(prepared, tmp_path, call, number, "signal=SIGKILL") == [], f"{call} {number}"
 
 

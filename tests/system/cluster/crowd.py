@@ -19,13 +19,13 @@ from pathlib import Path
 
 from tests.benchmarks._report import quiet_logs
 
-from fleetcast.bus import Bus, ConsumerSpec, InSync, Service, connect, pull
+from fleetcast.bus import Bus, InSync, Service, connect, pull
 from fleetcast.bus.consume import Delivery
 from fleetcast.bus.errors import BusError
 from fleetcast.config.settings import BusSettings, DistributorSettings, NodeSettings, Settings
 from fleetcast.daemons.distributor import rollcall
+from fleetcast.daemons.distributor.intake import INTAKE, submissions_to
 from fleetcast.daemons.distributor.neighbours import ANSWERS, NOTICES
-from fleetcast.daemons.distributor.origin import submission_subjects
 from fleetcast.daemons.distributor.report import GC_SUBJECT, STATUS_SUBJECT, VERIFY_SUBJECT
 from fleetcast.daemons.runtime import Daemon, Grace
 from fleetcast.daemons.runtime.beat import Heartbeat, _now
@@ -116,6 +116,7 @@ class Simulated:
             self._slots(),
             self._resync(),
             self._distributions(),
+            self._rollouts(),
             self._intake(),
             self._submissions(),
             self._progress(moving),
@@ -173,11 +174,14 @@ class Simulated:
         while True:
             with contextlib.suppress(BusError):
                 await since.read(ALL_SLOTS, lambda _: True)
-                await self.bus.last("FC_REGISTRY", drain_subject(self.name))
             await asyncio.sleep(self.settings.distributor.resync_seconds)
 
     async def _distributions(self) -> None:
         async for _ in OriginRegistry(self.bus).watch_distributions():
+            pass
+
+    async def _rollouts(self) -> None:
+        async for _ in OriginRegistry(self.bus).watch_rollouts():
             pass
 
     async def _watch(self, stream: str, subject: str) -> None:
@@ -185,19 +189,10 @@ class Simulated:
             pass
 
     async def _intake(self) -> None:
-        spec = ConsumerSpec(stream="FC_EVENTS", subjects=("fc.ev.>",), durable="intake", start="all", concurrency=16)
-        await self.bus.consume(spec, _handle)
+        await self.bus.consume(INTAKE, _handle)
 
     async def _submissions(self) -> None:
-        spec = ConsumerSpec(
-            stream="FC_EVENTS",
-            subjects=submission_subjects(),
-            durable=f"origin-{self.name}",
-            start="all",
-            concurrency=2,
-            double_ack=True,
-        )
-        await self.bus.consume(spec, _handle)
+        await self.bus.consume(submissions_to(self.name), _handle)
 
     async def _progress(self, moving: Callable[[], bool]) -> None:
         interval = self.settings.distributor.progress_interval_seconds

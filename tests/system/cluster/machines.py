@@ -3,7 +3,6 @@ processes on loopback."""
 
 import asyncio
 import contextlib
-import http.client
 import subprocess
 import sys
 import time
@@ -42,13 +41,14 @@ class Member(LocalServer):
         self, folder: Path, *, name: str, ports: tuple[int, int], place: ClusterPlace, cable: Cable, synced: bool
     ) -> None:
         self.cable = cable
+        self.http_host = cable.for_clients
         self.synced = synced
         super().__init__(folder, port=ports[0], http_port=ports[1], host=cable.for_clients, name=name, cluster=place)
 
     def config(self) -> str:
         """As a fleet's, with the addresses of the machine."""
         text = super().config()
-        text = text.replace(f'http: "127.0.0.1:{self.http_port}"', f'http: "{self.cable.for_clients}:{self.http_port}"')
+        text = text.replace(f'http: "127.0.0.1:{self.http_port}"', f'http: "{self.http_host}:{self.http_port}"')
         assert self.cluster is not None
         listen = f"127.0.0.1:{self.cluster.port}"
         text = text.replace(f'listen: "{listen}"', f'listen: "{self.cable.among_servers}:{self.cluster.port}"')
@@ -65,15 +65,6 @@ class Member(LocalServer):
             cwd=self.folder,
             start_new_session=True,
         )
-
-    def _get(self, path: str) -> tuple[int, bytes]:
-        connection = http.client.HTTPConnection(self.host, self.http_port, timeout=2)
-        try:
-            connection.request("GET", path)
-            response = connection.getresponse()
-            return response.status, response.read()
-        finally:
-            connection.close()
 
 
 @dataclass

@@ -90,12 +90,12 @@ def wrong_bytes(current: Mapping[str, Path], expected_sha256: str) -> list[str]:
     return found
 
 
-def fetched_again(fetched: Iterable[Fetched], ratio: float = MAX_FETCHED_RATIO) -> list[str]:
-    """Nodes that received more of an artifact than *ratio* times its size and what was on its way from every source."""
+def fetched_again(fetched: Iterable[Fetched]) -> list[str]:
+    """Nodes that fetched more than a tenth of an artifact again, beside what was on its way from every source."""
     return [
         f"{f.node} received {f.received_bytes} bytes for {f.size_bytes}: {f.received_bytes / f.size_bytes:.2f} times"
         for f in fetched
-        if f.received_bytes > ratio * f.size_bytes + f.sources * ASKED_BYTES
+        if f.received_bytes > MAX_FETCHED_RATIO * f.size_bytes + f.sources * ASKED_BYTES
     ]
 
 

@@ -39,8 +39,7 @@ def by_rsync(endpoint: str, **more: object) -> Change:
     def change(name: str, settings: Settings) -> Settings:
         serve = endpoint if name == "node-1" else ""
         rsync = settings.rsync.model_copy(update={"modules": True, "accept_older": True, "serve": serve, **more})
-        # rsync cannot be told another cap while it runs, and gets half of it.
-        limits = settings.limits.model_copy(update={"download_bytes_per_second": 2 * RATE})
+        limits = settings.limits.model_copy(update={"download_bytes_per_second": RATE})
         return settings.model_copy(update={"rsync": rsync, "limits": limits})
 
     return both(carried_by("rsync"), change)

@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import functools
 import hashlib
+import itertools
 import random
 import time
 from collections import defaultdict
@@ -37,6 +38,8 @@ RATE = 8 * MIB
 """Bytes per second that an origin sends: a transfer of SIZE takes several seconds, whatever the machine does."""
 LOOK_SECONDS = 0.1
 """Distance of looks at the disks."""
+LOOKS_PER_ROLL = 5
+"""Looks at the disks for one at the processes, which goes through all of the machine's."""
 MARKER = "FLEETCAST_FAULT_TEST"
 """Environment variable by which every descendant of a node of the test is known."""
 BOUND_SECONDS = 10.0
@@ -139,12 +142,16 @@ class Record:
         self.moved[node].append(time.monotonic())
 
     def look(self, nodes: Mapping[str, NodeProcess]) -> None:
-        """See how much lies on the disks, and which processes there are."""
+        """See how much lies on the disks."""
         for node in nodes.values():
             held = _held(node.data / "swarm")
             if held > self.held_bytes.get(node.name, 0):
                 self.move(node.name)
             self.held_bytes[node.name] = held
+
+    def call_the_roll(self, nodes: Mapping[str, NodeProcess]) -> None:
+        """See which processes there are."""
+        for node in nodes.values():
             if node.process is not None and node.process.poll() is None:
                 for member in aftermath.family(node.process.pid):
                     self.seen[member.pid, member.created] = member
@@ -267,7 +274,6 @@ class Stage:
         *healthy: str,
         limit_seconds: float = BOUND_SECONDS,
         quarantine: bool = False,
-        ratio: float = aftermath.MAX_FETCHED_RATIO,
     ) -> None:
         """Check everything that must be true after any fault, stop the fleet, and look for what is left.
 
@@ -281,9 +287,9 @@ class Stage:
         found += aftermath.gaps(self._moves(names), limit_seconds, self.machine.turns)
         fetched = self._fetched(names)
         print(*fetched, sep="\n")  # shown when the test fails
-        found += aftermath.fetched_again(fetched, ratio)
-        for name in names:
-            found += await asyncio.to_thread(self._stop, self.node(name))
+        found += aftermath.fetched_again(fetched)
+        stopping = (asyncio.to_thread(self._stop, self.node(name)) for name in names)
+        found += [line for lines in await asyncio.gather(*stopping) for line in lines]
         found += [line for n in names for line in aftermath.leftovers(self.node(n).data, quarantine=quarantine)]
         for node in self.fleet.nodes.values():
             node.kill()
@@ -331,8 +337,10 @@ class Stage:
 
     async def watch(self) -> None:
         """Look at disks and processes until cancelled."""
-        while True:
+        for turn in itertools.count():
             await asyncio.to_thread(self.record.look, self.fleet.nodes)
+            if turn % LOOKS_PER_ROLL == 0:
+                await asyncio.to_thread(self.record.call_the_roll, self.fleet.nodes)
             await asyncio.sleep(LOOK_SECONDS)
 
 

@@ -33,7 +33,7 @@ async def test_nats_restarted_in_the_middle_costs_no_byte_and_no_pause(tmp_path:
 @pytest.mark.parametrize(
     "seconds",
     [
-        pytest.param(12, id="12s"),
+        pytest.param(8, id="8s"),
         pytest.param(70, id="70s", marks=(pytest.mark.soak, pytest.mark.timeout(300))),
     ],
 )
@@ -41,7 +41,7 @@ async def test_all_bytes_come_while_nats_is_down_and_are_served_when_it_is_back(
     tmp_path: Path, bound: float, seconds: int
 ) -> None:
     async with stage(tmp_path, nodes=3, settings=throttled(4 * MIB)) as s:
-        await s.promote("m", "1")
+        await s.promote("m", "1", size=16 * MIB)
         await s.until_fetched(0.2)
         async with nats_down(s):
             ends = time.monotonic() + seconds

@@ -40,6 +40,7 @@ async def test_a_clock_that_jumps_decides_nothing(tmp_path: Path, hours: int, bo
         await s.check_aftermath(limit_seconds=bound)
 
 
+@pytest.mark.soak
 async def test_a_daemon_that_decides_by_the_clock_on_the_wall_would_be_caught(tmp_path: Path) -> None:
     """The broken variant: the clock that must never move does."""
     async with stage(tmp_path, nodes=2, environment=moved_by(48, FAULT_CLOCK_ALL="1")) as s:

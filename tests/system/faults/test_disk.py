@@ -70,9 +70,9 @@ async def fill_the_disk_at(s: Stage, part: float, filler: Path) -> list[str]:
         pytest.param("bittorrent", 0.4, id="bittorrent-40%"),
         pytest.param("bittorrent", 0.8, id="bittorrent-80%", marks=pytest.mark.soak),
         pytest.param("bittorrent", 0.95, id="bittorrent-95%", marks=pytest.mark.soak),
-        pytest.param("aria2", 0.4, id="aria2-40%", marks=needs_aria2c),
+        pytest.param("aria2", 0.4, id="aria2-40%", marks=[needs_aria2c, pytest.mark.soak]),
         pytest.param("aria2", 0.9, id="aria2-90%", marks=[needs_aria2c, pytest.mark.soak]),
-        pytest.param("rsync", 0.4, id="rsync-40%", marks=needs_rsync),
+        pytest.param("rsync", 0.4, id="rsync-40%", marks=[needs_rsync, pytest.mark.soak]),
         pytest.param("rsync", 0.9, id="rsync-90%", marks=[needs_rsync, pytest.mark.soak]),
     ],
 )
@@ -97,6 +97,7 @@ async def test_a_disk_that_fills_up_in_the_middle_fails_that_transfer_and_heals_
 
 
 @needs_aria2c
+@pytest.mark.soak
 async def test_a_node_that_takes_a_full_disk_for_bad_sources_would_be_caught(tmp_path: Path, small_disk: Path) -> None:
     """The broken variant: it climbs the ladder in vain."""
     with carried("bittorrent", tmp_path) as settings:

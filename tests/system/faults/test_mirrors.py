@@ -41,22 +41,40 @@ async def mirror(s: Stage, data: bytes, manner: Manner = Manner.HONEST) -> Async
         yield server
 
 
+async def promote_beside_a_lying_mirror(s: Stage, to_the_end: contextlib.AsyncExitStack) -> None:
+    """Promote a model that a mirror serves with other bytes, and wait until it is served."""
+    with nobody_fetching(s):
+        promoted = await s.promote("m", "1")
+        other = random_bytes(len(promoted.data), seed=77)
+        lying = await to_the_end.enter_async_context(mirror(s, other))
+    await s.until_served()
+    assert lying.sent > 0, "nobody asked it"
+
+
 @needs_aria2c
 async def test_a_mirror_of_another_file_of_the_same_size_is_named_and_nothing_of_it_stays(
     tmp_path: Path, bound: float
 ) -> None:
     async with stage(tmp_path, nodes=2, settings=HTTP) as s, contextlib.AsyncExitStack() as to_the_end:
-        with nobody_fetching(s):
-            promoted = await s.promote("m", "1")
-            other = random_bytes(len(promoted.data), seed=77)
-            lying = await to_the_end.enter_async_context(mirror(s, other))
-        await s.until_served()
-        assert lying.sent > 0, "nobody asked it"
+        await promote_beside_a_lying_mirror(s, to_the_end)
         assert {b.peer for b in await bans(s, "mirror")} == {"mirror"}
         await s.check_aftermath(limit_seconds=bound)
 
 
 @needs_aria2c
+@pytest.mark.soak
+async def test_a_node_that_believes_a_mirror_of_another_file_would_be_caught(tmp_path: Path) -> None:
+    """The broken variant: nothing that arrives is compared with what was promoted."""
+    settings, gullible = both(HTTP, carried_by("aria2")), broken("believes what it is sent", "node-2")
+    async with stage(tmp_path, nodes=2, settings=settings, environment=gullible) as s:
+        async with contextlib.AsyncExitStack() as to_the_end:
+            await promote_beside_a_lying_mirror(s, to_the_end)
+        with pytest.raises(AssertionError, match="node-2 serves"):
+            await s.check_aftermath()
+
+
+@needs_aria2c
+@pytest.mark.soak
 async def test_a_mirror_that_answers_slowly_for_ever_holds_nobody_up(tmp_path: Path, bound: float) -> None:
     async with stage(tmp_path, nodes=2, settings=HTTP) as s, contextlib.AsyncExitStack() as to_the_end:
         with nobody_fetching(s):
@@ -124,6 +142,7 @@ def path_without_aria2c(tmp_path: Path) -> str:
     return str(folder)
 
 
+@pytest.mark.soak
 async def test_without_aria2c_another_way_is_taken_and_one_line_says_so(
     tmp_path: Path, bound: float, path_without_aria2c: str
 ) -> None:

@@ -18,11 +18,12 @@ from fleetcast.events.payloads import Endpoints
 
 pytestmark = pytest.mark.asyncio
 CUT_SECONDS = 20
-NODES = tuple(f"node-{n}" for n in range(1, 7))
-CUT = NODES[3:]
+"""Much longer than any gap that a transfer may have: less of it shows as one on a busy machine."""
+NODES = tuple(f"node-{n}" for n in range(1, 5))
+CUT = NODES[2:]
 
 
-@pytest.mark.timeout(240)  # 20 s of it are the fault, and seven processes start
+@pytest.mark.timeout(240)  # 20 s of it are the fault, and five processes start
 async def test_half_of_the_nodes_cut_off_go_on_from_where_they_were_when_they_are_back(
     tmp_path: Path, bound: float
 ) -> None:
@@ -33,9 +34,10 @@ async def test_half_of_the_nodes_cut_off_go_on_from_where_they_were_when_they_ar
             await s.until_fetched(0.3)
             began = time.monotonic()
             with s.without_source(*CUT), on.pulled(*CUT):
-                await s.until_served(*NODES[:3])
+                await s.until_served(*NODES[:2])
                 held = {name: s.fetched(name) for name in CUT}
-                await s.fleet.until("the time is over", lambda: time.monotonic() > began + CUT_SECONDS)
+                # Of the machine's time: a busy one would give less, and no gap would show below.
+                await s.fleet.until("it is over", lambda: s.machine.given(began, time.monotonic()) > CUT_SECONDS, 90)
                 assert {name: s.fetched(name) for name in CUT} == held, "the cables were not pulled"
                 assert not any(s.fleet.current("m")[name] for name in CUT)
             await s.until_served()

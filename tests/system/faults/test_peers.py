@@ -10,14 +10,17 @@ from pathlib import Path
 
 import psutil
 import pytest
-from tests.system.faults.stage import RATE, Stage, random_bytes, stage, throttled
-from tests.system.faults.variants import broken
+from tests.system.faults.conftest import PROMISED_SECONDS
+from tests.system.faults.stage import RATE, Stage, both, random_bytes, stage, throttled
+from tests.system.faults.variants import broken, unwatched
 
 from fleetcast.config.settings import BittorrentSettings
 from fleetcast.events.payloads import ArtifactAvailable, Endpoints, PeerBanned
 from fleetcast.events.state import PeerNotice, peer_subject
+from fleetcast.transport import metainfo
 from fleetcast.transport.bittorrent import BittorrentTransport
 from fleetcast.transport.metainfo import piece_length
+from fleetcast.transport.testing import EvilPeer
 
 pytestmark = pytest.mark.asyncio
 LIAR_RATE = 2 * RATE
@@ -26,8 +29,6 @@ LIAR_HOST = "127.0.0.66"
 MAX_WASTED_PIECES = 11
 """What a liar may cost a receiver: two pieces that hash wrong, and what it sends until that is known, one every 8 ms.
 10 were seen on a machine that hashed late (ADR 0032)."""
-MAX_RATIO = 1.25
-"""How much of a file a receiver without a lender may be sent: up to 1.21 times was seen, with and without a liar."""
 
 
 async def offered(s: Stage, model: str = "m") -> ArtifactAvailable:
@@ -116,7 +117,7 @@ async def test_a_peer_that_sends_other_bytes_is_banned_and_named_and_nobody_else
         said = await bans(s, "evil")
         check_who_was_banned(said)
         check_what_it_cost(s, said)
-        await s.check_aftermath(limit_seconds=bound, ratio=MAX_RATIO)
+        await s.check_aftermath(limit_seconds=bound)
 
 
 @pytest.mark.soak
@@ -151,6 +152,40 @@ async def test_peers_that_never_speak_hold_nobody_up(tmp_path: Path, bound: floa
             await join(s, offer.artifact, f"hole-{n}", Endpoints(bt=black_hole, http=http))
         await s.until_served()
         await s.check_aftermath(limit_seconds=bound)
+
+
+@contextlib.asynccontextmanager
+async def beside_a_mute_peer(s: Stage) -> AsyncIterator[None]:
+    """Promote a model of which somebody says that it has it all; it takes requests and never answers one."""
+    async with contextlib.AsyncExitStack() as to_the_end:
+        with nobody_fetching(s):
+            await s.promote("m", "1")
+            offer = await offered(s)
+            assert offer.content is not None
+            assert offer.metainfo_b64 is not None
+            info_hash = metainfo.read(base64.b64decode(offer.metainfo_b64), offer.content).info_hash
+            mute = await to_the_end.enter_async_context(EvilPeer(info_hash, mute=True))
+            await join(s, offer.artifact, "mute", Endpoints(bt=mute.source.bt))
+        yield
+        assert mute.requests > 0, "nobody asked it"
+
+
+async def test_a_peer_that_takes_requests_and_never_answers_holds_nobody_up(tmp_path: Path, bound: float) -> None:
+    async with stage(tmp_path, nodes=3) as s:
+        async with beside_a_mute_peer(s):
+            await s.until_served()
+        await s.check_aftermath(limit_seconds=bound)
+
+
+@pytest.mark.soak
+async def test_a_node_that_waits_for_a_mute_peer_would_be_caught(tmp_path: Path) -> None:
+    """The broken variant: it asks nobody else, and bears with silence."""
+    patient = both(throttled(RATE), unwatched("node-2"))
+    async with stage(tmp_path, nodes=2, settings=patient, environment=broken("asks the mute alone", "node-2")) as s:
+        async with beside_a_mute_peer(s):
+            await s.until_still("node-2", PROMISED_SECONDS + 1)
+        with pytest.raises(AssertionError, match="node-2 stood still"):
+            await s.check_aftermath(limit_seconds=PROMISED_SECONDS)
 
 
 async def test_a_receiver_whose_packets_stop_holds_nobody_up_and_finishes_when_they_flow_again(

@@ -13,8 +13,8 @@ pytestmark = pytest.mark.asyncio
 
 async def test_two_models_promoted_at_once_both_arrive(tmp_path: Path, bound: float) -> None:
     async with stage(tmp_path, nodes=3, settings=throttled(8 * MIB, "node-1", "node-2")) as s:
-        await s.promote("m", "1", seed=1)
-        await s.promote("n", "1", seed=2, node="node-2")
+        await s.promote("m", "1", seed=1, size=16 * MIB)
+        await s.promote("n", "1", seed=2, size=16 * MIB, node="node-2")
         await s.until_served()
         await s.check_aftermath(limit_seconds=bound)
 

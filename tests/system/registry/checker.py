@@ -18,7 +18,7 @@ from fleetcast.bus import Bus, Entry
 from fleetcast.bus.streams import AUDIT, EVENTS, REGISTRY
 from fleetcast.events.lifecycle import AUTHORITY_SUBJECT
 from fleetcast.events.state import request_subject
-from fleetcast.registry.rules import broken_links
+from fleetcast.registry.rules import broken_links, link_of
 
 COPIED_SECONDS = 60.0
 """Facts and audit records are copied with a delay; after an election, one of seconds."""
@@ -98,7 +98,9 @@ async def read_streams(bus: Bus) -> Streams:
         found = Streams(registry, audit, events)
         facts = {_json(e)["id"] for e in registry if e.subject.startswith(FACT)}
         copied = len(audit) >= len(found.records) and facts <= {_json(e)["id"] for e in events}
-        if copied or asyncio.get_running_loop().time() > deadline:
+        # A state that is replaced while it is read, by a rollout that goes on, is neither there before nor after.
+        still = [e.sequence for e in registry] == [e.sequence async for e in bus.tail(REGISTRY, ["fc.reg.>"])]
+        if (copied and still) or asyncio.get_running_loop().time() > deadline:
             return found
         await asyncio.sleep(0.2)
 
@@ -170,7 +172,7 @@ def _by_model(records: Sequence[Entry]) -> dict[str, list[Entry]]:
 
 def _chains(streams: Streams) -> Iterator[str]:
     for model, entries in _by_model(streams.records).items():
-        yield from (f"{model}: {problem}" for problem in broken_links(e.data for e in entries))
+        yield from (f"{model}: {problem}" for problem in broken_links(link_of(e.data) for e in entries))
         [end] = [_json(e)["n"] for e in streams.registry if e.subject == f"{STATE}chain.{model}"]
         if end != len(entries):
             yield f"{model}: the chain ends at {end}, {len(entries)} records are there"

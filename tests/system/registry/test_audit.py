@@ -5,46 +5,39 @@ Streams deny deletes and edits, so the records of these tests are written by han
 
 import asyncio
 import hashlib
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.unit.registry.audit_chains import chain_of, linked
 
 from fleetcast.bus import connect, declare
 from fleetcast.bus.server import LocalServer
 from fleetcast.bus.testing import fast_settings
 from fleetcast.cli.entry import run
-from fleetcast.cli.registry.audit import problems_of
-from fleetcast.events.state import AuditRecord, ChainState, chain_subject, log_subject
-from fleetcast.registry.rules import NO_CHAIN, dump, next_link
+from fleetcast.cli.registry import audit
+from fleetcast.cli.registry.audit import Checked, check_chains, digest_of, problems_of
+from fleetcast.events.state import ChainState, chain_subject, log_subject
+from fleetcast.registry.rules import NO_CHAIN, Link, dump, link_of
 
 Records = dict[int, bytes]
 
 
-def record(n: int, chain: ChainState, reason: str = "as it was") -> tuple[bytes, ChainState]:
-    return next_link(
-        chain,
-        AuditRecord(
-            n=n,
-            model="m",
-            action="stage.changed",
-            request=f"r{n}",
-            actor="/t",
-            reason=reason,
-            before=None,
-            after=None,
-            at="2026-11-20T10:00:00.000Z",
-            prev_sha256=chain.sha256,
-        ),
-    )
-
-
 def five() -> tuple[Records, ChainState]:
     """Five records as they were written, and the end of their chain."""
-    records, chain = {}, NO_CHAIN
-    for n in range(1, 6):
-        records[n], chain = record(n, chain)
-    return records, chain
+    records, chain = chain_of(5)
+    return dict(enumerate(records, 1)), chain
+
+
+def links(records: Records) -> dict[int, Link]:
+    """As they are read from the registry."""
+    return {n: link_of(data) for n, data in records.items()}
+
+
+def digests(records: Records) -> dict[int, str]:
+    """As they are read from the copy."""
+    return {n: digest_of(data) for n, data in records.items()}
 
 
 def forged(records: Records) -> Records:
@@ -80,7 +73,7 @@ def rewritten(records: Records) -> Records:
     chain = ChainState(n=2, sha256=hashlib.sha256(records[2]).hexdigest())
     after = {}
     for n in (3, 4, 5):
-        after[n], chain = record(n, chain, "as somebody likes it")
+        after[n], chain = linked(chain, "as somebody likes it")
     return records | after
 
 
@@ -110,7 +103,7 @@ def test_what_was_done_to_a_record_is_named(
 ) -> None:
     records, chain = five()
 
-    found = problems_of(registry(records), copy(records), chain)
+    found = problems_of(links(registry(records)), digests(copy(records)), chain)
 
     assert any(told in problem for problem in found), found
 
@@ -119,9 +112,9 @@ def test_records_that_nobody_touched_are_unbroken_also_while_the_copy_is_on_its_
     records, chain = five()
     first = {n: records[n] for n in (1, 2, 3)}
 
-    assert problems_of(records, records, chain) == ()
-    assert problems_of(records, first, chain) == ()
-    assert problems_of(records, {}, None) == ()
+    assert problems_of(links(records), digests(records), chain) == ()
+    assert problems_of(links(records), digests(first), chain) == ()
+    assert problems_of(links(records), {}, None) == ()
 
 
 def verified(url: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> tuple[int, str]:
@@ -157,3 +150,48 @@ async def _written(url: str, harm: Callable[[Records], Records]) -> None:
         for n, data in harm(records).items():
             await bus.publish_raw(log_subject("m", n), data)
         await bus.publish_raw(chain_subject("m"), dump(chain))
+
+
+RECORDS = 100
+LONG = 200_000
+"""Characters that a decision may have as evidence, say of many gates."""
+
+
+def test_the_check_keeps_nothing_of_what_the_records_say(tmp_path: Path) -> None:
+    with LocalServer(tmp_path / "nats") as server:
+        checked, most = asyncio.run(_checked(server.url))
+    assert (checked.records, checked.problems) == (RECORDS, ())
+    assert most < RECORDS * LONG / 4
+
+
+@pytest.mark.soak
+def test_a_check_that_keeps_the_records_takes_as_much_memory_as_they_have(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: list[bytes] = []
+
+    def keeping(data: bytes) -> Link:
+        kept.append(data)
+        return link_of(data)
+
+    monkeypatch.setattr(audit, "link_of", keeping)
+    with LocalServer(tmp_path / "nats") as server:
+        checked, most = asyncio.run(_checked(server.url))
+    assert (checked.problems, most > RECORDS * LONG) == ((), True)
+
+
+async def _checked(url: str) -> tuple[Checked, int]:
+    """What is found about long records, and the most memory that took."""
+    async with connect(fast_settings(url), node="n1", daemon="test") as bus:
+        await declare(bus, 1)
+        chain = NO_CHAIN
+        for _ in range(RECORDS):
+            data, chain = linked(chain, "x" * LONG)
+            await bus.publish_raw(log_subject("m", chain.n), data)
+        await bus.publish_raw(chain_subject("m"), dump(chain))
+        tracemalloc.start()
+        try:
+            (found,) = await check_chains(bus, None)
+            return found, tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()

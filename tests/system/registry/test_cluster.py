@@ -15,7 +15,7 @@ from fleetcast.registry import Registry
 
 pytestmark = pytest.mark.asyncio
 
-APART_SECONDS = 2.0
+APART_SECONDS = 1.0
 """How long all three servers are there between two kills."""
 
 
@@ -34,7 +34,7 @@ async def kill_one_after_the_other(cluster: Cluster, kills: int, told: Told) -> 
 @pytest.mark.parametrize(
     "kills",
     [
-        pytest.param(2, marks=pytest.mark.timeout(300)),
+        pytest.param(1, marks=pytest.mark.timeout(300)),
         pytest.param(15, marks=[pytest.mark.soak, pytest.mark.timeout(900)]),
     ],
 )

@@ -84,6 +84,7 @@ async def test_a_daemon_that_is_killed_at_any_moment_leaves_no_half_transition(t
     assert len(told.accepted) > 5 * kills
 
 
+@pytest.mark.soak
 async def test_a_transition_written_piece_by_piece_would_be_seen(tmp_path: Path) -> None:
     """The broken variant: no batch, one publish after the other."""
     found, _ = await killed_in_a_storm(tmp_path, 3, environment=broken("piece by piece"))
@@ -109,10 +110,10 @@ async def two_in_a_storm(folder: Path, settings: BusSettings) -> tuple[list[str]
     ):
         await reserve(bus, told)
         async with storm(settings, told, clients=6):
-            await told.more(100)
+            await told.more(50)
             # Records that come while it reads are no fault.
             code = await verify(settings.url)
-            await told.more(50)
+            await told.more(25)
         assert code == 0
         for each in daemons:
             assert each.logged("transition.answered"), f"{each.name} answered nothing"
@@ -125,4 +126,4 @@ async def test_two_registry_daemons_at_once_decide_everything_once(tmp_path: Pat
 
     assert found == []
     assert told.unanswered == {}
-    assert len(told.accepted) > 30
+    assert len(told.accepted) > 15

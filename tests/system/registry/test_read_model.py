@@ -45,8 +45,17 @@ async def answer(bus: Bus, sequence: int) -> dict[str, Any] | None:
         return None
 
 
-@pytest.mark.parametrize("running", [True, False], ids=["running", "stopped"])
-@pytest.mark.parametrize("harm", [deleted, truncated, corrupted])
+@pytest.mark.parametrize(
+    ("harm", "running"),
+    [
+        pytest.param(deleted, True, id="deleted-running"),
+        pytest.param(corrupted, False, id="corrupted-stopped"),
+        pytest.param(truncated, True, id="truncated-running", marks=pytest.mark.soak),
+        pytest.param(truncated, False, id="truncated-stopped", marks=pytest.mark.soak),
+        pytest.param(deleted, False, id="deleted-stopped", marks=pytest.mark.soak),
+        pytest.param(corrupted, True, id="corrupted-running", marks=pytest.mark.soak),
+    ],
+)
 async def test_the_answers_of_a_daemon_come_right_again(
     tmp_path: Path, harm: Callable[[Path], None], running: bool
 ) -> None:

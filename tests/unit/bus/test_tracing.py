@@ -1,5 +1,6 @@
 """Which contexts are gone on with, and what carries them."""
 
+import dataclasses
 from collections.abc import Iterator
 
 import pytest
@@ -8,6 +9,8 @@ from fleetcast.bus import tracing
 from fleetcast.bus.otel import OtelTracer
 from fleetcast.config.settings import TracingSettings
 from fleetcast.events.envelope import Event, new_event, parse
+from fleetcast.events.errors import EventInvalid
+from fleetcast.events.jsondoc import MAX_EVENT_BYTES
 from fleetcast.events.payloads import ModelPromoted
 
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
@@ -81,6 +84,29 @@ def test_the_context_survives_the_envelope(tracer: None) -> None:
 
     data, headers = sent.encode()
     assert parse(data, subject=sent.subject, headers=headers).extensions == sent.extensions != {}
+
+
+def sized(size: int) -> Event:
+    """An event of exactly so many bytes, without a trace."""
+    said = ModelPromoted(model="m", version="1", path="/srv/m.bin", node="n", metadata={"note": ""})
+    empty = new_event(said, source="/tests")
+    room = size - len(empty.encode()[0])
+    return dataclasses.replace(empty, payload=said.model_copy(update={"metadata": {"note": "x" * room}}))
+
+
+def test_an_event_that_fits_without_a_trace_is_sent_without_one_and_a_larger_one_is_refused_as_ever(
+    tracer: None,
+) -> None:
+    with tracing.span("work"):
+        largest, small = tracing.stamped(sized(MAX_EVENT_BYTES)), tracing.stamped(sized(MAX_EVENT_BYTES - 200))
+        too_large = tracing.stamped(sized(MAX_EVENT_BYTES + 1))
+
+    assert "traceparent" in largest.extensions
+    data, headers = largest.encode()
+    assert (len(data), parse(data, subject=largest.subject, headers=headers).extensions) == (MAX_EVENT_BYTES, {})
+    assert b'"traceparent"' in small.encode()[0]
+    with pytest.raises(EventInvalid, match=f"it has {MAX_EVENT_BYTES + 1} bytes"):
+        too_large.encode()
 
 
 def test_what_follows_later_in_another_task_belongs_to_the_trace_of_its_cause(tracer: None) -> None:

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+from fleetcast.daemons.testing import heartbeat
 from fleetcast.events.content import Kind
 from fleetcast.events.envelope import Event, new_event
 from fleetcast.events.payloads import Checks, DaemonState, Endpoints, Payload, Wants
@@ -82,19 +83,15 @@ def node(
     wants: Wants | None = None,
     transfers: tuple[TransferStatus, ...] = (),
 ) -> NodeStatus:
-    return NodeStatus(
-        node=name,
-        daemon="distributor",
+    return heartbeat(
+        name,
+        at=(NOW - timedelta(seconds=age)).isoformat(),
         version="0.1.0",
         state=state,
         status="1 version of 1 model, no transfer",
-        pid=1,
         started_at=NOW.isoformat(),
-        at=(NOW - timedelta(seconds=age)).isoformat(),
         endpoints=Endpoints(bt="127.0.0.1:6881", http="http://127.0.0.1:6880/secret"),
-        labels={},
         wants=wants or Wants(),
-        data="/data",
         models=models,
         transfers=transfers,
     )

@@ -1,7 +1,7 @@
 """Who serves the whole fleet beside the registry, and who is missed."""
 
-from fleetcast.events.payloads import DaemonState, Endpoints, Wants
-from fleetcast.events.state import NodeStatus
+from fleetcast.daemons.testing import heartbeat
+from fleetcast.events.payloads import DaemonState
 from fleetcast.registry.picture.attendants import Attendants
 from fleetcast.registry.picture.nodes import NodeView
 
@@ -9,20 +9,7 @@ from fleetcast.registry.picture.nodes import NodeView
 def one(
     node: str, state: DaemonState = DaemonState.READY, *, silent: bool = False, status: str = "at work"
 ) -> NodeView:
-    said = NodeStatus(
-        node=node,
-        daemon="monitor",
-        state=state,
-        status=status,
-        at="2026-11-21T12:00:00Z",
-        started_at="2026-11-21T11:00:00Z",
-        labels={},
-        data="/data",
-        version="1",
-        pid=1,
-        wants=Wants(),
-        endpoints=Endpoints(),
-    )
+    said = heartbeat(node, at="2026-11-21T12:00:00Z", daemon="monitor", state=state, status=status)
     return NodeView(said, 40.0 if silent else 1.0, silent, None)
 
 

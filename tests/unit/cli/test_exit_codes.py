@@ -122,7 +122,7 @@ def test_every_command_has_help_that_names_json(command: str, capsys: pytest.Cap
 
 
 def test_mutations_have_dry_run_and_a_reason(capsys: pytest.CaptureFixture[str]) -> None:
-    for command in ("promote", "register", "cancel", "dlq retry", "dlq drop"):
+    for command in ("promote", "register", "cancel", "runs allow", "dlq retry", "dlq drop"):
         run([*command.split(), "--help"])
         shown = capsys.readouterr().out
         assert "--dry-run" in shown, command

@@ -64,12 +64,6 @@ def test_part_that_begins_later_has_its_equal_part_within_a_second() -> None:
     assert second.share[0] >= 0.49 * CAP
 
 
-def test_what_is_fixed_is_taken_from_the_others() -> None:
-    busy, rsync = Part(speed=1e9), Part(speed=1e9)
-    allowance = Allowance(LimitsSettings(download_bytes_per_second=CAP), {"a": busy}, fixed={"rsync": rsync})
-    assert 0.95 * CAP < ran(allowance, busy, rsync) <= 1.02 * CAP
-
-
 def test_share_of_a_transport_is_that_of_all_its_ways() -> None:
     parts = {name: Part() for name in ("bittorrent", "bittorrent/borrowing", "aria2", "http")}
     allowance = Allowance(LimitsSettings(download_bytes_per_second=CAP), parts)
@@ -117,6 +111,14 @@ def test_window_begins_and_ends_without_a_restart() -> None:
     clock[0] = datetime(2026, 11, 17, 6, 0)  # noqa: DTZ001
     allowance.look(TICK)
     assert part.shares == [(CAP, None), (None, None), (CAP, None)]
+
+
+def test_node_can_have_a_cap_by_its_settings_or_by_a_window() -> None:
+    night = Window.model_validate({"from": "22:00", "to": "06:00", "upload_bytes_per_second": CAP})
+    assert LimitsSettings(download_bytes_per_second=CAP).can_cap
+    assert LimitsSettings(upload_bytes_per_second=CAP).can_cap
+    assert LimitsSettings(windows=(night,)).can_cap
+    assert not LimitsSettings().can_cap
 
 
 def test_without_caps_nobody_is_told_anything() -> None:

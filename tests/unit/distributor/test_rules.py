@@ -26,6 +26,7 @@ from fleetcast.daemons.distributor.rules import (
     retry_delay,
     shows,
 )
+from fleetcast.daemons.testing import heartbeat
 from fleetcast.events.content import Content, ContentFile, Format, Kind
 from fleetcast.events.lifecycle import Phase, RolloutState, StageName
 from fleetcast.events.payloads import Checks, DaemonState, Endpoints, Origin, Wants
@@ -272,21 +273,8 @@ def node(name: str, *held: str, state: DaemonState = DaemonState.READY, wants: W
         )
         for a in held
     )
-    return NodeStatus(
-        node=name,
-        daemon="distributor",
-        version="0",
-        state=state,
-        status="",
-        pid=1,
-        started_at="",
-        at="",
-        endpoints=Endpoints(),
-        labels={},
-        wants=wants or Wants(),
-        data="/x",
-        models=(ModelStatus(model="m", path="/x", installed=installed),),
-    )
+    models = (ModelStatus(model="m", path="/x", installed=installed),)
+    return heartbeat(name, at="", state=state, wants=wants or Wants(), models=models)
 
 
 def test_an_offer_is_a_goal_before_any_slot_names_it() -> None:

@@ -14,9 +14,7 @@ from fleetcast.transport.shares import (
     Trim,
     demand,
     divide,
-    half,
     is_worth_telling,
-    less,
 )
 
 caps = st.integers(LEAST_CAP, 10**11)
@@ -69,17 +67,6 @@ def test_ripple_is_not_worth_telling_and_a_new_part_is() -> None:
     assert not is_worth_telling({"a": 1000, "b": 1000}, {"a": 1010, "b": 990})
     assert is_worth_telling({"a": 1000, "b": 1000}, {"a": 1100, "b": 900})
     assert is_worth_telling({"a": 1000}, {"a": 1000, "b": 0})
-
-
-def test_what_cannot_be_told_while_it_runs_and_the_others_stay_under_the_cap_together() -> None:
-    cap = 1_000_000
-    told = half(cap)
-    assert told is not None
-    assert less(cap, told) == cap - told
-    assert less(cap, 0) == cap
-    assert less(cap, 10 * cap) == cap // 2
-    assert half(None) is None
-    assert less(None, 5) is None
 
 
 @given(st.integers(0, 10**9))

@@ -1,7 +1,8 @@
 """Who is in which swarm."""
 
+from fleetcast.daemons import testing
 from fleetcast.daemons.distributor.swarm import SwarmBook
-from fleetcast.events.payloads import Checks, DaemonState, Endpoints, Wants
+from fleetcast.events.payloads import Checks, Endpoints
 from fleetcast.events.state import InstalledVersion, ModelStatus, NodeStatus, PeerNotice
 
 A = "a" * 64
@@ -26,20 +27,8 @@ def heartbeat(node: str, *artifacts: str) -> NodeStatus:
         )
         for n, a in enumerate(artifacts)
     )
-    return NodeStatus(
-        node=node,
-        daemon="distributor",
-        version="0",
-        state=DaemonState.READY,
-        status="",
-        pid=1,
-        started_at="",
-        at="",
-        endpoints=HERE,
-        labels={},
-        wants=Wants(),
-        data="/x",
-        models=(ModelStatus(model="m", path="/x", installed=installed),),
+    return testing.heartbeat(
+        node, at="", endpoints=HERE, models=(ModelStatus(model="m", path="/x", installed=installed),)
     )
 
 

@@ -56,6 +56,7 @@ def test_every_example_is_right_and_has_its_key(entry: EventType) -> None:
         "gpu-2",
         "oncall",
         "control-1",
+        "intake",
     }
 
 

@@ -9,10 +9,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from fleetcast.daemons.metrics import process
 from fleetcast.daemons.metrics.catalogue import shown_by
-from fleetcast.daemons.metrics.common import kind_of
 from fleetcast.daemons.metrics.exposition import Exposition
 from fleetcast.daemons.metrics.sheet import Sheet
 from fleetcast.daemons.metrics.tally import MOST_KINDS, Distribution, Tally
+from fleetcast.daemons.metrics.vitals import kind_of
 
 
 def sheet(daemon: str = "distributor") -> Sheet:

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fleetcast.daemons.testing import heartbeat
 from fleetcast.events.content import Kind
-from fleetcast.events.payloads import Checks, DaemonState, Endpoints, Wants
+from fleetcast.events.payloads import Checks, DaemonState, Wants
 from fleetcast.events.state import (
     CanaryEntry,
     CanaryForm,
@@ -80,19 +81,11 @@ def node(
         path="/data",
         installed=installed,
     )
-    return NodeStatus(
-        node=name,
-        daemon="distributor",
-        version="0",
-        state=state,
-        status="",
-        pid=1,
-        started_at="now",
+    return heartbeat(
+        name,
         at=(NOW - timedelta(seconds=age)).isoformat(),
-        endpoints=Endpoints(),
-        labels={},
+        state=state,
         wants=wants or Wants(),
-        data="/data",
         models=(model,) if installed or generation else (),
     )
 
@@ -276,3 +269,9 @@ def test_a_fleet_of_one_is_its_own_canary() -> None:
 def test_percentages_out_of_range_are_refused(percent: int) -> None:
     with pytest.raises(ValueError, match="1 to 100"):
         canary_nodes("hex8", 7, percent, ["a"])
+
+
+def test_node_whose_heartbeat_has_no_room_for_a_model_is_not_called_one_that_has_not_got_it() -> None:
+    full = node("a").model_copy(update={"left_out": 400})
+    [straggler] = seen(full, node("b", current="2", generation=2)).production_count(slot("2", 2)).stragglers
+    assert str(straggler) == "a: has no room in its heartbeat to say whether it has 2"

@@ -1,20 +1,20 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.unit.registry.audit_chains import chain_of
 
 from fleetcast.events.content import Content, ContentFile, Format, Kind
 from fleetcast.events.payloads import Endpoints, Origin
-from fleetcast.events.state import AuditRecord, Cause, ChainState, SlotEntry, SlotState, VersionState
+from fleetcast.events.state import Cause, SlotEntry, SlotState, VersionState
 from fleetcast.registry import VersionTaken
 from fleetcast.registry.rules import (
-    NO_CHAIN,
     RequestRecord,
     SlotOutcome,
     broken_links,
     decide_order,
     decide_reservation,
     dump,
-    next_link,
+    link_of,
 )
 
 AT = "2026-11-20T10:00:00.000Z"
@@ -130,50 +130,30 @@ def test_states_are_stored_with_their_schema_and_read_back() -> None:
     assert SlotState.model_validate_json(dump(state)) == state
 
 
-def chain_of(length: int) -> list[bytes]:
-    records: list[bytes] = []
-    chain: ChainState = NO_CHAIN
-    for n in range(1, length + 1):
-        record = AuditRecord(
-            n=n,
-            model="m",
-            action="slot.ordered",
-            request=f"r{n}",
-            actor="/test",
-            before=None,
-            after={"version": str(n)},
-            at=AT,
-            prev_sha256=chain.sha256,
-        )
-        data, chain = next_link(chain, record)
-        records.append(data)
-    return records
-
-
 def test_an_unbroken_chain_has_nothing_wrong() -> None:
     assert broken_links([]) == []
-    assert broken_links(chain_of(5)) == []
+    assert broken_links(map(link_of, chain_of(5)[0])) == []
 
 
 def test_a_changed_record_is_noticed_at_the_next_one() -> None:
-    records = chain_of(5)
+    records, _ = chain_of(5)
     records[2] = records[2].replace(b'"version":"3"', b'"version":"9"')
 
-    assert broken_links(records) == ["record 4 does not follow from the record before it"]
+    assert broken_links(map(link_of, records)) == ["record 4 does not follow from the record before it"]
 
 
 def test_a_record_taken_out_is_noticed() -> None:
-    records = chain_of(5)
+    records, _ = chain_of(5)
     del records[2]
 
-    assert any("record 3 is missing" in problem for problem in broken_links(records))
+    assert any("record 3 is missing" in problem for problem in broken_links(map(link_of, records)))
 
 
 def test_a_record_that_cannot_be_read_is_noticed_and_the_rest_still_checked() -> None:
-    records = chain_of(4)
+    records, _ = chain_of(4)
     records[1] = b"{}"
 
-    problems = broken_links(records)
+    problems = broken_links(map(link_of, records))
 
     assert problems[0].startswith("record 2 cannot be read")
     assert problems[1] == "record 3 does not follow from the record before it"

@@ -19,14 +19,20 @@ PIECE = 16 * 1024
 @pytest.mark.parametrize(
     ("endpoint", "expected"),
     [
-        ("ssh://fleetcast@10.0.0.7:2222", plan.Remote("10.0.0.7:", 2222, "fleetcast")),
-        ("ssh://fleetcast@gpu-1", plan.Remote("gpu-1:", 22, "fleetcast")),
-        ("ssh://fleetcast@[fd00::7]:22", plan.Remote("[fd00::7]:", 22, "fleetcast")),
-        ("rsync://127.0.0.1:8730/store", plan.Remote("rsync://127.0.0.1:8730/store/")),
+        ("ssh://fleetcast@10.0.0.7:2222", plan.Remote("10.0.0.7", 2222, user="fleetcast")),
+        ("ssh://fleetcast@gpu-1", plan.Remote("gpu-1", 22, user="fleetcast")),
+        ("ssh://fleetcast@[fd00::7]:22", plan.Remote("fd00::7", 22, user="fleetcast")),
+        ("rsync://127.0.0.1:8730/store", plan.Remote("127.0.0.1", 8730, module="store")),
     ],
 )
 def test_endpoints_are_read(endpoint: str, expected: plan.Remote) -> None:
     assert plan.remote(endpoint) == expected
+
+
+def test_paths_begin_where_rsync_looks_for_them() -> None:
+    assert plan.Remote("fd00::7", 22, user="fleetcast").root == "[fd00::7]:"
+    assert plan.Remote("gpu-1", 22, user="fleetcast").root == "gpu-1:"
+    assert plan.Remote("fd00::7", 873, module="store").root == "rsync://[fd00::7]:873/store/"
 
 
 @pytest.mark.parametrize(
@@ -94,14 +100,14 @@ def words_for(settings: RsyncSettings, *, delta: bool, where: plan.Remote) -> li
 
 
 def test_the_command_takes_plain_files_of_the_promised_size_only() -> None:
-    words = words_for(SETTINGS, delta=False, where=plan.Remote("h:", 22, "u"))
+    words = words_for(SETTINGS, delta=False, where=plan.Remote("h", 22, user="u"))
 
     assert {"--no-links", "--no-devices", "--no-specials", "--max-size=1000", "--whole-file"} <= set(words)
     assert words[-2:] == ["h:", "/d/staging/x/new/"]
 
 
 def test_the_delta_method_compares_with_the_basis_in_blocks_of_pieces() -> None:
-    words = words_for(SETTINGS, delta=True, where=plan.Remote("rsync://h:873/store/"))
+    words = words_for(SETTINGS, delta=True, where=plan.Remote("h", 873, module="store"))
 
     assert {"--no-whole-file", f"--block-size={PIECE}", "--copy-dest=/d/staging/x/basis"} <= set(words)
     assert "-e" not in words
@@ -109,9 +115,8 @@ def test_the_delta_method_compares_with_the_basis_in_blocks_of_pieces() -> None:
 
 def test_ssh_never_asks_and_trusts_known_hosts_only() -> None:
     settings = RsyncSettings(identity=Path("/keys/it's mine"), known_hosts=Path("/keys/hosts"))
-    words = words_for(settings, delta=False, where=plan.Remote("h:", 2222, "u"))
-    # rsync's own rule for quotes, a doubled one, reads as two adjacent strings to a shell.
-    shell = shlex.split(words[words.index("-e") + 1].replace("''", "'\\''"))
+    words = words_for(settings, delta=False, where=plan.Remote("h", 2222, user="u"))
+    shell = as_rsync_splits(words[words.index("-e") + 1])
 
     assert shell[:3] == ["ssh", "-F", "none"]
     assert shell[shell.index("-i") + 1] == "/keys/it's mine"
@@ -122,6 +127,64 @@ def test_ssh_never_asks_and_trusts_known_hosts_only() -> None:
         "IdentitiesOnly=yes",
     ):
         assert option in shell
+
+
+HANDOVER = ("/usr/bin/python3", "-I", "/d/it's 100 % mine/handover.py", '/d/st "aging"', "door")
+
+
+def test_ssh_hands_over_by_the_words_given_whatever_is_in_them() -> None:
+    """Three read them: rsync, ssh with its % tokens, and a shell."""
+    words = plan.command(
+        *("rsync", plan.Remote("h", 2222, user="u"), [plan.Job("ab" * 32, 1000, (0,), delta=False)]),
+        *(Path("/d"), SETTINGS),
+        piece_length=PIECE,
+        handover=HANDOVER,
+    )
+    shell = as_rsync_splits(words[words.index("-e") + 1])
+    (proxy,) = [word.removeprefix("ProxyCommand=") for word in shell if word.startswith("ProxyCommand=")]
+
+    assert "ProxyUseFdpass=yes" in shell
+    assert shell[shell.index("-p") + 1] == "2222"
+    assert "%" not in proxy.replace("%%", "")
+    assert shlex.split(proxy.replace("%%", "%")) == [*HANDOVER, "ssh"]
+
+
+def test_module_is_read_through_the_words_given() -> None:
+    words = plan.command(
+        *("rsync", plan.Remote("h", 873, module="store"), [plan.Job("ab" * 32, 1000, (0,), delta=False)]),
+        *(Path("/d"), SETTINGS),
+        piece_length=PIECE,
+        handover=HANDOVER,
+    )
+
+    assert as_rsync_splits(words[words.index("-e") + 1]) == [*HANDOVER, "rsync"]
+    # rsync refuses it where it does not connect by itself.
+    assert not [word for word in words if word.startswith("--contimeout")]
+
+
+def as_rsync_splits(remote_shell: str) -> list[str]:
+    """By its own rule for quotes: a doubled one, which to a shell is two adjacent strings, stands for one."""
+    return shlex.split(remote_shell.replace("''", "'\\''"))
+
+
+def test_source_is_quiet_since_the_files_grew_last() -> None:
+    pulse = plan.Pulse(100.0)
+    assert pulse.quiet_seconds(103.0, 0) == 3.0
+    assert not pulse.began
+    assert pulse.quiet_seconds(104.0, 1) == 0.0
+    assert pulse.began
+    assert pulse.quiet_seconds(106.0, 1) == 2.0
+
+
+def test_what_this_node_holds_back_is_not_the_silence_of_the_source() -> None:
+    pulse = plan.Pulse(100.0)
+    pulse.quiet_seconds(101.0, 1000, received=2000, held_seconds=0.5)
+    assert pulse.quiet_seconds(109.0, 1000, received=150_000, held_seconds=8.0) == 0.5
+
+
+def test_stream_without_content_is_silence_however_much_of_it_is_held_back() -> None:
+    pulse = plan.Pulse(100.0)
+    assert pulse.quiet_seconds(109.0, 0, received=2 * plan.KEPT_BACK_BYTES + 1, held_seconds=8.0) == 9.0
 
 
 @pytest.mark.parametrize(

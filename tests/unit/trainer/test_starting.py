@@ -40,9 +40,11 @@ def test_a_job_is_told_everything_and_nothing_of_the_daemon_s_own() -> None:
         "DEVICE": "cuda:0",
         "CADENCE_SECONDS": "590",
         "STOP_FILE": "/data/runs/hex8-1/stop",
+        "DONE_FILE": "/data/runs/hex8-1/done",
         "NODE_ID": "n1",
         "STORE_DATA": "/data",
         "GPUS": "2",
+        "CONFIG": "/etc/f.toml",
     }
     assert "NATS_URL" not in spec.env
     assert (spec.env["LR"], spec.env["HOME"]) == ("0.1", "/h")

@@ -73,16 +73,6 @@ def demand(share: int, rate: float) -> float:
     return math.inf if rate >= USED_UP * share else HEADROOM * rate
 
 
-def half(cap: int | None) -> int | None:
-    """What somebody is told who cannot be told again while it runs."""
-    return None if cap is None else cap // 2
-
-
-def less(cap: int | None, used: float) -> int | None:
-    """What is left of a cap for the others when *used* goes to those: at least half, which they were not told."""
-    return None if cap is None else max(cap // 2, cap - int(used))
-
-
 def is_worth_telling(before: Mapping[str, int], after: Mapping[str, int]) -> bool:
     """Whether shares changed by more than the ripple of measuring."""
     return before.keys() != after.keys() or any(abs(after[n] - before[n]) > CHANGE * before[n] for n in after)

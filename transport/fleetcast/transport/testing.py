@@ -91,6 +91,8 @@ class Witness:
     before: Callable[[int], None] = lambda _piece: None
     """Called with the number of claims so far, before each is judged: the place to play tricks from."""
     refuse: bool = False
+    trust: bool = False
+    """Takes every claim, right or not: what a proof is good for shows without it."""
     claims: int = 0
     told: list[Progress] = field(default_factory=list)
     told_anything: asyncio.Event = field(default_factory=asyncio.Event)
@@ -109,7 +111,7 @@ class Witness:
         wrong = []
         for piece in claimed:
             right = await asyncio.to_thread(self._judge, *piece)
-            if self.refuse or not right:
+            if self.refuse or not (right or self.trust):
                 wrong.append(piece)
                 continue
             self.began.set()
@@ -290,12 +292,18 @@ class Puppet:
 
 
 class EvilPeer:
-    """A peer that says it has everything and sends wrong bytes (BEP 3, BEP 6, BEP 52); an async context manager."""
+    """A peer that says it has everything and sends wrong bytes (BEP 3, BEP 6, BEP 52); an async context manager.
 
-    def __init__(self, info_hash: str) -> None:
+    Args:
+        mute: it takes requests and never answers one.
+    """
+
+    def __init__(self, info_hash: str, *, mute: bool = False) -> None:
         self._info_hash = bytes.fromhex(info_hash)[:20]
+        self._mute = mute
         self._server: asyncio.Server | None = None
         self.connections = 0
+        self.requests = 0
         self.sent_bytes = 0
 
     async def __aenter__(self) -> "EvilPeer":
@@ -323,11 +331,17 @@ class EvilPeer:
             while True:
                 body = await reader.readexactly(int.from_bytes(await reader.readexactly(4), "big"))
                 if body[:1] == b"\x06":
-                    length = int.from_bytes(body[9:13], "big")
-                    writer.write(_message(7, body[1:9] + os.urandom(length)))
-                    self.sent_bytes += length
-                    await writer.drain()
+                    self.requests += 1
+                    await self._lie(writer, body)
         writer.close()
+
+    async def _lie(self, writer: asyncio.StreamWriter, request: bytes) -> None:
+        if self._mute:
+            return
+        length = int.from_bytes(request[9:13], "big")
+        writer.write(_message(7, request[1:9] + os.urandom(length)))
+        self.sent_bytes += length
+        await writer.drain()
 
 
 def _message(kind: int, payload: bytes = b"") -> bytes:

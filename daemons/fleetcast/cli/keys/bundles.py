@@ -4,9 +4,9 @@ from pathlib import Path
 
 from fleetcast.cli.call import Call
 from fleetcast.cli.connection import Target, absolute, connected, target
-from fleetcast.cli.keys.told import told
 from fleetcast.cli.problems import Exit, Problem, not_found, usage
 from fleetcast.cli.running import run_async
+from fleetcast.cli.security.told import told
 from fleetcast.cli.waiting import split_target
 from fleetcast.daemons.distributor.contents import offer_of
 from fleetcast.events.content import Content

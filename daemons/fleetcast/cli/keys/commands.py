@@ -10,9 +10,9 @@ from fleetcast.bus.errors import BusUnavailable
 from fleetcast.cli.call import Call
 from fleetcast.cli.connection import target
 from fleetcast.cli.keys import publishing
-from fleetcast.cli.keys.told import told
 from fleetcast.cli.narrate import printable
 from fleetcast.cli.problems import Exit, not_found, usage
+from fleetcast.cli.security.told import told
 from fleetcast.cli.table import table
 from fleetcast.events.signing import KeyRing, Revocation, RingKey
 from fleetcast.security.publishers import changes

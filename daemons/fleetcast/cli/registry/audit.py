@@ -3,9 +3,10 @@ has to be trusted."""
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from fleetcast.bus import Bus
 from fleetcast.bus.streams import AUDIT, REGISTRY
@@ -15,7 +16,7 @@ from fleetcast.cli.problems import Exit, Problem, not_found
 from fleetcast.cli.running import run_async
 from fleetcast.events.state import ChainState, chain_subject
 from fleetcast.registry.ledger import read
-from fleetcast.registry.rules import broken_links
+from fleetcast.registry.rules import Link, broken_links, link_of
 
 LOG = "fc.reg.log."
 
@@ -66,9 +67,9 @@ async def _verify(aim: Target, model: str | None) -> list[Checked]:
 async def check_chains(bus: Bus, model: str | None) -> list[Checked]:
     """Check the chain of one model, or of all; a model without records is left out."""
     # In this order, for decisions go on: what is read first is never ahead of what is read after it.
-    copies = await _records(bus, AUDIT, model)
+    copies = await _records(bus, AUDIT, model, digest_of)
     chains = await _chains(bus, model)
-    truth = await _records(bus, REGISTRY, model)
+    truth = await _records(bus, REGISTRY, model, link_of)
     return [
         Checked(
             name, len(truth.get(name, {})), problems_of(truth.get(name, {}), copies.get(name, {}), chains.get(name))
@@ -77,15 +78,24 @@ async def check_chains(bus: Bus, model: str | None) -> list[Checked]:
     ]
 
 
-Records = Mapping[int, bytes]
-"""A model's records by the number in their subjects."""
+T = TypeVar("T")
+Truth = Mapping[int, Link]
+"""A model's records in the registry, by the number in their subjects."""
+Copies = Mapping[int, str]
+"""Digests of a model's records in the audit stream, by the number in their subjects."""
 
 
-async def _records(bus: Bus, stream: str, model: str | None) -> dict[str, dict[int, bytes]]:
-    found: dict[str, dict[int, bytes]] = {}
+def digest_of(data: bytes) -> str:
+    """By which a copy is compared."""
+    return hashlib.sha256(data).hexdigest()
+
+
+async def _records(bus: Bus, stream: str, model: str | None, take: Callable[[bytes], T]) -> dict[str, dict[int, T]]:
+    """What *take* makes of each record, by model and number; nothing else is kept of them."""
+    found: dict[str, dict[int, T]] = {}
     async for entry in bus.tail(stream, [f"{LOG}{model or '*'}.*"]):
         name, _, number = entry.subject.removeprefix(LOG).rpartition(".")
-        found.setdefault(name, {})[int(number)] = entry.data
+        found.setdefault(name, {})[int(number)] = take(entry.data)
     return {name: dict(sorted(records.items())) for name, records in found.items()}
 
 
@@ -94,7 +104,7 @@ async def _chains(bus: Bus, model: str | None) -> dict[str, ChainState]:
     return {entry.subject.rpartition(".")[2]: read(ChainState, entry) for entry in entries}
 
 
-def problems_of(truth: Records, copies: Records, chain: ChainState | None) -> tuple[str, ...]:
+def problems_of(truth: Truth, copies: Copies, chain: ChainState | None) -> tuple[str, ...]:
     """What is wrong with a model's records: within themselves, against the end that the registry goes on from, and
     against the copy that nobody can erase. *chain* and *copies* were read before *truth*."""
     return (
@@ -104,17 +114,17 @@ def problems_of(truth: Records, copies: Records, chain: ChainState | None) -> tu
     )
 
 
-def _end(truth: Records, copies: Records, chain: ChainState | None) -> Iterator[str]:
+def _end(truth: Truth, copies: Copies, chain: ChainState | None) -> Iterator[str]:
     if chain is None:
         if copies:
             yield "the end of the chain is missing"
     elif chain.n and chain.n not in truth:
         yield f"the chain has {chain.n} records, {len(truth)} are there"
-    elif chain.n and hashlib.sha256(truth[chain.n]).hexdigest() != chain.sha256:
+    elif chain.n and truth[chain.n].sha256 != chain.sha256:
         yield f"record {chain.n} is not the one that the chain ends with"
 
 
-def _against(truth: Records, copies: Records) -> Iterator[str]:
+def _against(truth: Truth, copies: Copies) -> Iterator[str]:
     """Where the copy says something else. The newest records may still be on their way to it."""
     last = max(copies, default=0)
     for number in sorted({*truth, *copies}):
@@ -123,7 +133,7 @@ def _against(truth: Records, copies: Records) -> Iterator[str]:
         elif number not in copies:
             if number < last:
                 yield f"record {number} is missing"
-        elif truth[number] != copies[number]:
+        elif truth[number].sha256 != copies[number]:
             yield f"record {number} differs from the registry's"
 
 
@@ -143,7 +153,7 @@ def export(call: Call, file: Path | None, model: str | None) -> Exit:
 
 async def _lines(aim: Target, model: str | None) -> list[str]:
     async with connected(aim) as bus:
-        found = await _records(bus, AUDIT, model)
+        found = await _records(bus, AUDIT, model, bytes)
         return [
             json.dumps({"sha256": hashlib.sha256(data).hexdigest(), "record": json.loads(data)}, sort_keys=True)
             for _, records in sorted(found.items())

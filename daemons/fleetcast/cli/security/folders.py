@@ -1,41 +1,22 @@
 """`fleetcast fleet init|add|add-node|rotate|revoke|setup`: keys of a fleet are made, renewed and taken away."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 from fleetcast.bus.streams import STREAMS, declare
 from fleetcast.cli.call import Call
 from fleetcast.cli.connection import absolute, connected, quiet_logs, target
-from fleetcast.cli.problems import Exit, Problem, usage
+from fleetcast.cli.problems import Exit, usage
 from fleetcast.cli.running import run_async
+from fleetcast.cli.security.told import told
 from fleetcast.security import changing
 from fleetcast.security.changing import Reload
-from fleetcast.security.errors import FolderRefused, ProofFailed, SecurityError
 from fleetcast.security.folder import Folder
 from fleetcast.security.inventory import FIRST, Inventory, check_name
 from fleetcast.security.roles import ABOUT, Role
 from fleetcast.security.servers import CONFIGURATION
 
 ALONE, TOGETHER = 1, 3
-LIST = "fleetcast fleet credentials"
-
-
-@contextmanager
-def told() -> Iterator[None]:
-    """Errors about keys as problems of the command line.
-
-    Raises:
-        Problem: one of them.
-    """
-    try:
-        yield
-    except ProofFailed as e:
-        raise Problem("not_proven", str(e), why=e.why, next_step=e.next_step or LIST) from e
-    except FolderRefused as e:
-        raise Problem("folder", str(e), why=e.why, next_step=e.next_step, exit_code=Exit.USAGE) from e
-    except SecurityError as e:
-        raise Problem("security", str(e), why=e.why, next_step=e.next_step or LIST) from e
 
 
 def init(

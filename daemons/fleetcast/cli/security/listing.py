@@ -7,7 +7,7 @@ from pathlib import Path
 from fleetcast.cli.call import Call
 from fleetcast.cli.connection import absolute
 from fleetcast.cli.problems import Exit
-from fleetcast.cli.security.folders import told
+from fleetcast.cli.security.told import told
 from fleetcast.cli.table import table
 from fleetcast.security.authority import utc_now
 from fleetcast.security.due import Secret, secrets_of

@@ -24,6 +24,17 @@ MaybeFile = Annotated[
 ]
 ModelName = Annotated[str, typer.Argument(metavar="MODEL")]
 VersionName = Annotated[str, typer.Argument(metavar="VERSION")]
+_PromotedTo = Annotated[
+    str | None, typer.Option(metavar="STAGE", help="sandbox, staging, canary or production (default).")
+]
+_Percent = Annotated[int | None, typer.Option(min=1, max=100, help="Of the nodes, for --stage canary; without FILE.")]
+_Generation = Annotated[int | None, typer.Option(min=0, help="Only if the slot is at this generation; without FILE.")]
+_Replace = Annotated[
+    bool, typer.Option("--replace", help="Take the place of a rollout that is under way; without FILE.")
+]
+_Now = Annotated[
+    bool, typer.Option("--now", help="No quorum and no canary steps; gates hold all the same; without FILE.")
+]
 
 
 def add(app: typer.Typer) -> None:
@@ -31,6 +42,7 @@ def add(app: typer.Typer) -> None:
     _add_promote(app)
     _add_register(app)
     _add_distribution(app)
+    _add_removal(app)
     _add_emit_and_verify(app)
     _add_dead_letters(app)
 
@@ -42,21 +54,11 @@ def _add_promote(app: typer.Typer) -> None:
         model: ModelName,
         version: VersionName,
         file: MaybeFile = None,
-        stage: Annotated[
-            str | None, typer.Option(metavar="STAGE", help="sandbox, staging, canary or production (default).")
-        ] = None,
-        percent: Annotated[
-            int | None, typer.Option(min=1, max=100, help="Of the nodes, for --stage canary; without FILE.")
-        ] = None,
-        generation: Annotated[
-            int | None, typer.Option(min=0, help="Only if the slot is at this generation; without FILE.")
-        ] = None,
-        replace: Annotated[
-            bool, typer.Option("--replace", help="Take the place of a rollout that is under way; without FILE.")
-        ] = False,
-        now: Annotated[
-            bool, typer.Option("--now", help="No quorum and no canary steps; gates hold all the same; without FILE.")
-        ] = False,
+        stage: _PromotedTo = None,
+        percent: _Percent = None,
+        generation: _Generation = None,
+        replace: _Replace = False,
+        now: _Now = False,
         node: Node = None,
         reason: Reason = None,
         wait: Wait = False,
@@ -168,6 +170,8 @@ def _add_distribution(app: typer.Typer) -> None:
             dry_run=dry_run,
         )
 
+
+def _add_removal(app: typer.Typer) -> None:
     @command(app, "gc", panel=PANEL)
     def collect(
         call: Call,

@@ -21,6 +21,7 @@ After = Annotated[
 def add(app: typer.Typer) -> None:
     """Register the commands of this module."""
     _add_lists(app)
+    _add_versions(app)
     _add_past(app)
     _add_papers(app)
 
@@ -61,6 +62,8 @@ def _add_lists(app: typer.Typer) -> None:
             min_seq=min_seq,
         )
 
+
+def _add_versions(app: typer.Typer) -> None:
     @command(app, "info", panel=PANEL)
     def info(
         call: Call,

@@ -25,6 +25,7 @@ def add(app: typer.Typer) -> None:
     app.add_typer(backup, name="backup", rich_help_panel=SET_UP)
     _add_making(backup)
     _add_restoring(backup)
+    _add_drills(backup)
 
 
 def _add_making(backup: typer.Typer) -> None:
@@ -93,6 +94,8 @@ def _add_restoring(backup: typer.Typer) -> None:
 
         return run(call, file, identity=identity, reason=reason, replicas=replicas, resume=resume, dry_run=dry_run)
 
+
+def _add_drills(backup: typer.Typer) -> None:
     @command(backup, "drill")
     def drill(
         call: Call,

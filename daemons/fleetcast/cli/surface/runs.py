@@ -18,7 +18,7 @@ RunName = Annotated[str, typer.Argument(metavar="RUN")]
 
 def add(app: typer.Typer) -> None:
     """Register the commands of this module."""
-    runs = typer.Typer(help="List training runs; show one, or two beside each other.")
+    runs = typer.Typer(help="List training runs; show one, or two beside each other; let one go to a node again.")
 
     @group(app, runs, "runs", panel=PANEL)
     def listed(
@@ -52,6 +52,25 @@ def add(app: typer.Typer) -> None:
 
         return run(call, a, b)
 
+    @command(runs, "allow")
+    def allow(
+        call: Call,
+        run_id: RunName,
+        node: Annotated[str, typer.Argument(metavar="NODE", help="Node that was repaired.")],
+        reason: Reason = None,
+        dry_run: DryRun = False,
+    ) -> Exit:
+        """Let a run go to a node again that it is kept away from after a fault there.
+
+        `fleetcast why RUN` says from which nodes it is kept away, and until when. A node that is kept from all runs is
+        given some again by `fleetcast node release`.
+        """
+        from fleetcast.cli.training.ordering import order
+        from fleetcast.daemons.trainer.claims.commands import AllowNode
+
+        again = f"fleetcast runs allow {run_id} {node}"
+        return order(call, AllowNode, run_id, reason=reason, again=again, node=node, dry_run=dry_run)
+
     _add_acts(app)
 
 
@@ -71,9 +90,11 @@ def _add_acts(app: typer.Typer) -> None:
         Its process gets SIGTERM and the lane's grace. From now on nothing that the run says is accepted, not even from
         a node that is away. `fleetcast trigger LANE` begins another run.
         """
-        from fleetcast.cli.training.cancelling import run
+        from fleetcast.cli.training.ordering import order
+        from fleetcast.daemons.trainer.claims.commands import CancelRun
 
-        return run(call, run_id, reason=reason, now=now, dry_run=dry_run)
+        again = f"fleetcast cancel {run_id}"
+        return order(call, CancelRun, run_id, reason=reason, again=again, now=now, dry_run=dry_run)
 
     @command(app, "sync", panel=PANEL)
     def sync(

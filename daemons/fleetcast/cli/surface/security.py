@@ -21,6 +21,7 @@ def add(app: typer.Typer) -> None:
     fleet = typer.Typer(help="Keys, certificates and roles of a fleet, and the NATS servers that know them.")
     app.add_typer(fleet, name="fleet", rich_help_panel=PANEL)
     _add_making(fleet)
+    _add_keys(fleet)
     _add_changing(fleet)
 
     @command(fleet, "credentials", connects=False)
@@ -84,7 +85,7 @@ def _add_making(fleet: typer.Typer) -> None:
         return run(call, reason=reason, dry_run=dry_run)
 
 
-def _add_changing(fleet: typer.Typer) -> None:
+def _add_keys(fleet: typer.Typer) -> None:
     @command(fleet, "add-node", connects=False)
     def add_node(
         call: Call,
@@ -123,6 +124,8 @@ def _add_changing(fleet: typer.Typer) -> None:
 
         return run(call, folder, name, role, used_by=used_by, reason=reason, dry_run=dry_run)
 
+
+def _add_changing(fleet: typer.Typer) -> None:
     @command(fleet, "rotate", connects=False)
     def rotate(
         call: Call,

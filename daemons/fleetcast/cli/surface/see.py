@@ -17,7 +17,9 @@ Timeout = Annotated[str, typer.Option("--timeout", metavar="DURATION", help="How
 def add(app: typer.Typer) -> None:
     """Register the commands of this module."""
     _add_pictures(app)
+    _add_transfers(app)
     _add_history(app)
+    _add_logs(app)
 
 
 def _add_pictures(app: typer.Typer) -> None:
@@ -38,6 +40,8 @@ def _add_pictures(app: typer.Typer) -> None:
 
         return run(call, watch=True)
 
+
+def _add_transfers(app: typer.Typer) -> None:
     @command(app, "transfers", panel=PANEL)
     def transfers(
         call: Call,
@@ -100,6 +104,8 @@ def _add_history(app: typer.Typer) -> None:
 
         return run(call, what)
 
+
+def _add_logs(app: typer.Typer) -> None:
     @command(app, "logs", panel=PANEL)
     def logs(
         call: Call,

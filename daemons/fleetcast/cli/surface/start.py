@@ -11,10 +11,31 @@ from fleetcast.cli.problems import Exit
 RUN = "Run"
 SET_UP = "Set up"
 
+_Publish = Annotated[
+    list[Path] | None, typer.Option(metavar="FOLDER", help="Further folder to publish from; repeatable.")
+]
+_Gates = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Gates that judge promotions, such as config/gates.toml; else you do."),
+]
+_Policy = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="What performance is judged by, such as config/monitor.toml.")
+]
+_Lanes = Annotated[Path | None, typer.Option(metavar="FILE", help="What starts training, such as config/lanes.toml.")]
+_GatewayPort = Annotated[
+    int | None,
+    typer.Option(min=0, max=65535, help="Port of the gateway on loopback, 8000 if it is free; 0: a free one."),
+]
+
 
 def add_running(app: typer.Typer) -> None:
     """Register the commands that start something."""
+    _add_demo(app)
+    _add_up(app)
+    _add_parts(app)
 
+
+def _add_demo(app: typer.Typer) -> None:
     @command(app, "demo", panel=RUN, connects=False)
     def demo(
         call: Call,
@@ -29,36 +50,25 @@ def add_running(app: typer.Typer) -> None:
 
         return run(call, keep=keep, full=full)
 
+
+def _add_up(app: typer.Typer) -> None:
     @command(app, "up", panel=RUN, connects=False)
     def up(
         call: Call,
         nodes: Annotated[int, typer.Option(min=1, max=50, help="How many nodes.")] = 3,
         folder: Annotated[Path, typer.Option(help="Where everything of it is kept.")] = Path(".fleetcast-up"),
-        publish: Annotated[
-            list[Path] | None, typer.Option(metavar="FOLDER", help="Further folder to publish from; repeatable.")
-        ] = None,
+        publish: _Publish = None,
         port: Annotated[int, typer.Option(min=0, max=65535, help="Port of NATS; 0: a free one.")] = 0,
         slow: Annotated[
             float, typer.Option(min=0, metavar="MB/S", help="What each node receives at most, to watch it; 0: no cap.")
         ] = 0,
-        gates: Annotated[
-            Path | None,
-            typer.Option(metavar="FILE", help="Gates that judge promotions, such as config/gates.toml; else you do."),
-        ] = None,
-        policy: Annotated[
-            Path | None,
-            typer.Option(metavar="FILE", help="What performance is judged by, such as config/monitor.toml."),
-        ] = None,
+        gates: _Gates = None,
+        policy: _Policy = None,
         trainers: Annotated[
             int, typer.Option(min=0, max=50, help="How many of the nodes train, each with a simulated GPU.")
         ] = 0,
-        lanes: Annotated[
-            Path | None, typer.Option(metavar="FILE", help="What starts training, such as config/lanes.toml.")
-        ] = None,
-        gateway_port: Annotated[
-            int | None,
-            typer.Option(min=0, max=65535, help="Port of the gateway on loopback, 8000 if it is free; 0: a free one."),
-        ] = None,
+        lanes: _Lanes = None,
+        gateway_port: _GatewayPort = None,
         gateway: Annotated[bool, typer.Option("--gateway/--no-gateway", help="Answer programs over HTTP.")] = True,
     ) -> Exit:
         """Run NATS, several nodes and the daemons that serve them all on this machine until Ctrl-C.
@@ -83,8 +93,6 @@ def add_running(app: typer.Typer) -> None:
             gateway_port=gateway_port,
             gateway=gateway,
         )
-
-    _add_parts(app)
 
 
 def _add_parts(app: typer.Typer) -> None:

@@ -10,11 +10,12 @@ from fleetcast.cli.training.lane_tables import told
 from fleetcast.cli.training.lanes import view_of
 from fleetcast.cli.units import clock, moment
 from fleetcast.daemons.trainer.claims.eligibility import NodeFacts, eligible, facts_of
+from fleetcast.daemons.trainer.claims.rules import kept_away
 from fleetcast.daemons.trainer.faults.returning import may_return
 from fleetcast.daemons.trainer.lanes.definition import LaneDefinition
 from fleetcast.daemons.trainer.ledger import read
 from fleetcast.daemons.trainer.moving import candidates
-from fleetcast.events.training import Attempt, TrainingPhase, TrainingRunState, training_subject
+from fleetcast.events.training import TRAINING_ENDED, Attempt, TrainingPhase, TrainingRunState, training_subject
 from fleetcast.registry.picture.nodes import NodeView
 
 ATTEMPTS_SHOWN = 10
@@ -60,6 +61,7 @@ def run_told(run: TrainingRunState, nodes: Sequence[NodeFacts], now: datetime | 
     detail = f": {run.phase_detail}" if run.phase_detail else ""
     said = [f"run {run.run} of lane {run.lane} is {run.phase.value}{where}{detail}"]
     said += [_attempt(each, at) for each in run.attempts[-ATTEMPTS_SHOWN:]]
+    said += _away(run, at)
     said += _from(run, at)
     if run.phase is TrainingPhase.SUCCEEDED:
         said.append(_came_of(run))
@@ -82,6 +84,22 @@ def _attempt(attempt: Attempt, now: datetime) -> str:
     # Where a run is not tried again, that is what the detail says already.
     look = f"; {attempt.guidance}" if attempt.guidance and attempt.guidance not in attempt.detail else ""
     return f"claim {attempt.claim} on {attempt.node}{on}, {began}{until}{step}{slower}{came}{look}"
+
+
+def _away(run: TrainingRunState, now: datetime) -> list[str]:
+    """Which nodes people let it go to again, and from which it is kept."""
+    said = [
+        f"since {clock(moment(each.at), now)}, and not from {clock(moment(each.until), now)} on, it may go to "
+        f"{each.node} again: {each.by}: {each.reason}"
+        for each in run.allowed
+    ]
+    if run.phase not in TRAINING_ENDED:
+        said += (
+            f"it is kept away from {node} until {clock(moment(until), now)}; once that is repaired: "
+            f"fleetcast runs allow {run.run} {node} --reason TEXT"
+            for node, until in sorted(kept_away(run, now).items())
+        )
+    return said
 
 
 def _from(run: TrainingRunState, now: datetime) -> list[str]:

@@ -11,7 +11,7 @@ import structlog
 
 from fleetcast.config.limits import Caps, LimitsSettings, cap_at
 from fleetcast.transport.capped import Capped, Moved
-from fleetcast.transport.shares import Peak, Rate, Trim, demand, divide, half, is_worth_telling, less
+from fleetcast.transport.shares import Peak, Rate, Trim, demand, divide, is_worth_telling
 
 log = structlog.get_logger("fleetcast.distributor.allowance")
 
@@ -64,8 +64,6 @@ class Allowance:
 
     Args:
         parts: all that move bytes to or from other nodes, by name.
-        fixed: those of them whose cap counts from their next start only. They are told half of it, and what they use is
-            taken from the others.
         now: the local time.
     """
 
@@ -74,18 +72,16 @@ class Allowance:
         limits: LimitsSettings,
         parts: Mapping[str, Capped],
         *,
-        fixed: Mapping[str, Capped] | None = None,
         now: Callable[[], datetime] = local_time,
     ) -> None:
-        self._limits, self._parts, self._fixed, self._now = limits, parts, fixed or {}, now
-        self._fixed_down, self._fixed_up = Rate(), Rate()
+        self._limits, self._parts, self._now = limits, parts, now
         self._down, self._up = _Way(), _Way()
         self._caps = Caps()
         self._moved = Moved()
 
     async def run(self) -> None:
         """Hold the caps until cancelled; a node without any sleeps for good."""
-        if cap_at(self._now(), self._limits) == Caps() and not self._limits.windows:
+        if not self._limits.can_cap:
             await asyncio.Event().wait()
         loop = asyncio.get_running_loop()
         looked = moved_at = loop.time()
@@ -102,17 +98,12 @@ class Allowance:
         if caps != self._caps:
             log.info("caps.changed", download_bytes_per_second=caps.download, upload_bytes_per_second=caps.upload)
             self._caps = caps
-            for part in self._fixed.values():
-                part.limit(half(caps.download), half(caps.upload))
         moved = {name: part.moved() for name, part in self._parts.items()}
-        aside = sum((part.moved() for part in self._fixed.values()), start=Moved())
-        left_down = less(caps.download, self._fixed_down.sample(aside.received, elapsed_seconds))
-        left_up = less(caps.upload, self._fixed_up.sample(aside.sent, elapsed_seconds))
-        down = self._down.look(left_down, {n: m.received for n, m in moved.items()}, elapsed_seconds)
-        up = self._up.look(left_up, {n: m.sent for n, m in moved.items()}, elapsed_seconds)
+        down = self._down.look(caps.download, {n: m.received for n, m in moved.items()}, elapsed_seconds)
+        up = self._up.look(caps.upload, {n: m.sent for n, m in moved.items()}, elapsed_seconds)
         if down or up:
             self._tell()
-        before, self._moved = self._moved, sum(moved.values(), start=aside)
+        before, self._moved = self._moved, sum(moved.values(), start=Moved())
         return self._moved != before
 
     def share(self, part: str) -> int | None:

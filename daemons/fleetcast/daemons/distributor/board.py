@@ -20,6 +20,8 @@ class Board:
         """Set beside `changed` when somebody waits for just this change."""
         self.state = DaemonState.STARTING
         self.models: tuple[ModelStatus, ...] = ()
+        self.left_out = 0
+        """Models that the last heartbeat had no room for."""
         self.spool_entries = 0
         self.drained = False
         """Whether this node is out of service."""

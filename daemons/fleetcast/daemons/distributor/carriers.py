@@ -84,7 +84,13 @@ class Carriers:
             desk=LendingDesk(bittorrent.lendable),
         )
         aria2 = Aria2Transport(settings.aria2, staging=store.staging, nice=nice, on_banned=notices.banned)
-        rsync = RsyncTransport(settings.rsync, staging=store.staging, nice=nice, on_banned=notices.banned)
+        rsync = RsyncTransport(
+            settings.rsync,
+            staging=store.staging,
+            nice=nice,
+            relayed=settings.limits.can_cap,
+            on_banned=notices.banned,
+        )
         return cls(bittorrent=bittorrent, aria2=aria2, rsync=rsync, server=server)
 
     @property
@@ -109,12 +115,10 @@ class Carriers:
             self.bittorrent.name: self.bittorrent,
             f"{self.bittorrent.name}/borrowing": self.bittorrent.borrowing,
             self.aria2.name: self.aria2,
+            self.rsync.name: self.rsync,
+            "http": Sending(lambda: self.server.sent_bytes, self.server.limit),
         }
-        allowance = Allowance(
-            settings.limits,
-            {**sharers, "http": Sending(lambda: self.server.sent_bytes, self.server.limit)},
-            fixed={self.rsync.name: self.rsync},
-        )
+        allowance = Allowance(settings.limits, sharers)
         allowance.look(0.0)
         return allowance
 

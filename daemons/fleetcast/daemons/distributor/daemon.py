@@ -160,7 +160,6 @@ async def _live(daemon: Daemon, parts: Parts) -> None:
         roots.start("rollouts", reconciler.watch_rollouts())
         roots.start("distributions", reconciler.watch_distributions())
         roots.start("duty", serving.duty.watch())
-        roots.start("duty again", serving.duty.resync())
         roots.start("soundness", serving.soundness.run())
         roots.start("hooks", serving.hooks.run())
         roots.start("disk", watch_disk(parts.board))
@@ -216,7 +215,7 @@ async def _seed_again(parts: Parts, neighbours: Neighbours) -> None:
 
 def _service(parts: Parts, inspector: Inspector, remover: Remover) -> Service:
     async def status(_body: bytes) -> bytes:
-        return heartbeat.status(parts).model_dump_json().encode()
+        return heartbeat.report(parts)
 
     return Service(
         name="fleetcast-distributor",

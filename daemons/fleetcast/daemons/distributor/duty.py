@@ -1,5 +1,4 @@
-"""Whether this node is in service: the registry's record of it, followed and, because a watch may fall silent, asked
-for again every few seconds."""
+"""Whether this node is in service: the registry's record of it, followed."""
 
 import asyncio
 from collections.abc import Callable
@@ -7,7 +6,6 @@ from collections.abc import Callable
 import structlog
 
 from fleetcast.bus import Entry, InSync
-from fleetcast.bus.errors import BusError
 from fleetcast.bus.streams import REGISTRY
 from fleetcast.daemons.distributor.parts import Parts
 from fleetcast.events.lifecycle import DrainState, drain_subject
@@ -39,18 +37,6 @@ class Duty:
             if isinstance(entry, InSync):
                 self.known.set()
             else:
-                self._take(entry)
-
-    async def resync(self) -> None:
-        """Ask the stream itself, every few seconds until cancelled."""
-        while True:
-            await asyncio.sleep(self._parts.settings.distributor.resync_seconds)
-            try:
-                entry = await self._parts.bus.last(REGISTRY, self._subject)
-            except BusError as away:
-                log.debug("duty.resync_missed", reason=str(away))
-                continue
-            if entry is not None:
                 self._take(entry)
 
     def _take(self, entry: Entry) -> None:

@@ -7,7 +7,8 @@ import os
 
 import structlog
 
-from fleetcast.bus.errors import BusError
+from fleetcast.bus.errors import BusError, PayloadTooLarge
+from fleetcast.daemons.distributor.fitting import fitted
 from fleetcast.daemons.distributor.parts import Parts, now
 from fleetcast.daemons.distributor.voice import LAST_WORDS_SECONDS
 from fleetcast.daemons.runtime import Daemon, Progress
@@ -24,6 +25,8 @@ next one: who counts the nodes that hold a version waits for this. What ends a h
 
 PROOF_SECONDS = 60.0
 """A beat waits at most for the heartbeat's distance and one request; this much silence means that the loop hangs."""
+
+_MORE_ROOM = "larger max_payload in the configuration of the NATS servers, 8MB at most, or fewer models in node.models"
 
 VERSION = importlib.metadata.version("fleetcast")
 
@@ -78,11 +81,25 @@ async def beat(parts: Parts, daemon: Daemon) -> None:
 
 
 async def _put(parts: Parts, deadline_seconds: float) -> None:
+    document = report(parts)
     try:
-        document = status(parts).model_dump_json().encode()
         await parts.bus.kv_put("fc_nodes", f"{parts.node}.distributor", document, deadline_seconds=deadline_seconds)
+    except PayloadTooLarge as refused:
+        log.warning("heartbeat.refused", reason=str(refused), next_step=_MORE_ROOM)
     except BusError as away:
         log.debug("heartbeat.missed", reason=str(away))
+
+
+def report(parts: Parts) -> bytes:
+    """What this node says of itself now, as JSON that the server takes; what was left out of it is told once."""
+    said, document = fitted(status(parts), parts.bus.wire.max_payload)
+    if bool(said.left_out) is not bool(parts.board.left_out):
+        if said.left_out:
+            log.warning("heartbeat.cut", models=len(said.models), left_out=said.left_out, next_step=_MORE_ROOM)
+        else:
+            log.info("heartbeat.whole", models=len(said.models))
+    parts.board.left_out = said.left_out
+    return document
 
 
 def started(parts: Parts) -> NodeStarted:

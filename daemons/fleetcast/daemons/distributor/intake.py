@@ -2,9 +2,12 @@
 refused three hundred times: what does not parse, what names a node that does not exist, and checkpoints that a run's
 former owner tells of."""
 
+from typing import Final
+
 import structlog
 
 from fleetcast.bus import ConsumerSpec, Delivery, Reject, Retry
+from fleetcast.bus.streams import EVENTS
 from fleetcast.daemons.distributor.neighbours import Neighbours
 from fleetcast.daemons.distributor.origin import SUBMISSIONS, OriginDesk, submission_subjects
 from fleetcast.daemons.distributor.parts import Parts
@@ -15,6 +18,8 @@ from fleetcast.registry.fencing import Fence
 
 log = structlog.get_logger("fleetcast.distributor.intake")
 
+INTAKE: Final = ConsumerSpec(stream=EVENTS, subjects=("fc.ev.>",), durable="intake", start="all", concurrency=16)
+"""How the distributors of a fleet share the look at all events."""
 CHECKPOINT = "run.checkpoint.saved"
 PATIENCE = 3
 """Looks at an event that names an unknown node before it is refused: its node may be starting right now."""
@@ -71,18 +76,22 @@ class IntakeDesk:
 
 async def consume_intake(parts: Parts, desk: IntakeDesk) -> None:
     """Share the look at all events with the other distributors, until cancelled."""
-    spec = ConsumerSpec(stream="FC_EVENTS", subjects=("fc.ev.>",), durable="intake", start="all", concurrency=16)
-    await parts.bus.consume_events(spec, desk.handle, reject_source=parts.source, report_invalid=True)
+    await parts.bus.consume_events(INTAKE, desk.handle, reject_source=parts.source, report_invalid=True)
 
 
 async def consume_submissions(parts: Parts, desk: OriginDesk) -> None:
     """Take what names this node, until cancelled."""
-    spec = ConsumerSpec(
-        stream="FC_EVENTS",
+    spec = submissions_to(parts.node)
+    await parts.bus.consume_events(spec, desk.handle, reject_source=parts.source, report_invalid=False)
+
+
+def submissions_to(node: str) -> ConsumerSpec:
+    """How a distributor reads what may name its node."""
+    return ConsumerSpec(
+        stream=EVENTS,
         subjects=submission_subjects(),
-        durable=f"origin-{parts.node}",
+        durable=f"origin-{node}",
         start="all",
         concurrency=2,
         double_ack=True,
     )
-    await parts.bus.consume_events(spec, desk.handle, reject_source=parts.source, report_invalid=False)

@@ -153,7 +153,9 @@ class Actions:
 
     # -- how they perform
 
-    async def check(self, model_id: str, window_minutes: int, *, remediate: bool) -> Document:
+    async def check(
+        self, model_id: str, window_minutes: int, *, remediate: bool, reason: str | None = None
+    ) -> Document:
         """Seed 003's rollback check; with *remediate* the rollback is asked for, once per slot order.
 
         Raises:
@@ -174,7 +176,7 @@ class Actions:
             "mode": answer["mode"],
         }
         if remediate and answer["should_rollback"]:
-            event = rollback_request(answer, source=self._actor)
+            event = rollback_request(answer, source=self._actor, reason=reason)
             await self._bus.publish(event)
             body |= {"requested": event.id, "next": f"fleetcast why {event.id}"}
         return body

@@ -78,16 +78,21 @@ def needs(role: Role) -> Callable[[Request], Awaitable[Caller]]:
 
     async def check(request: Request) -> Caller:
         caller = caller_of(request)
-        if not caller.role.may(role):
-            raise Refused(
-                403,
-                "role",
-                f"{caller.name} is {caller.role}, and this needs {role}",
-                next_step=f"fleetcast gateway token add NAME --role {role} --reason TEXT",
-            )
+        check_role(caller, role)
         return caller
 
     return check
+
+
+def check_role(caller: Caller, role: Role) -> None:
+    """Raises Refused: the role of *caller* does not reach."""
+    if not caller.role.may(role):
+        raise Refused(
+            403,
+            "role",
+            f"{caller.name} is {caller.role}, and this needs {role}",
+            next_step=f"fleetcast gateway token add NAME --role {role} --reason TEXT",
+        )
 
 
 Viewer = Annotated[Caller, Depends(needs(Role.VIEWER))]

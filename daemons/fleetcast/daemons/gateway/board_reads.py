@@ -6,10 +6,9 @@ from datetime import UTC
 from typing import Any, Final
 
 from fleetcast.bus import Bus, DeadLetter
-from fleetcast.bus.errors import NotFound
 from fleetcast.daemons.gateway.board import board
 from fleetcast.daemons.gateway.held import Held
-from fleetcast.daemons.gateway.problems import Refused
+from fleetcast.daemons.gateway.letters import Letters, role_for
 from fleetcast.daemons.gateway.reads import Reads
 from fleetcast.events.lifecycle import StageName
 from fleetcast.registry.client import RegistryClient
@@ -68,10 +67,7 @@ class BoardReads:
 
     async def dead_letter(self, number: int) -> Document:
         """One dead letter with its body; raises Refused."""
-        try:
-            letter = await self._bus.dead.show(number)
-        except NotFound as error:
-            raise Refused(404, "not-found", str(error), next_step="/api/dead-letters") from error
+        letter = await Letters(self._bus, "").find(number)
         return {**letter_document(letter), "body": letter.data.decode("utf-8", "replace")[:BODY_CHARACTERS]}
 
 
@@ -86,5 +82,6 @@ def letter_document(letter: DeadLetter) -> Document:
         "next": letter.next_step,
         "consumer": letter.consumer,
         "attempts": letter.attempts,
+        "role": role_for(letter.subject).value,
         "at": letter.at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
     }

@@ -1,5 +1,6 @@
 """What the dashboard asks for beyond the lists: who asks, the board, models, gates; and what people on call do."""
 
+from collections.abc import Awaitable
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Query, Request
@@ -10,12 +11,15 @@ from fleetcast.daemons.gateway.asking import (
     Gateway,
     Operator,
     Viewer,
+    check_role,
     documented,
     needed,
     refusals,
     same_as,
 )
 from fleetcast.daemons.gateway.duties import Because, CancelOrder, Duties
+from fleetcast.daemons.gateway.letters import VERBS, Letters, role_for
+from fleetcast.events.letters import Settlement
 from fleetcast.events.lifecycle import StageName
 
 router = APIRouter(prefix="/api", tags=["dashboard"], responses=refusals())
@@ -101,6 +105,31 @@ async def dead_letter(
 
 
 @router.post(
+    "/dead-letters/{number}/{verb}",
+    summary="Send a dead letter again, or drop it",
+    openapi_extra=documented(Because),
+    responses=refusals(409, 502),
+)
+async def on_dead_letter(
+    request: Request,
+    parts: Gateway,
+    caller: Operator,
+    number: Annotated[int, Path(ge=1, le=2**53)],
+    verb: Literal["retry", "drop"],
+) -> Document:
+    """Publish it again under its own id, or delete it for good. What decides what is served is sent again by a
+    promoter only."""
+    said = await needed(request, Because)
+    cli = words.command("dlq", verb, str(number), yes=verb == "drop", reason=said.reason)
+    same_as(request, cli)
+    letters, outcome = Letters(parts.bus, caller.name), VERBS[verb]
+    letter = await letters.find(number)
+    if outcome is Settlement.RETRIED:
+        check_role(caller, role_for(letter.subject))
+    return {**await letters.settle(letter, outcome, said.reason), "cli": cli}
+
+
+@router.post(
     "/incidents/{incident}/{verb}",
     summary="Look after an incident",
     openapi_extra=documented(Because),
@@ -112,8 +141,7 @@ async def on_incident(
     """Say that you look after it, add a line to its timeline, or say that it is over."""
     said = await needed(request, Because)
     cli = words.command(verb, incident, reason=said.reason)
-    same_as(request, cli)
-    return {**await Duties(parts.bus, caller.name).incident(verb, incident, said.reason), "cli": cli}
+    return await _done(request, cli, Duties(parts.bus, caller.name).incident(verb, incident, said.reason))
 
 
 @router.post(
@@ -123,8 +151,7 @@ async def cancel(request: Request, parts: Gateway, caller: Operator, run_id: Nam
     """End a training run, wherever it is."""
     said = await needed(request, CancelOrder)
     cli = words.command("cancel", run_id, now=said.now, reason=said.reason)
-    same_as(request, cli)
-    return {**await Duties(parts.bus, caller.name).cancel(run_id, said.reason, now=said.now), "cli": cli}
+    return await _done(request, cli, Duties(parts.bus, caller.name).cancel(run_id, said.reason, now=said.now))
 
 
 @router.post(
@@ -140,5 +167,10 @@ async def on_lane(
     said = await needed(request, Because)
     # `resume` alone is about rollouts too: the command finds out by the name.
     cli = words.command(verb, lane, reason=said.reason)
+    return await _done(request, cli, Duties(parts.bus, caller.name).lane(verb, lane, said.reason))
+
+
+async def _done(request: Request, cli: str, duty: Awaitable[Document]) -> Document:
+    """Do it, and say what became of it with the command that does the same."""
     same_as(request, cli)
-    return {**await Duties(parts.bus, caller.name).lane(verb, lane, said.reason), "cli": cli}
+    return {**await duty, "cli": cli}

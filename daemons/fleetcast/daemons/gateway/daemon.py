@@ -25,6 +25,7 @@ from fleetcast.daemons.gateway.tokens import TokenBook, TokenFileWrong
 from fleetcast.daemons.runtime import Daemon, Stage, run_daemon
 from fleetcast.daemons.runtime.beat import Heartbeat, until_closed
 from fleetcast.daemons.runtime.readiness import say_ready
+from fleetcast.registry.picture.amounts import counted
 from fleetcast.registry.picture.live import watched
 
 log = structlog.get_logger("fleetcast.gateway")
@@ -66,7 +67,7 @@ async def _live(daemon: Daemon, bus: Bus, tokens: TokenBook | None, listening: s
     async with watched(bus, beat_seconds) as fleet:
         parts = Parts(bus, fleet, feed, settings, tokens)
         address = url_of(settings, listening)
-        beat = Heartbeat(daemon, bus, lambda: f"{address}, {feed.clients} event streams")
+        beat = Heartbeat(daemon, bus, lambda: f"{address}, {counted(feed.clients, 'event stream')}")
         async with daemon.roots() as roots:
             roots.start("bus", until_closed(bus), stage=Stage.SUPPORT)
             roots.start("feed", feed.run())

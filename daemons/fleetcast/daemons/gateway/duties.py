@@ -53,42 +53,28 @@ class Duties:
             Refused: there is none, it cannot be done now, or no remedy daemon answers.
         """
         kinds: dict[str, type[Acknowledge | Note | Resolve]] = {"ack": Acknowledge, "note": Note, "resolve": Resolve}
-        try:
-            order = kinds[verb](incident=incident, actor=self._actor, reason=reason)
-        except ValidationError as error:
-            raise invalid(error) from error
+        order = _order(kinds[verb], incident=incident, actor=self._actor, reason=reason)
         said = await self._asked(INCIDENTS_SUBJECT, order, IncidentAnswer, "remedy")
-        status = {"unknown": 404, "ambiguous": 409, "refused": 409}.get(said.outcome)
-        if status is not None:
-            raise Refused(
-                status, "not-found" if status == 404 else said.outcome, said.message, next_step=said.next_step
-            )
+        if said.outcome in {"unknown", "ambiguous", "refused"}:
+            raise _refused(said, code=said.outcome)
         shown = incident_document(said.incidents[0]) if said.incidents else None
         return {"outcome": said.outcome, "message": said.message, "incident": shown}
 
     async def cancel(self, run: str, reason: str, *, now: bool) -> Document:
         """End a training run; raises Refused."""
-        try:
-            order = CancelRun(run=run, reason=reason, by=self._actor, now=now)
-        except ValidationError as error:
-            raise invalid(error) from error
+        order = _order(CancelRun, run=run, reason=reason, by=self._actor, now=now)
         said = await self._asked(RUNS_SUBJECT, order, RunAnswer, "trainer")
         if said.outcome != "done":
-            status, code = (404, "not-found") if said.outcome == "unknown" else (409, "ended")
-            raise Refused(status, code, said.message, next_step=said.next_step)
+            raise _refused(said, code="ended")
         shown = said.run.model_dump(mode="json", by_alias=True, include=RUN_SHOWN) if said.run else None
         return {"message": said.message, "run": shown}
 
     async def lane(self, verb: str, lane: str, reason: str) -> Document:
         """Start a run of a lane now (`trigger`), or have it start none (`pause`) or some again (`resume`)."""
-        try:
-            order = ChangeLane.model_validate({"ask": verb, "lane": lane, "reason": reason, "by": self._actor})
-        except ValidationError as error:
-            raise invalid(error) from error
+        order = _order(ChangeLane, ask=verb, lane=lane, reason=reason, by=self._actor)
         said = await self._asked(LANES_SUBJECT, order, LaneAnswer, "trainer")
         if said.outcome != "done":
-            status, code = (404, "not-found") if said.outcome == "unknown" else (409, "refused")
-            raise Refused(status, code, said.message, next_step=said.next_step)
+            raise _refused(said, code="refused")
         return {"message": said.message}
 
     async def _asked(self, subject: str, order: BaseModel, kind: Any, daemon: str) -> Any:
@@ -113,3 +99,17 @@ class Duties:
             raise Refused(422, "invalid", str(error)) from error
         except ValidationError as error:
             raise Refused(502, "damaged", f"the {daemon} daemon's answer cannot be read") from error
+
+
+def _order(kind: type[BaseModel], **said: object) -> BaseModel:
+    """What is asked of a daemon; raises Refused: it cannot be asked so."""
+    try:
+        return kind.model_validate(said)
+    except ValidationError as error:
+        raise invalid(error) from error
+
+
+def _refused(said: IncidentAnswer | RunAnswer | LaneAnswer, *, code: str) -> Refused:
+    """A daemon's no: it knows no such thing, or it is not done for the reason that *code* names."""
+    status, code = (404, "not-found") if said.outcome == "unknown" else (409, code)
+    return Refused(status, code, said.message, next_step=said.next_step)

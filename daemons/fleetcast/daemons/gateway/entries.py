@@ -47,6 +47,7 @@ class CheckOrder(BaseModel):
 
     window_minutes: Annotated[int, Field(ge=1, le=60)] | None = None
     auto_remediate: bool | None = None
+    reason: Words | None = Field(default=None, description="Of whoever has it remedied; kept with the request.")
 
 
 class PerformanceSnapshot(ModelPerformanceSnapshot):

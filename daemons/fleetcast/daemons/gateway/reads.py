@@ -12,6 +12,7 @@ from fleetcast.bus import Bus, patience
 from fleetcast.bus.errors import BusTimeout, ConnectionLost, NoResponder, ServiceFailed
 from fleetcast.bus.streams import EVENTS
 from fleetcast.daemons.gateway.held import Held
+from fleetcast.daemons.gateway.letters import role_for
 from fleetcast.daemons.gateway.problems import Refused
 from fleetcast.daemons.remedy.incidents import reading as incidents
 from fleetcast.daemons.remedy.incidents.commands import GetIncident, IncidentAnswer, ListIncidents
@@ -184,6 +185,7 @@ class Reads:
                     "reason": each.reason,
                     "consumer": each.consumer,
                     "at": each.at,
+                    "role": role_for(each.subject).value,
                 }
                 for each in shown
             ],

@@ -245,7 +245,7 @@ async def rollback_check_and_remedy(
     minutes = window_minutes or said.window_minutes or WINDOW_MINUTES
     remediate = said.auto_remediate if auto_remediate is None else auto_remediate
     same_as(request, words.command("monitor", "show", model_id))
-    return await actions(parts, caller).check(model_id, minutes, remediate=bool(remediate))
+    return await actions(parts, caller).check(model_id, minutes, remediate=bool(remediate), reason=said.reason)
 
 
 @router.post(

@@ -5,7 +5,7 @@ made from it or held against it. A reading looks at what a daemon knows already,
 this package. Nothing here decides anything.
 """
 
-from fleetcast.daemons.metrics.common import nothing
 from fleetcast.daemons.metrics.serving import serve
+from fleetcast.daemons.metrics.vitals import nothing
 
 __all__ = ["nothing", "serve"]

@@ -14,7 +14,7 @@ from fleetcast.bus import Bus
 from fleetcast.bus.errors import BusError
 from fleetcast.bus.streams import AUDIT
 from fleetcast.events.state import ChainState
-from fleetcast.registry.rules import NO_CHAIN, checked_link
+from fleetcast.registry.rules import NO_CHAIN, checked_link, link_of
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("fleetcast.metrics")
 
@@ -34,7 +34,7 @@ class Chains:
 
     def take(self, model: str, data: bytes) -> str:
         """Check the next record of a model; what is wrong with it, empty: nothing."""
-        problems, self._ends[model] = checked_link(self._ends.get(model, NO_CHAIN), data)
+        problems, self._ends[model] = checked_link(self._ends.get(model, NO_CHAIN), link_of(data))
         self.records += 1
         self.broken += bool(problems)
         return "; ".join(problems)

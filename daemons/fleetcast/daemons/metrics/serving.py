@@ -14,10 +14,10 @@ from fleetcast.bus import Bus
 from fleetcast.bus.errors import BusError
 from fleetcast.daemons.metrics import process
 from fleetcast.daemons.metrics.certificates import Certificates
-from fleetcast.daemons.metrics.common import Common, Read
 from fleetcast.daemons.metrics.endpoint import Endpoint
 from fleetcast.daemons.metrics.listening import authority, leave_note, listen, note_path, remove_note
 from fleetcast.daemons.metrics.sheet import Sheet
+from fleetcast.daemons.metrics.vitals import Read, Vitals
 from fleetcast.daemons.runtime import Daemon
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ async def serve(daemon: Daemon, bus: Bus, read: Read, *, told: Callable[[], None
         told: called once `Daemon.metrics_url` says where.
     """
     settings = daemon.settings.metrics
-    common = Common(bus, lambda: daemon.is_ready)
+    vitals = Vitals(bus, lambda: daemon.is_ready)
     if not settings.enabled:
         await asyncio.Event().wait()
     try:
@@ -51,7 +51,7 @@ async def serve(daemon: Daemon, bus: Bus, read: Read, *, told: Callable[[], None
     told()
     log.info("metrics.served", url=daemon.metrics_url)
     try:
-        await Endpoint(Writer(daemon, common, read).write).serve(listener)
+        await Endpoint(Writer(daemon, vitals, read).write).serve(listener)
     finally:
         await asyncio.to_thread(remove_note, note)
 
@@ -67,15 +67,15 @@ def _reached_by(daemon: Daemon, bus: Bus) -> str:
 class Writer:
     """Makes the text of one daemon: read on the loop, written beside it."""
 
-    def __init__(self, daemon: Daemon, common: Common, read: Read) -> None:
-        self._daemon, self._common, self._read = daemon, common, read
+    def __init__(self, daemon: Daemon, vitals: Vitals, read: Read) -> None:
+        self._daemon, self._vitals, self._read = daemon, vitals, read
         self._certificates = Certificates(daemon.settings)
         self._exposition: Exposition | None = None
 
     async def write(self) -> tuple[str, bytes]:
         """Content type and text, as of now."""
         sheet = Sheet(self._daemon.node, self._daemon.name)
-        self._common.read(sheet)
+        self._vitals.read(sheet)
         await self._read(sheet)
         return await asyncio.to_thread(functools.partial(self._written, sheet))
 

@@ -1,9 +1,11 @@
 """Brings in what was there before a registry daemon ran: entries for versions that origins had written themselves."""
 
+from collections.abc import Callable
+
 import structlog
 
 from fleetcast.bus import BatchMessage, Bus
-from fleetcast.bus.errors import BusError, Conflict
+from fleetcast.bus.errors import BusError, Conflict, TransportFailed
 from fleetcast.bus.streams import REGISTRY
 from fleetcast.events.content import Kind
 from fleetcast.events.lifecycle import AUTHORITY_SUBJECT, AuthorityState, EntryState
@@ -35,8 +37,14 @@ async def take_authority(ledger: Ledger, wanted: AuthorityState) -> None:
         return
 
 
-async def adopt_all(bus: Bus, registry: Registry, engine: Engine, actor: str) -> int:
-    """Make the entries that are missing; returns how many."""
+async def adopt_all(
+    bus: Bus, registry: Registry, engine: Engine, actor: str, *, adopted: Callable[[], None] = lambda: None
+) -> int:
+    """Make the entries that are missing; returns how many. *adopted* is told of each.
+
+    Raises:
+        TransportFailed: the bus does not answer; to be repeated, what was made is kept.
+    """
     entries = await bus.newest(REGISTRY, ("fc.reg.state.entry.*.*",))
     known = set()
     for entry in entries:
@@ -48,8 +56,12 @@ async def adopt_all(bus: Bus, registry: Registry, engine: Engine, actor: str) ->
         request = f"adopt/{version.model}/{version.version}"
         try:
             await engine.handle(Transition(request=request, actor=actor, command=command))
+        except TransportFailed:
+            raise
         except BusError as e:
             log.warning("adoption.waiting", model=version.model, version=version.version, reason=str(e))
+        else:
+            adopted()
     if missing:
         log.info("versions.adopted", count=len(missing))
     return len(missing)

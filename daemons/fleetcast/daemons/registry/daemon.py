@@ -4,6 +4,7 @@ import asyncio
 import os
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,9 @@ from fleetcast.daemons.registry.queries import QueryDesk
 from fleetcast.daemons.registry.watching import Nodes
 from fleetcast.daemons.runtime import Daemon, Stage, run_daemon
 from fleetcast.daemons.runtime.beat import VERSION, Heartbeat, until_closed
+from fleetcast.daemons.runtime.progress import Progress
 from fleetcast.daemons.runtime.readiness import say_ready
+from fleetcast.daemons.runtime.starting import VAIN_SECONDS, patiently
 from fleetcast.events.lifecycle import QUERY_SUBJECT, AuthorityState
 from fleetcast.registry.archival.asking import ARCHIVAL_SUBJECT
 from fleetcast.registry.commands import stamp
@@ -97,17 +100,14 @@ async def _live(daemon: Daemon, bus: Bus, policy: Policy) -> None:
         roots.start("read-model", projector.run(), stage=Stage.SUPPORT)
         roots.start("nodes", nodes.watch())
         roots.start("rollouts", driver.watch())
+        daemon.status("reading what nodes report of themselves")
         await nodes.known.wait()
-        await take_authority(
-            ledger,
-            AuthorityState(
-                mode="daemon",
-                node=daemon.node,
-                gates=f"{policy.name} {policy.digest[:16]}" if policy.name else "",
-                at=stamp(datetime.now(UTC)),
-            ),
-        )
-        await adopt_all(bus, Registry(bus), engine, actor)
+        daemon.status("taking over what the registry holds")
+        wanted = _authority(daemon.node, policy)
+        await patiently(lambda: take_authority(ledger, wanted), doing="taking authority")
+        made = Progress(VAIN_SECONDS)
+        adopt = partial(adopt_all, bus, Registry(bus), engine, actor, adopted=made.made)
+        await patiently(adopt, doing="adopting versions", progress=made)
         roots.start("driver", driver.run())
         roots.start("heartbeat", beat.run(), stage=Stage.SUPPORT)
         if daemon.settings.archival.mode != "off":
@@ -116,6 +116,11 @@ async def _live(daemon: Daemon, bus: Bus, policy: Policy) -> None:
         await say_ready(daemon, bus, beat.sentence)
     await service.stop()
     await beat.stopped()
+
+
+def _authority(node: str, policy: Policy) -> AuthorityState:
+    gates = f"{policy.name} {policy.digest[:16]}" if policy.name else ""
+    return AuthorityState(mode="daemon", node=node, gates=gates, at=stamp(datetime.now(UTC)))
 
 
 def _service(

@@ -21,7 +21,7 @@ from typing import Any
 import structlog
 
 from fleetcast.bus import Bus, BusState
-from fleetcast.bus.errors import BusError
+from fleetcast.bus.errors import BusError, PayloadTooLarge
 from fleetcast.bus.streams import NODES_BUCKET
 from fleetcast.daemons.runtime.lifecycle import Daemon
 from fleetcast.daemons.runtime.progress import Progress
@@ -111,6 +111,8 @@ class Heartbeat:
         try:
             document = status.model_dump_json().encode()
             await self._bus.kv_put(NODES_BUCKET, key, document, deadline_seconds=settings.bus.request_timeout_seconds)
+        except PayloadTooLarge as refused:
+            log.warning("heartbeat.refused", reason=str(refused))
         except BusError as away:
             log.debug("heartbeat.missed", reason=str(away))
 

@@ -24,7 +24,7 @@ from fleetcast.daemons.runtime.requests import with_reading
 from fleetcast.daemons.trainer.checkpoints.commands import CHECKPOINTS_SUBJECT
 from fleetcast.daemons.trainer.checkpoints.courier import bring_subject
 from fleetcast.daemons.trainer.checkpoints.desk import CheckpointDesk
-from fleetcast.daemons.trainer.claims.cancelling import RunService
+from fleetcast.daemons.trainer.claims.answering import RunService
 from fleetcast.daemons.trainer.faults.answering import QuarantineService
 from fleetcast.daemons.trainer.lanes.answering import LaneService
 from fleetcast.daemons.trainer.lanes.commands import READS

@@ -153,6 +153,7 @@ class Work:
         here.holds(keeper)
         here.deadline = lambda: _said(leaving.deadline)
         runner.others, runner.gpus_for = moving.others, here.gpus_for
+        runner.is_held = functools.partial(known.nodes.is_held, beside=bus.node)
         return cls(
             supervisor=supervisor,
             checkpoints=checkpoints,

@@ -13,6 +13,7 @@ from typing import Protocol, TypeVar
 
 import structlog
 
+from fleetcast.daemons.trainer import finishing
 from fleetcast.daemons.trainer.checkpoints.keeper import Checkpoints
 from fleetcast.daemons.trainer.checkpoints.watch import CheckpointWatch
 from fleetcast.daemons.trainer.claims import rules
@@ -69,6 +70,7 @@ class Runner:
     Attributes:
         readers: what runs of this node read.
         others: how many other nodes could take a run on a GPU now; None: not known.
+        is_held: whether a node beside this one has a version of a model or lane, which its machine does not take along.
         gpus_for: the GPUs for a run that was claimed in an earlier life of the daemon; None: there are not enough.
     """
 
@@ -102,6 +104,7 @@ class Runner:
         self._of_lane = of_lane
         self.readers = RunReaders(place.data)
         self.others: Callable[[TrainingRunState], int | None] = lambda _run: None
+        self.is_held: Callable[[str, str], bool] = lambda _line, _version: False
         self.gpus_for: Callable[[LaneDefinition, TrainingRunState], tuple[int, ...] | None] = lambda _lane, _run: ()
         self._asked: dict[str, asyncio.Future[Release]] = {}
 
@@ -196,7 +199,7 @@ class Runner:
                 gpus=gpus,
                 log_bytes=self._log_bytes,
             )
-            await asyncio.to_thread(_clear, self._place.stop_file(owned.id))
+            await asyncio.to_thread(_clear, self._place.stop_file(owned.id), self._place.done_file(owned.id))
             if (reason := _fell_for(owned.run)) is not None:
                 await asyncio.to_thread(
                     fallback.announce, self._place.folder(owned.id), owned.id, claim=owned.claim, reason=reason
@@ -249,7 +252,7 @@ class Runner:
         end, asked, commits = await self._until_over(owned, handle, watch)
         await watch.settle()
         if asked is not None:
-            await self._released(owned, asked, saved=watch.commits > commits)
+            await self._released(owned, asked, end, saved=watch.commits > commits)
         elif end.ok:
             await self._succeeded(owned, end)
         else:
@@ -297,22 +300,46 @@ class Runner:
     # -- its end
 
     async def _succeeded(self, owned: Owned, end: Exit) -> None:
-        ended = Ended(rules.SUCCEEDED, f"exit 0 after {end.seconds:.1f} s")
+        run = await owned.change(lambda there: succeeded(there, end, self._now()))
+        await self._told_success(run, end)
 
-        def finish(run: TrainingRunState) -> Change:
-            after = rules.finished(run, TrainingPhase.SUCCEEDED, ended, self._now())
-            return Change(after, rules.told_end(after, RunOutcome.SUCCEEDED))
-
-        run = await owned.change(finish)
+    async def _told_success(self, run: TrainingRunState, end: Exit) -> None:
         log.info("run.succeeded", attempts=len(run.attempts), seconds=end.seconds)
         await self._checkpoints.release_copies(run)
 
-    async def _released(self, owned: Owned, why: Release, *, saved: bool) -> None:
-        run = await owned.change(lambda there: rules.queued_again(there, why.ended, why.again, self._now()))
+    async def _released(self, owned: Owned, why: Release, end: Exit, *, saved: bool) -> None:
+        word = await self._word_of(owned, why) if end.code == 0 else None
+
+        def decide(there: TrainingRunState) -> Change | TrainingRunState:
+            # By the newest record: what is not accepted by now never is under this claim; the next one says it again.
+            if word is not None and word.is_accepted(there):
+                return succeeded(there, end, self._now(), f"; it was done, though asked to end: {why.ended.detail}")
+            return rules.queued_again(there, why.ended, why.again, self._now())
+
+        run = await owned.change(decide)
         if not why.saved.done():
             why.saved.set_result(saved)
+        if run.phase is TrainingPhase.SUCCEEDED:
+            await self._told_success(run, end)
+            return
         log.info("run.released", reason=why.ended.detail, saved=saved)
         await self._queue(run)
+
+    async def _word_of(self, owned: Owned, why: Release) -> finishing.Done | None:
+        """The job's word that it was done, once all that it said is accepted; None: it gave none, or some of it is not
+        safe yet: what only this node has goes with its machine."""
+        said = await asyncio.to_thread(finishing.done, self._place.done_file(owned.id), owned.claim)
+        if said is None:
+            return None
+        patience = finishing.ACCEPTED_SECONDS
+        if why.deadline is not None:
+            patience = max(0.0, (why.deadline - self._now()).total_seconds())
+
+        def is_safe() -> bool:
+            return why.deadline is None or said.is_held(self.is_held)
+
+        await finishing.waited(lambda: owned.lost.is_set() or (said.is_accepted(owned.run) and is_safe()), patience)
+        return said if is_safe() else None
 
     async def _judge(self, owned: Owned, end: Exit, spec: RunSpec | None) -> None:
         env = spec.env if spec is not None else {}
@@ -336,6 +363,13 @@ def ended_by(run: TrainingRunState, judgement: Judgement, now: datetime) -> Chan
         return Change(rules.queued_again(run, judgement.ended, judgement.again, now), judgement.facts)
     after = rules.finished(run, TrainingPhase.FAILED, judgement.ended, now)
     return Change(after, (*judgement.facts, *rules.told_end(after, RunOutcome.FAILED)))
+
+
+def succeeded(run: TrainingRunState, end: Exit, now: datetime, more: str = "") -> Change:
+    """What becomes of the record of a run that is done."""
+    ended = Ended(rules.SUCCEEDED, f"exit 0 after {end.seconds:.1f} s{more}")
+    after = rules.finished(run, TrainingPhase.SUCCEEDED, ended, now)
+    return Change(after, rules.told_end(after, RunOutcome.SUCCEEDED))
 
 
 def _started(run: TrainingRunState) -> RunStarted:
@@ -394,8 +428,9 @@ def _fell_for(run: TrainingRunState) -> str | None:
     return before.detail if before is not None and fell else None
 
 
-def _clear(stop_file: Path) -> None:
-    stop_file.unlink(missing_ok=True)
+def _clear(*files: Path) -> None:
+    for each in files:
+        each.unlink(missing_ok=True)
 
 
 @contextlib.asynccontextmanager

@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from fleetcast.config import environment
 from fleetcast.daemons.trainer.claims.eligibility import SIMULATED
 from fleetcast.daemons.trainer.lanes.definition import LaneDefinition
 from fleetcast.daemons.trainer.lanes.template import filled
-from fleetcast.daemons.trainer.supervision.environment import inherited
 from fleetcast.daemons.trainer.supervision.spec import RunSpec
 from fleetcast.events.content import Kind
 from fleetcast.events.gpus import Gpu
@@ -18,6 +18,8 @@ RUNS = "runs"
 """Folder of the runs of a node, below its data: one folder each."""
 STOP = "stop"
 """File by which a job is asked to save and end; it contains the deadline, where there is one."""
+DONE = "done"
+"""File by which a job says that it is done: what `finishing.Done` reads."""
 GPUS = "FLEETCAST_GPUS"
 """Indices of the GPUs that a run was given; whoever adopts it reads them."""
 CPU = "cpu"
@@ -48,6 +50,10 @@ class Place:
     def stop_file(self, run: str) -> Path:
         """What exists when a run is asked to save and end."""
         return self.folder(run) / STOP
+
+    def done_file(self, run: str) -> Path:
+        """What a job writes once it is done."""
+        return self.folder(run) / DONE
 
 
 def device_of(run: TrainingRunState, gpus: Sequence[Gpu]) -> str:
@@ -121,13 +127,14 @@ def _environment(
         "DEVICE": values["device"],
         "CADENCE_SECONDS": values["cadence_seconds"],
         "STOP_FILE": place.stop_file(run.run),
+        "DONE_FILE": place.done_file(run.run),
         "NODE_ID": place.node,
         "STORE_DATA": place.data,
         "GPUS": ",".join(map(str, gpus)),
     }
     ours = {f"FLEETCAST_{name}": str(value) for name, value in said.items() if str(value)}
     return {
-        **inherited(place.environment),
+        **environment.for_job(place.environment),
         "PYTHONUNBUFFERED": "1",
         **_visible(run.device, gpus),
         **lane.env,

@@ -125,6 +125,7 @@ def main(words: Sequence[str] | None = None) -> int:
         if options.export_lane:
             print(f"exported: {training.export(out, options.export_lane)}", flush=True)
         print(f"promoted: {training.promote(out)}", flush=True)
+        r.done()
     return 0
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from fleetcast.bus import Bus
 from fleetcast.bus.streams import EVENTS
+from fleetcast.daemons.testing import heartbeat
 from fleetcast.daemons.trainer.checkpoints.keeper import Checkpoints
 from fleetcast.daemons.trainer.checkpoints.watch import CheckpointWatch
 from fleetcast.daemons.trainer.claims import rules
@@ -19,9 +20,9 @@ from fleetcast.daemons.trainer.claims.store import RunStore
 from fleetcast.daemons.trainer.lanes.definition import LaneDefinition
 from fleetcast.daemons.trainer.ledger import TrainingLedger
 from fleetcast.events.envelope import new_event
-from fleetcast.events.payloads import DaemonState, Endpoints, Payload, Wants
+from fleetcast.events.payloads import Payload, Wants
 from fleetcast.events.runs import RunCheckpointSaved
-from fleetcast.events.state import Cause, NodeStatus
+from fleetcast.events.state import Cause
 from fleetcast.events.training import TrainingRunState
 from fleetcast.registry.commands import stamp
 
@@ -100,16 +101,10 @@ class Node:
 
     async def beat(self) -> None:
         """The heartbeat of a trainer on this node."""
-        status = NodeStatus(
-            node=self.name,
-            daemon="trainer",
-            version="0",
-            state=DaemonState.READY,
-            status="",
-            pid=1,
-            started_at="",
+        status = heartbeat(
+            self.name,
             at="",
-            endpoints=Endpoints(),
+            daemon="trainer",
             labels={"gpu": "simulated"},
             wants=Wants(models=(), lanes=()),
             data=str(self.data),

@@ -23,6 +23,7 @@ async def test_stalls_and_crashes_lose_no_run_and_have_no_effect_twice(tmp_path:
 
 
 @pytest.mark.asyncio
+@pytest.mark.soak
 async def test_without_the_fence_the_same_stalls_have_effects_twice(tmp_path: Path) -> None:
     # On a busy machine a stalled owner may come back when nobody has spoken for the run yet.
     for turn in range(TURNS):

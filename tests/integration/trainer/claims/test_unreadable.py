@@ -9,7 +9,7 @@ from tests.unit.trainer.claims.values import NOW, run
 
 from fleetcast.bus import Bus
 from fleetcast.daemons.trainer.claims import rules
-from fleetcast.daemons.trainer.claims.cancelling import RunService
+from fleetcast.daemons.trainer.claims.cancelling import Cancelling
 from fleetcast.daemons.trainer.claims.commands import CancelRun
 from fleetcast.daemons.trainer.claims.keeper import Keeper
 from fleetcast.daemons.trainer.claims.store import RunStore
@@ -76,7 +76,7 @@ async def test_a_trainer_takes_up_its_other_runs_and_a_person_can_end_the_unread
         assert await asyncio.wait_for(carried.get(), 60) == "b-readable"
         assert not keeper.settled
         asked = CancelRun(run="a-unreadable", reason="nobody can read it", by="ann")
-        service = RunService(store, now=lambda: NOW, is_silent=lambda _node: False)
+        service = Cancelling(store, now=lambda: NOW, is_silent=lambda _node: False)
         assert "a-unreadable is cancelled" in (await service.cancel(asked)).message
     finally:
         work.cancel()

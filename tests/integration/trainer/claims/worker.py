@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from fleetcast.bus import Bus, connect
 from fleetcast.bus.streams import NODES_BUCKET
 from fleetcast.bus.testing import fast_settings
+from fleetcast.daemons.testing import heartbeat
 from fleetcast.daemons.trainer.claims import rules
 from fleetcast.daemons.trainer.claims.claiming import Claimer, Pace
 from fleetcast.daemons.trainer.claims.eligibility import NodeFacts
@@ -30,7 +31,7 @@ from fleetcast.daemons.trainer.claims.watching import NodeWatch, RunWatch
 from fleetcast.daemons.trainer.lanes.queue import put
 from fleetcast.daemons.trainer.ledger import TrainingLedger
 from fleetcast.events.envelope import new_event
-from fleetcast.events.payloads import DaemonState, Endpoints, ModelPromoted, Wants
+from fleetcast.events.payloads import ModelPromoted, Wants
 from fleetcast.events.state import NodeStatus
 from fleetcast.events.training import TrainingPhase, TrainingRunState
 
@@ -86,20 +87,12 @@ async def train(bus: Bus, owned: Owned, adopted: bool) -> None:
 async def beat(bus: Bus) -> None:
     """Say that this node is there, whatever the bus answers."""
     while True:
-        at = now().isoformat()
-        status = NodeStatus(
-            node=bus.node,
+        status = heartbeat(
+            bus.node,
+            at=now().isoformat(),
             daemon="trainer",
-            version="0",
-            state=DaemonState.READY,
-            status="",
             pid=os.getpid(),
-            started_at=at,
-            at=at,
-            endpoints=Endpoints(),
-            labels={},
             wants=Wants(models=(), lanes=()),
-            data="/",
             limits=LIMITS,
         )
         async with asyncio.TaskGroup() as once:

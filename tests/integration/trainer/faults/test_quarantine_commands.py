@@ -5,14 +5,12 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import pytest
-from tests.integration.cli.helpers import Ended, Stand, environment, standing
+from tests.integration.cli.stand import Cli, Stand, commands_that_end, live_in, standing
 
 from fleetcast.bus import Service
 from fleetcast.cli.connection import quiet_logs
-from fleetcast.cli.entry import run
 from fleetcast.daemons.trainer.faults.answering import QuarantineService
 from fleetcast.daemons.trainer.faults.book import QuarantineBook
 from fleetcast.daemons.trainer.ledger import TrainingLedger
@@ -45,23 +43,13 @@ def stand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]:
 
 
 @pytest.fixture
-def cli(stand: Stand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
-    for name, value in environment(tmp_path, stand.url).items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.chdir(tmp_path)
+def cli(stand: Stand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
+    live_in(tmp_path, stand.url, monkeypatch)
     quiet_logs()
-
-    def call(*arguments: str, code: int = 0) -> Ended:
-        capsys.readouterr()
-        found = run(("node", *arguments))
-        said = capsys.readouterr()
-        assert found == code, said.err
-        return Ended(found, said.out, said.err)
-
-    return call
+    return commands_that_end(capsys, "node")
 
 
-def test_dry_run_says_what_would_be_done_and_does_nothing(cli: Any) -> None:
+def test_dry_run_says_what_would_be_done_and_does_nothing(cli: Cli) -> None:
     for_two = ("quarantine", "gpu-1", "--for", "2h", "--reason", "rack is moved")
     assert "dry run: gpu-1 would get no training runs until" in cli(*for_two, "--dry-run").out
     assert "nothing is known against gpu-1" in cli("release", "gpu-1", "--reason", "moved", code=3).err
@@ -74,7 +62,7 @@ def test_dry_run_says_what_would_be_done_and_does_nothing(cli: Any) -> None:
     assert "is not in quarantine" in cli("release", "gpu-1", "--reason", "moved").out
 
 
-def test_a_mistyped_node_is_not_kept_from_anything(cli: Any) -> None:
+def test_a_mistyped_node_is_not_kept_from_anything(cli: Cli) -> None:
     said = cli("quarantine", "gpu-11", "--reason", "rack is moved", code=3).err
     assert "no node gpu-11 was heard from" in said
     assert "did you mean gpu-1?" in said

@@ -1,6 +1,7 @@
 """What people ask of lanes, by service, by event and on the command line."""
 
 import asyncio
+import json
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 import pytest_asyncio
 from tests.integration.trainer.lanes.lane_rig import Rig, lane, lanes, rig, trainer, until
 
+from fleetcast.client.folders import spool_folder
 from fleetcast.config.settings import NodeSettings, Settings, StoreSettings
 from fleetcast.daemons.trainer.lanes.exporting import Exporter
 from fleetcast.events.training import TrainingPhase
@@ -165,6 +167,34 @@ async def test_an_export_command_writes_the_data_set_on_one_node_and_what_is_wro
             for task in work:
                 task.cancel()
             await asyncio.gather(*work, return_exceptions=True)
+
+
+LOOKS = "import json, os, sys; open(sys.argv[1], 'w').write(json.dumps(dict(os.environ))); raise SystemExit('done')"
+
+
+async def test_an_export_command_has_the_environment_of_a_job_and_finds_the_spool(
+    made: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("NATS_PASSWORD", "FLEETCAST_BUS_TOKEN", "NOTIFY_SOCKET", "CREDENTIALS_DIRECTORY", "CUDA_HOME"):
+        monkeypatch.setenv(name, "the daemon's")
+    told = tmp_path / "environment.json"
+    export = {"command": [sys.executable, "-c", LOOKS, str(told)]}
+    known = lane("looks", export=export, env={"BOARD": "hex8"})
+    async with trainer(made, lanes(known)) as alive:
+        settings = Settings(store=StoreSettings(data=tmp_path, publish_roots=(tmp_path,)))
+        exporter = Exporter(alive.bus, alive.desk.store, settings)
+        alive.desk.export = exporter.begin
+        work = asyncio.create_task(exporter.run())
+        try:
+            await until("it was begun", lambda: made.facts("fc.ev.lane.changed.looks"))
+            await until("it has ended", lambda: _idle([exporter]))
+        finally:
+            work.cancel()
+            await asyncio.gather(work, return_exceptions=True)
+    seen = json.loads(await asyncio.to_thread(told.read_text))
+    assert [name for name, value in seen.items() if value == "the daemon's"] == ["CUDA_HOME"]
+    assert (seen["BOARD"], seen["FLEETCAST_LANE"]) == ("hex8", "looks")
+    assert await asyncio.to_thread(spool_folder, seen) == str(tmp_path / "spool")
 
 
 async def _idle(exporters: list[Exporter]) -> bool:

@@ -1,25 +1,26 @@
 """The commands about lanes, against a trainer that is at work, and without one."""
 
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.integration.cli.helpers import Ended, Stand, environment, standing
+from tests.integration.cli.stand import Cli, Stand, commands_that_end, live_in, standing
 from tests.integration.trainer.lanes.lane_rig import Rig, Trainer, begun, lane, lanes, until
 
 from fleetcast.bus import Service
 from fleetcast.cli.connection import quiet_logs
-from fleetcast.cli.entry import run
 from fleetcast.daemons.runtime.requests import with_reading
-from fleetcast.daemons.trainer.claims.cancelling import RunService
+from fleetcast.daemons.trainer.claims import rules
+from fleetcast.daemons.trainer.claims.answering import RunService
 from fleetcast.daemons.trainer.claims.store import RunStore
 from fleetcast.daemons.trainer.lanes.commands import READS
 from fleetcast.daemons.trainer.ledger import TrainingLedger
 from fleetcast.events.lifecycle import RolloutState, rollout_subject
 from fleetcast.events.training import LANES_SUBJECT, RUNS_SUBJECT
 
-NAMES = ("hex8_2p", "square8_3p", "byhand", "halted", "shared", "ended")
+NAMES = ("hex8_2p", "square8_3p", "byhand", "halted", "shared", "ended", "faulty")
 
 
 class Lanes:
@@ -62,26 +63,17 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lanes]:
 
 @pytest.fixture(autouse=True)
 def fleet(made: Lanes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in environment(tmp_path, made.stand.url).items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.chdir(tmp_path)
+    live_in(tmp_path, made.stand.url, monkeypatch)
     # The desk shares this process, whose stdout is the command's.
     quiet_logs()
 
 
 @pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str]) -> Any:
-    def call(*arguments: str, code: int = 0) -> Ended:
-        capsys.readouterr()
-        found = run(arguments)
-        said = capsys.readouterr()
-        assert found == code, said.err
-        return Ended(found, said.out, said.err)
-
-    return call
+def cli(capsys: pytest.CaptureFixture[str]) -> Cli:
+    return commands_that_end(capsys)
 
 
-def test_lanes_are_listed_as_the_seeds_table_has_them_and_why_tells_the_ledger(made: Lanes, cli: Any) -> None:
+def test_lanes_are_listed_as_the_seeds_table_has_them_and_why_tells_the_ledger(made: Lanes, cli: Cli) -> None:
     made.stand.do(made.rig.export("hex8_2p", "d1", 295))
     made.stand.do(made.rig.export("square8_3p", "d1", 67))
     run = made.stand.do(made.rig.one_run("hex8_2p"))
@@ -105,7 +97,7 @@ def test_lanes_are_listed_as_the_seeds_table_has_them_and_why_tells_the_ledger(m
     assert (document["standing"], document["run"]["run"], document["tokens"]) == ("ready", run.run, 95.0)
 
 
-def test_a_lane_is_paused_resumed_triggered_and_its_data_withdrawn(made: Lanes, cli: Any) -> None:
+def test_a_lane_is_paused_resumed_triggered_and_its_data_withdrawn(made: Lanes, cli: Cli) -> None:
     assert "byhand is paused" in cli("pause", "byhand", "--reason", "wrong labels").out
     made.stand.do(made.rig.export("byhand", "d1", 300))
     made.stand.do(until("300 samples", lambda: _counted(made, "byhand", 300)))
@@ -120,7 +112,7 @@ def test_a_lane_is_paused_resumed_triggered_and_its_data_withdrawn(made: Lanes, 
     assert "there is no data set so far" in cli("lanes").out
 
 
-def test_a_run_is_cancelled_with_a_reason_and_runs_and_why_tell_who_did_it(made: Lanes, cli: Any) -> None:
+def test_a_run_is_cancelled_with_a_reason_and_runs_and_why_tell_who_did_it(made: Lanes, cli: Cli) -> None:
     made.stand.do(made.rig.export("ended", "d1", 300))
     run = made.stand.do(made.rig.one_run("ended")).run
     made.stand.do(made.rig.claim(run))
@@ -142,13 +134,39 @@ def test_a_run_is_cancelled_with_a_reason_and_runs_and_why_tell_who_did_it(made:
     assert "cancelled it: wrong labels" in cli("runs", "show", run).out
 
 
-def test_a_run_that_has_ended_or_never_was_is_not_cancelled(made: Lanes, cli: Any) -> None:
+def test_a_run_that_has_ended_or_never_was_is_not_cancelled(made: Lanes, cli: Cli) -> None:
     assert "no lane started a run nobodys-1" in cli("cancel", "nobodys-1", "--reason", "x", code=3).err
     made.stand.do(made.rig.export("ended", "d2", 300))
     run = made.stand.do(made.rig.one_run("ended", 2)).run
     made.stand.do(made.rig.end(run))
     error = cli("cancel", run, "--reason", "x", "--json", code=1).document["error"]
     assert (error["code"], "it succeeded" in error["message"]) == ("ended", True)
+
+
+def test_a_run_is_let_go_to_a_node_again_with_a_reason_and_why_tells_who_did_it(made: Lanes, cli: Cli) -> None:
+    made.stand.do(made.rig.export("faulty", "d1", 300))
+    run = made.stand.do(made.rig.one_run("faulty")).run
+    made.stand.do(made.rig.claim(run))
+    made.stand.do(_faulted(made, run))
+    assert f"fleetcast runs allow {run} gpu-1 --reason TEXT" in cli("why", run).out
+    assert "a reason must be said" in cli("runs", "allow", run, "gpu-1", code=2).err
+    assert "dry run: " in cli("runs", "allow", run, "gpu-1", "--reason", "new cable", "--dry-run").out
+    document = cli("runs", "allow", run, "gpu-1", "--reason", "new cable", "--json").document
+    assert (document["run"]["excluded"], document["run"]["allowed"][0]["reason"]) == ({}, "new cable")
+    assert f"nothing keeps {run} away from gpu-1" in cli("runs", "allow", run, "gpu-1", "--reason", "again").out
+    assert "it may go to gpu-1 again" in (told := cli("why", run).out)
+    assert f"lets run {run} go to gpu-1 again: new cable" in told
+    made.stand.do(made.rig.end(run))
+    assert "has ended before" in cli("runs", "allow", run, "gpu-1", "--reason", "x", code=1).err
+    assert "no lane started a run nobodys-1" in cli("runs", "allow", "nobodys-1", "gpu-1", "--reason", "x", code=3).err
+
+
+async def _faulted(made: Lanes, run: str) -> None:
+    """Its node gives it back, and is not given it again for an hour."""
+    store = RunStore(TrainingLedger(made.stand.bus), node="gpu-1")
+    now = store.ledger.clock()
+    again = rules.Again(away_from="gpu-1", away_until=now + timedelta(hours=1))
+    await store.change(run, lambda there: rules.queued_again(there, rules.Ended("hardware"), again, now))
 
 
 async def _free(made: Lanes, name: str) -> bool:
@@ -161,14 +179,14 @@ async def _counted(made: Lanes, name: str, samples: int) -> bool:
     return state is not None and state.samples_in == samples
 
 
-def test_what_cannot_be_is_refused_with_the_next_step(cli: Any) -> None:
+def test_what_cannot_be_is_refused_with_the_next_step(cli: Cli) -> None:
     assert "did you mean hex8_2p?" in cli("lane", "show", "hex8_2", code=3).err
     assert "a reason must be said" in cli("trigger", "hex8_2p", code=2).err
     assert "--abandon ends a rollout" in cli("resume", "hex8_2p", "--lane", "--abandon", code=2).err
 
 
 def test_resume_asks_which_is_meant_where_a_paused_lane_and_a_halted_rollout_share_a_name(
-    made: Lanes, cli: Any
+    made: Lanes, cli: Cli
 ) -> None:
     cli("pause", "shared", "--reason", "wrong labels")
     made.stand.do(_halt(made, "shared"))
@@ -195,7 +213,7 @@ async def _halt(made: Lanes, model: str) -> None:
     await made.stand.bus.publish_raw(rollout_subject(model), halted.model_dump_json(by_alias=True).encode())
 
 
-def test_without_a_trainer_lanes_are_read_from_the_stream_and_nothing_is_changed(made: Lanes, cli: Any) -> None:
+def test_without_a_trainer_lanes_are_read_from_the_stream_and_nothing_is_changed(made: Lanes, cli: Cli) -> None:
     made.stand.do(made.rig.export("halted", "d1", 20))
     made.stand.do(until("20 samples", lambda: _counted(made, "halted", 20)))
     made.stand.do(made.end())

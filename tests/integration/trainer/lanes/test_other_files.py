@@ -11,11 +11,11 @@ import pytest_asyncio
 from tests.integration.trainer.lanes.lane_rig import Rig, lane, lanes, rig, trainer, until
 
 from fleetcast.bus.streams import NODES_BUCKET
+from fleetcast.daemons.testing import heartbeat
 from fleetcast.daemons.trainer.claims.watching import NodeWatch
 from fleetcast.daemons.trainer.lanes.answering import LaneService
 from fleetcast.daemons.trainer.lanes.commands import LaneAnswer
-from fleetcast.events.payloads import DaemonState, Endpoints, Wants
-from fleetcast.events.state import NodeStatus
+from fleetcast.events.payloads import DaemonState, Wants
 from fleetcast.registry.commands import stamp
 from fleetcast.registry.picture.agreement import LaneCopies
 
@@ -33,21 +33,8 @@ async def beat(
 ) -> None:
     """A trainer's heartbeat."""
     at = stamp(datetime.now(UTC))
-    status = NodeStatus(
-        node=node,
-        daemon="trainer",
-        version="0.1.0",
-        state=state,
-        status="",
-        pid=number,
-        started_at=at,
-        at=at,
-        endpoints=Endpoints(),
-        labels={},
-        wants=Wants(models=(), lanes=()),
-        data="/data",
-        lanes=dict(known),
-    )
+    nothing = Wants(models=(), lanes=())
+    status = heartbeat(node, at=at, daemon="trainer", state=state, pid=number, wants=nothing, lanes=dict(known))
     await made.bus.kv_put(NODES_BUCKET, f"{node}.trainer", status.model_dump_json().encode())
 
 

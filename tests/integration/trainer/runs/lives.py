@@ -6,9 +6,9 @@ import contextlib
 import itertools
 import os
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ from fleetcast.daemons.trainer.ledger import TrainingLedger
 from fleetcast.daemons.trainer.leftovers import Leftovers
 from fleetcast.daemons.trainer.runner import Runner
 from fleetcast.daemons.trainer.starting import Place, device_of
-from fleetcast.daemons.trainer.supervision.supervisors import is_alive, supervisor_here
+from fleetcast.daemons.trainer.supervision.supervisors import Supervisor, is_alive, supervisor_here
 from fleetcast.events.gpus import Gpu
 from fleetcast.events.state import Cause
 from fleetcast.events.training import TrainingRunState, WorkClass
@@ -109,6 +109,8 @@ async def life(
     *,
     artifacts: frozenset[str] = frozenset(),
     gpus: tuple[Gpu, ...] = (),
+    environment: Mapping[str, str] | None = None,
+    is_held: Callable[[str, str], bool] = lambda _line, _version: False,
     wired: Callable[[Keeper, Claimer], None] = lambda _keeper, _claimer: None,
 ) -> AsyncIterator[Keeper]:
     """A trainer from its start until it is stopped or killed.
@@ -116,66 +118,81 @@ async def life(
     Args:
         artifacts: that its node is known to hold.
         gpus: that it has.
+        environment: of the daemon; None: a path.
+        is_held: whether another node has a version.
         wired: called before it begins to work.
     """
+    at = Place(node, folder / node, environment or {"PATH": os.environ["PATH"]})
     async with connect(bus.settings, node=node, daemon="trainer") as own:
-        ledger = TrainingLedger(own)
-        store, watch = RunStore(ledger, node=node), RunWatch(own)
-        place = Place(node, folder / node, {"PATH": os.environ["PATH"]})
-        supervisor = supervisor_here("process")
-        runner = Runner(
-            place,
-            supervisor,
-            Checkpoints(own, store, place.data, node=node),
-            FaultDesk(QuarantineBook(ledger, now=now), node=node, now=now, read_kernel=lambda _: ()),
-            now=now,
-            queue=lambda run: put(own, run),
-            log_bytes=2**20,
-        )
-        pid = next(_PIDS)
-        keeper = Keeper(
-            own,
-            store,
-            watch,
-            pid=pid,
-            now=now,
-            lease_seconds=await lease_seconds(own),
-            carry=runner.carry,
-            look_seconds=0.1,
-        )
-
-        def facts() -> NodeFacts:
-            return NodeFacts(node, artifacts=artifacts, limits=LIMITS, runs=keeper.reported, gpus=gpus)
-
-        runner.gpus_for = lambda lane, run: gpus_for(lane, run, facts())
-        claimer = Claimer(
-            own,
-            store,
-            watch,
-            pid=pid,
-            here=facts,
-            device=lambda run, indices: device_of(run, [gpu for gpu in gpus if gpu.index in indices]),
-            now=now,
-            begin=keeper.begin,
-            pace=Pace(0.01, 0.1),
-        )
-        claimer.settled, keeper.claiming = (lambda: keeper.settled), claimer.claiming.__contains__
-        wired(keeper, claimer)
-        leftovers = Leftovers(place, supervisor, store, watch, in_hand=keeper.owned.__contains__)
-        reading = runner.readers.keep(
-            node,
-            watch,
-            in_hand=lambda: [owned.run for owned in keeper.owned.values()],
-            is_alive=lambda run: is_alive(supervisor, place.folder(run)),
-        )
-        works = (watch.run(), keeper.run(), leftovers.run(), reading, claimer.run())
-        work = [asyncio.create_task(each) for each in works]
+        made = await _trainer(own, at, artifacts, gpus)
+        made.runner.is_held = is_held
+        wired(made.keeper, made.claimer)
+        work = [asyncio.create_task(each) for each in made.works()]
         try:
-            yield keeper
+            yield made.keeper
         finally:
             for task in reversed(work):
                 task.cancel()
             await asyncio.gather(*work, return_exceptions=True)
+
+
+@dataclass
+class _Trainer:
+    """The parts of a trainer, wired."""
+
+    place: Place
+    supervisor: Supervisor
+    watch: RunWatch
+    runner: Runner
+    keeper: Keeper
+    claimer: Claimer
+    leftovers: Leftovers
+
+    def works(self) -> tuple[Coroutine[Any, Any, None], ...]:
+        """What it does all the time, the first begun first."""
+        reading = self.runner.readers.keep(
+            self.place.node,
+            self.watch,
+            in_hand=lambda: [owned.run for owned in self.keeper.owned.values()],
+            is_alive=lambda run: is_alive(self.supervisor, self.place.folder(run)),
+        )
+        return self.watch.run(), self.keeper.run(), self.leftovers.run(), reading, self.claimer.run()
+
+
+async def _trainer(own: Bus, place: Place, artifacts: frozenset[str], gpus: tuple[Gpu, ...]) -> _Trainer:
+    node = place.node
+    ledger = TrainingLedger(own)
+    store, watch, supervisor = RunStore(ledger, node=node), RunWatch(own), supervisor_here("process")
+    runner = Runner(
+        place,
+        supervisor,
+        Checkpoints(own, store, place.data, node=node),
+        FaultDesk(QuarantineBook(ledger, now=now), node=node, now=now, read_kernel=lambda _: ()),
+        now=now,
+        queue=lambda run: put(own, run),
+        log_bytes=2**20,
+    )
+    pid, lease = next(_PIDS), await lease_seconds(own)
+    keeper = Keeper(own, store, watch, pid=pid, now=now, lease_seconds=lease, carry=runner.carry, look_seconds=0.1)
+
+    def facts() -> NodeFacts:
+        return NodeFacts(node, artifacts=artifacts, limits=LIMITS, runs=keeper.reported, gpus=gpus)
+
+    runner.gpus_for = lambda lane, run: gpus_for(lane, run, facts())
+    claimer = Claimer(
+        own,
+        store,
+        watch,
+        pid=pid,
+        here=facts,
+        device=lambda run, indices: device_of(run, [gpu for gpu in gpus if gpu.index in indices]),
+        now=now,
+        begin=keeper.begin,
+        pace=Pace(0.01, 0.1),
+    )
+    claimer.settled, keeper.claiming = (lambda: keeper.settled), claimer.claiming.__contains__
+    leftovers = Leftovers(place, supervisor, store, watch, in_hand=keeper.owned.__contains__)
+    return _Trainer(place, supervisor, watch, runner, keeper, claimer, leftovers)
 
 
 async def killed_at(bus: Bus, folder: Path, point: str, **more: Any) -> None:

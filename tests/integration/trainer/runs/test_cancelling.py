@@ -21,7 +21,7 @@ from fleetcast.bus.server import LocalServer
 from fleetcast.bus.streams import EVENTS
 from fleetcast.daemons.trainer.checkpoints.keeper import Checkpoints
 from fleetcast.daemons.trainer.claims import rules
-from fleetcast.daemons.trainer.claims.cancelling import RunService
+from fleetcast.daemons.trainer.claims.answering import RunService
 from fleetcast.daemons.trainer.claims.commands import CancelRun, RunAnswer
 from fleetcast.daemons.trainer.claims.leasing import Owned
 from fleetcast.daemons.trainer.claims.rules import Again, Ended

@@ -6,7 +6,7 @@ import pytest
 from tests.unit.trainer.claims.values import NOW, run
 
 from fleetcast.daemons.trainer.claims import rules
-from fleetcast.daemons.trainer.claims.commands import CancelRun
+from fleetcast.daemons.trainer.claims.commands import AllowNode, CancelRun, order_of
 from fleetcast.daemons.trainer.claims.rules import Again, ClaimLost, Ended
 from fleetcast.events.recipes import recipes
 from fleetcast.events.runs import RunOutcome
@@ -70,7 +70,8 @@ def test_the_end_of_a_run_is_told_of_the_node_that_had_it_last_and_of_none_where
     assert rules.told_end(never, RunOutcome.CANCELLED) == ()
 
 
-def test_the_recipe_for_the_nats_cli_is_a_request() -> None:
+def test_the_recipes_for_the_nats_cli_are_requests() -> None:
     page = recipes((DOCS / "nats-cli.md").read_text())
-    (body,) = [recipe.command[3] for recipe in page if RUNS_SUBJECT in recipe.command]
-    assert CancelRun.model_validate_json(body).by == "ana"
+    cancels, allows = (order_of(recipe.command[3].encode()) for recipe in page if RUNS_SUBJECT in recipe.command)
+    assert (type(cancels), type(allows)) == (CancelRun, AllowNode)
+    assert {cancels.by, allows.by} == {"ana"}

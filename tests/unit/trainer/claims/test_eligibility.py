@@ -6,11 +6,10 @@ from typing import Any
 import pytest
 from tests.unit.trainer.claims.values import GIB, NOW, gpu, lane, node, run
 
+from fleetcast.daemons.testing import heartbeat
 from fleetcast.daemons.trainer.claims.eligibility import eligible, facts_of
 from fleetcast.daemons.trainer.lanes.definition import Resources
 from fleetcast.events.gpus import RunOnNode
-from fleetcast.events.payloads import DaemonState, Endpoints, Wants
-from fleetcast.events.state import NodeStatus
 from fleetcast.events.training import CheckpointRecord, WorkClass
 from fleetcast.registry.commands import stamp
 
@@ -95,21 +94,7 @@ def test_the_node_that_holds_the_checkpoint_is_let_go_first() -> None:
 
 
 def test_a_node_whose_trainer_fell_silent_trains_nothing() -> None:
-    status = NodeStatus(
-        node="n1",
-        daemon="trainer",
-        version="1",
-        state=DaemonState.READY,
-        status="",
-        pid=1,
-        started_at="",
-        at="",
-        endpoints=Endpoints(),
-        labels={"gpu": "nvidia"},
-        wants=Wants(),
-        data="/",
-        limits={"gpu": 1},
-    )
+    status = heartbeat("n1", at="", daemon="trainer", labels={"gpu": "nvidia"}, limits={"gpu": 1})
     assert facts_of(status, None).trains
     assert not facts_of(status, None, silent=("trainer",)).trains
     assert not facts_of(None, status).trains

@@ -27,6 +27,18 @@ def test_a_gpu_that_computes_is_proven(tmp_path: Path) -> None:
     assert (said.ok, said.arch_list) == (True, ("sm_90",))
 
 
+def test_a_probe_has_the_environment_of_a_job_and_no_secret_of_the_daemon(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("NATS_PASSWORD", "CUDA_VISIBLE_DEVICES", "HSA_OVERRIDE_GFX_VERSION"):
+        monkeypatch.setenv(name, "here")
+    said = asked(
+        tmp_path, "from os import environ\nraise SystemExit([name for name in environ if environ[name] == 'here'])"
+    )
+
+    assert said.detail.endswith("exit 1: ['HSA_OVERRIDE_GFX_VERSION']")
+
+
 @pytest.mark.parametrize(
     ("code", "said"),
     [

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from fleetcast.daemons.trainer.supervision.environment import inherited
 from fleetcast.daemons.trainer.supervision.folder import read_order, read_spec, read_state, write_order, write_spec
 from fleetcast.daemons.trainer.supervision.spec import Exit, Process, RunSpec, SpecInvalid, State, parse
 
@@ -91,15 +90,3 @@ def test_an_end_is_told_in_words() -> None:
     assert Exit(None, None, 0.0, reason="lost", detail="its supervisor was killed").text == (
         "no end that anybody saw: its supervisor was killed"
     )
-
-
-def test_a_command_gets_nothing_that_is_the_daemon_s_own() -> None:
-    daemon = {
-        "PATH": "/bin",
-        "HSA_OVERRIDE_GFX_VERSION": "10.3.0",
-        "NATS_URL": "nats://user:secret@host",
-        "FLEETCAST_BUS__CREDENTIALS": "x",
-        "NOTIFY_SOCKET": "/run/x",
-        "CREDENTIALS_DIRECTORY": "/run/y",
-    }
-    assert inherited(daemon) == {"PATH": "/bin", "HSA_OVERRIDE_GFX_VERSION": "10.3.0"}

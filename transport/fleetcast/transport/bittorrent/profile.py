@@ -13,7 +13,8 @@ MAX_RATE = 2**31 - 1
 """Rates are 32-bit integers in libtorrent; larger caps would wrap around."""
 
 MAX_QUEUE = 64
-"""Blocks that a peer may be asked for at once."""
+"""Blocks that a peer may be asked for at once. It has to say so itself: what a peer says of this in its handshake takes
+the place of our own limit, which holds before that only (ADR 0032)."""
 LEAST_QUEUE = 4
 QUEUE_SECONDS = 0.06
 """The same under a cap, in seconds of it: several peers are asked at the same time."""
@@ -94,7 +95,7 @@ SWARM: dict[str, Any] = {
     "piece_extent_affinity": True,
     # Short queues: what a peer was asked for long ago cannot be asked from one that has it by now (ADR 0012).
     "max_out_request_queue": MAX_QUEUE,
-    "max_allowed_in_request_queue": 4000,
+    "max_allowed_in_request_queue": MAX_QUEUE,
     "request_queue_time": 1,
     "active_downloads": -1,
     "active_seeds": -1,

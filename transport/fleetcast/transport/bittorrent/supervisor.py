@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import structlog
 
+from fleetcast.config.environment import for_job
 from fleetcast.transport.bittorrent import wire
 from fleetcast.transport.errors import CannotListen
 
@@ -203,7 +204,7 @@ class Supervisor:
 
 async def _spawn(descriptor: int) -> Process:
     # Fewer malloc arenas keep the child small: its threads free what others allocated.
-    environment = {**os.environ, "MALLOC_ARENA_MAX": "2"}
+    environment = {**for_job(os.environ), "MALLOC_ARENA_MAX": "2"}
     return await asyncio.create_subprocess_exec(
         sys.executable,
         "-P",  # the working directory is no place for modules

@@ -1,7 +1,8 @@
 """What rsync is told, as pure functions: which source can be used, which words, which files by which method."""
 
 import re
-from collections.abc import Collection, Mapping
+import shlex
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -16,6 +17,8 @@ MAX_BLOCK_BYTES = 128 * 1024
 """Largest block of rsync's delta method."""
 SECONDS_PER_PROVEN_GIB = 10.0
 """Time allowed before the first byte for both ends to read what is proven already: 100 MB/s, a slow disk."""
+KEPT_BACK_BYTES = 256 * 1024
+"""What rsync collects before it writes (fileio.c)."""
 _HOST = re.compile(r"[A-Za-z0-9.:_-]+")
 _USER = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,31}")
 _MODULE = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -23,11 +26,18 @@ _MODULE = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 @dataclass(frozen=True, slots=True)
 class Remote:
-    """Where rsync reads: `root` is what comes before a path; `port` and `user` are for ssh, None for a module."""
+    """Where rsync reads: the forced command of *user*, by ssh, or a *module* of an rsync daemon."""
 
-    root: str
-    port: int | None = None
+    host: str
+    port: int
     user: str | None = None
+    module: str | None = None
+
+    @property
+    def root(self) -> str:
+        """What comes before a path."""
+        shown = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{shown}:" if self.module is None else f"rsync://{shown}:{self.port}/{self.module}/"
 
 
 def remote(endpoint: str) -> Remote | None:
@@ -43,19 +53,18 @@ def remote(endpoint: str) -> Remote | None:
     host = parts.hostname or ""
     if not _HOST.fullmatch(host) or host.startswith("-") or parts.query or parts.fragment:
         return None
-    shown = f"[{host}]" if ":" in host else host
     if parts.scheme == "ssh" and _USER.fullmatch(parts.username or "") and parts.path in {"", "/"}:
-        return Remote(f"{shown}:", port or 22, parts.username)
+        return Remote(host, port or 22, user=parts.username)
     module = parts.path.removeprefix("/")
     if parts.scheme == "rsync" and parts.username is None and _MODULE.fullmatch(module):
-        return Remote(f"rsync://{shown}:{port or 873}/{module}/")
+        return Remote(host, port or 873, module=module)
     return None
 
 
 def usable(source: Source, settings: RsyncSettings) -> bool:
     """Whether rsync can read from *source*: it holds everything, and serves it in a way that the settings allow."""
     where = remote(source.rsync) if source.rsync and source.complete else None
-    return where is not None and (where.port is not None or settings.modules)
+    return where is not None and (where.module is None or settings.modules)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +110,40 @@ def patience_seconds(work: Collection[Job], settings: RsyncSettings) -> float:
     return settings.connect_seconds + settings.stall_seconds + compared / 2**30 * SECONDS_PER_PROVEN_GIB
 
 
+@dataclass(slots=True)
+class Pulse:
+    """Tells a source that brings something from one that has stalled.
+
+    rsync writes KEPT_BACK_BYTES at a time, which under a low cap come over seconds. So while no more than twice that
+    came in the stream, the time in which this node held it back is not the source's; a source could send for ever what
+    is no content.
+    """
+
+    _heard: float
+    _position: int = 0
+    _received: int = 0
+    _held_seconds: float = 0.0
+
+    def quiet_seconds(self, now: float, position: int, received: int = 0, held_seconds: float = 0.0) -> float:
+        """How long the source brought nothing.
+
+        Args:
+            position: how far the files are, in bytes.
+            received: bytes of the stream so far.
+            held_seconds: how long the stream was held back so far.
+        """
+        if position > self._position:
+            self._heard, self._position = now, position
+            self._received, self._held_seconds = received, held_seconds
+        excused = received - self._received <= 2 * KEPT_BACK_BYTES
+        return now - self._heard - (held_seconds - self._held_seconds if excused else 0.0)
+
+    @property
+    def began(self) -> bool:
+        """Whether a first byte was written."""
+        return self._position > 0
+
+
 def command(
     binary: str,
     where: Remote,
@@ -109,11 +152,14 @@ def command(
     settings: RsyncSettings,
     *,
     piece_length: int,
-    limit_bytes_per_second: int = 0,
+    handover: Sequence[str] = (),
 ) -> list[str]:
     """The words that bring *work* into `stage/new`; the names come from `stage/names`.
 
     Plain files only, no larger than promised, never compared by time or size: each is wanted because it is not here.
+
+    Args:
+        handover: what rsync, or ssh, runs instead of connecting to the source itself; its own name follows.
     """
     delta = any(job.delta for job in work)
     words = [
@@ -128,16 +174,16 @@ def command(
         words += ["--no-whole-file", f"--block-size={block}", f"--copy-dest={stage / 'basis'}"]
     else:
         words += ["--whole-file"]
-    if limit_bytes_per_second:
-        words.append(f"--bwlimit={max(1, limit_bytes_per_second // 1024)}")
-    if where.port is not None:
-        words += ["-e", ssh(where, settings)]
+    if where.module is None:
+        words += ["-e", ssh(where, settings, handover)]
+    elif handover:
+        words += ["-e", " ".join(map(_quoted, (*handover, "rsync")))]
     else:
         words.append(f"--contimeout={max(1, round(settings.connect_seconds))}")
     return [*words, where.root, f"{stage / 'new'}/"]
 
 
-def ssh(where: Remote, settings: RsyncSettings) -> str:
+def ssh(where: Remote, settings: RsyncSettings, handover: Sequence[str] = ()) -> str:
     """The remote shell: never asks, trusts known hosts only, reads no configuration of the user, forwards nothing."""
     options = {
         "BatchMode": "yes",
@@ -151,6 +197,10 @@ def ssh(where: Remote, settings: RsyncSettings) -> str:
         options["UserKnownHostsFile"] = str(settings.known_hosts)
     if settings.identity is not None:
         options["IdentitiesOnly"] = "yes"
+    if handover:
+        # A shell reads it, after ssh has looked for its % tokens.
+        options["ProxyCommand"] = shlex.join((*handover, "ssh")).replace("%", "%%")
+        options["ProxyUseFdpass"] = "yes"
     words = ["ssh", "-F", "none", "-T", "-a", "-x", "-p", str(where.port), "-l", str(where.user)]
     if settings.identity is not None:
         words += ["-i", _quoted(str(settings.identity))]

@@ -1,8 +1,11 @@
 """`RsyncTransport`: follows what rsync writes, claims its pieces, and goes from source to source."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Iterable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
@@ -20,6 +23,7 @@ from fleetcast.transport.errors import (
 from fleetcast.transport.protocol import Availability, Ban, FetchRequest, Observer, Progress, Source
 from fleetcast.transport.rsync import plan
 from fleetcast.transport.rsync.child import RsyncChild, look_for
+from fleetcast.transport.rsync.relay import Relay, Traffic, relayed
 from fleetcast.transport.rsync.stage import Stage
 from fleetcast.transport.store.folder import transfer_errors
 
@@ -38,6 +42,7 @@ class RsyncTransport:
     Args:
         staging: folder in the file system of the store; what a crash leaves there is removed at the next start.
         nice: niceness of rsync; 0: that of this process.
+        relayed: what rsync receives passes through this process, so that caps hold for it; otherwise there can be none.
         on_banned: told (artifact, ban) when a source sent wrong bytes and is not asked any more.
     """
 
@@ -49,13 +54,14 @@ class RsyncTransport:
         *,
         staging: Path,
         nice: int = 0,
+        relayed: bool = True,
         on_banned: Callable[[str, Ban], None] | None = None,
     ) -> None:
         self._settings, self._staging, self._nice = settings, staging, nice
-        self._on_banned = on_banned
+        self._relayed, self._on_banned = relayed, on_banned
         self._found: tuple[str | None, tuple[int, ...] | None] = (None, None)
         self._fetches: dict[str, _Fetch] = {}
-        self._limit = self._received = 0
+        self._traffic = Traffic()
 
     async def start(self) -> None:
         """Look for rsync."""
@@ -69,13 +75,12 @@ class RsyncTransport:
         return plan.judge(*self._found, self._settings)
 
     def moved(self) -> Moved:
-        """How many bytes were received so far (`capped.Capped`)."""
-        return Moved(received=self._received + sum(fetch.received for fetch in self._fetches.values()))
+        """How many bytes were received and sent so far (`capped.Capped`); what is not relayed is not counted."""
+        return self._traffic.moved()
 
     def limit(self, download: int | None, upload: int | None) -> None:
-        """Cap what is received, in bytes per second; rsync takes a new cap with its next start. None: no cap."""
-        del upload
-        self._limit = download or 0
+        """Cap what is relayed, in bytes per second each way, from now on; None: no cap."""
+        self._traffic.limit(download, upload)
 
     async def add_sources(self, artifact: str, sources: Iterable[Source]) -> None:
         if fetch := self._fetches.get(artifact):
@@ -85,14 +90,12 @@ class RsyncTransport:
         binary = self._found[0]
         if binary is None or not self.available().ok:
             raise TransferFailed(self.available().reason)
-        fetch = _Fetch(
-            request, observer, self._settings, binary, self._staging / f"rsync-{request.transfer}", self._nice
-        )
+        means = _Means(binary, self._nice, self._settings, self._traffic if self._relayed else None)
+        fetch = _Fetch(request, observer, means, self._staging / f"rsync-{request.transfer}")
         self._fetches[request.artifact] = fetch
         try:
-            await fetch.run(self._limit, self._ban)
+            await fetch.run(self._ban)
         finally:
-            self._received += fetch.received
             del self._fetches[request.artifact]
 
     def _ban(self, artifact: str, ban: Ban) -> None:
@@ -100,14 +103,31 @@ class RsyncTransport:
             self._on_banned(artifact, ban)
 
 
+@dataclass(frozen=True, slots=True)
+class _Means:
+    """What every transfer of this node uses.
+
+    Attributes:
+        traffic: what is relayed; None: rsync connects by itself.
+    """
+
+    binary: str
+    nice: int
+    settings: RsyncSettings
+    traffic: Traffic | None
+
+    def line(self, source: str, where: plan.Remote, folder: Path) -> AbstractAsyncContextManager[Relay | None]:
+        """A connection to a source, where it is not for rsync to make it."""
+        if self.traffic is None:
+            return contextlib.nullcontext()
+        return relayed(source, where, folder, self.traffic, connect_seconds=self.settings.connect_seconds)
+
+
 class _Fetch:
     """One transfer: its sources, what is proven, and what came from whom."""
 
-    def __init__(
-        self, request: FetchRequest, observer: Observer, settings: RsyncSettings, binary: str, stage: Path, nice: int
-    ) -> None:
-        self._nice = nice
-        self._request, self._observer, self._settings, self._binary = request, observer, settings, binary
+    def __init__(self, request: FetchRequest, observer: Observer, means: _Means, stage: Path) -> None:
+        self._request, self._observer, self._means, self._settings = request, observer, means, means.settings
         self._piece_length = torrent.read(request.metainfo, request.content).piece_length
         self._stage = Stage(stage, request, self._piece_length)
         self._waiting: list[Source] = []
@@ -124,18 +144,13 @@ class _Fetch:
                 self._seen.add(source.node)
                 self._waiting.append(source)
 
-    @property
-    def received(self) -> int:
-        """Payload bytes received."""
-        return sum(self._received.values())
-
-    async def run(self, limit: int, ban: Callable[[str, Ban], None]) -> None:
+    async def run(self, ban: Callable[[str, Ban], None]) -> None:
         last: TransferError = SourceUnreachable("no source of it serves rsync")
         try:
             while self._left() and self._waiting:
                 source = self._waiting.pop(0)
                 try:
-                    await self._from(source, limit)
+                    await self._from(source)
                 except TransferError as fault:
                     last = fault
                     log.warning("rsync.source_failed", source=source.node, reason=str(fault))
@@ -155,7 +170,7 @@ class _Fetch:
     def _banned(self, source: Source, reason: str) -> Ban:
         return Ban("rsync", source.node, self._piece_length, reason)
 
-    async def _from(self, source: Source, limit: int) -> None:
+    async def _from(self, source: Source) -> None:
         """Bring what is left from one source.
 
         Raises:
@@ -167,23 +182,27 @@ class _Fetch:
         assert where is not None
         work = self._left()
         await asyncio.to_thread(self._prepare, work)
-        words = plan.command(
-            self._binary,
+        async with self._means.line(source.node, where, self._stage.folder) as relay:
+            child = await RsyncChild.start(self._words(where, work, relay), nice=self._means.nice)
+            try:
+                await self._follow(child, relay, source, work)
+            finally:
+                await asyncio.shield(child.end())
+        if self._left():
+            await asyncio.to_thread(self._check_room)
+            problem = (relay.problem if relay else "") or child.problem or "rsync ended, and bytes are missing"
+            raise TransferFailed(f"{source.node}: {problem}")
+
+    def _words(self, where: plan.Remote, work: tuple[plan.Job, ...], relay: Relay | None) -> list[str]:
+        return plan.command(
+            self._means.binary,
             where,
             work,
             self._stage.folder,
             self._settings,
             piece_length=self._piece_length,
-            limit_bytes_per_second=limit,
+            handover=relay.handover if relay else (),
         )
-        child = await RsyncChild.start(words, nice=self._nice)
-        try:
-            await self._follow(child, source, work)
-        finally:
-            await asyncio.shield(child.end())
-        if self._left():
-            await asyncio.to_thread(self._check_room)
-            raise TransferFailed(f"{source.node}: {child.problem or 'rsync ended, and bytes are missing'}")
 
     def _check_room(self) -> None:
         # What rsync says may come from the source, which could call any disk full.
@@ -194,18 +213,20 @@ class _Fetch:
         with transfer_errors("the transfer's folder cannot be written"):
             self._stage.prepare(work)
 
-    async def _follow(self, child: RsyncChild, source: Source, work: tuple[plan.Job, ...]) -> None:
-        began = heard = time.monotonic()
-        before = 0
-        ended = False
+    async def _follow(self, child: RsyncChild, relay: Relay | None, source: Source, work: tuple[plan.Job, ...]) -> None:
+        pulse = plan.Pulse(time.monotonic())
+        reached, ended = 0, False
         while not ended:
             ended = await child.ended(POLL_SECONDS)
             reached = await self._advance(source, work)
-            if reached > before:
-                before, heard = reached, time.monotonic()
-            patience = self._settings.stall_seconds if before else plan.patience_seconds(work, self._settings)
-            if not ended and time.monotonic() - max(began, heard) > patience:
+            stream = (relay.received, relay.held_seconds) if relay else ()
+            quiet = pulse.quiet_seconds(time.monotonic(), reached, *stream)
+            patience = self._settings.stall_seconds if pulse.began else plan.patience_seconds(work, self._settings)
+            if not ended and quiet > patience:
                 raise TransferStalled(f"{source.node}: rsync brought no byte for {patience:g} s")
+        # A look takes some files, and more than those may have come since the last one.
+        while (now := await self._advance(source, work)) > reached:
+            reached = now
 
     async def _advance(self, source: Source, work: tuple[plan.Job, ...]) -> int:
         """Claim the pieces that were written since; returns how far rsync is, in bytes."""

@@ -4,13 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from fleetcast.config.environment import for_program
 from fleetcast.events.content import Stored
 from fleetcast.events.hooks import HookReason
 from fleetcast.events.state import CanaryForm
 from fleetcast.transport.store import AppliedSlot
-
-INHERITED = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "TZ", "TMPDIR", "XDG_RUNTIME_DIR")
-"""What a command sees of the daemon's environment; secrets are in none of these."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,7 +115,7 @@ def environment(
     what: Telling, *, path: Path, previous: str, why: HookReason, inherited: Mapping[str, str]
 ) -> dict[str, str]:
     """The environment of a command."""
-    return {name: inherited[name] for name in INHERITED if name in inherited} | {
+    return for_program(inherited) | {
         "FLEETCAST_MODEL": what.model,
         "FLEETCAST_VERSION": what.version,
         "FLEETCAST_PATH": str(path),

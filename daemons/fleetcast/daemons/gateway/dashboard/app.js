@@ -5,7 +5,7 @@ import { h, patch } from "./parts/dom.js";
 import { coarse } from "./parts/format.js";
 import { Live, states } from "./parts/live.js";
 import { Sources } from "./parts/sources.js";
-import { closeDialog, openDialog, toast } from "./parts/shared.js";
+import { closeDialog, growTables, openDialog, toast } from "./parts/shared.js";
 import { NAVIGATION, route } from "./views.js";
 
 const head = document.getElementById("head");
@@ -73,6 +73,7 @@ function draw() {
   main.classList.toggle("stale", sources.stale);
   patch(main, [sources.stale ? staleness(sources) : null, view.draw(sources.data, sources)].flat());
   main.dataset.ready = view.path;
+  setTimeout(growTables);
 }
 
 function trouble(error) {
@@ -100,6 +101,7 @@ function staleness(sources) {
 function go(path, { replace = false } = {}) {
   if (replace) history.replaceState(null, "", path);
   else history.pushState(null, "", path);
+  closeDialog();
   scrollTo(0, 0);
   return show();
 }
@@ -116,7 +118,10 @@ function setQuery(changes, { again = false } = {}) {
   else schedule();
 }
 
-addEventListener("popstate", show);
+addEventListener("popstate", () => {
+  closeDialog();
+  show();
+});
 document.addEventListener("click", (event) => {
   const link = event.target.closest?.("a[href]");
   if (!link || event.defaultPrevented || event.button || event.metaKey || event.ctrlKey || event.shiftKey) return;

@@ -1,4 +1,4 @@
-"""Runs that people cancel: `fc.svc.trainer.runs` in, JSON out.
+"""Runs that people cancel.
 
 Any trainer decides it, by the run's record; whether the run's node answers does not matter. From then on nobody holds
 the run, so that nothing it still says has an effect; its node ends the process as soon as it sees that.
@@ -6,14 +6,12 @@ the run, so that nothing it still says has an effect; its node ends the process 
 
 from collections.abc import Callable
 from datetime import datetime
-from typing import Final
 
 import structlog
 from pydantic import ValidationError
 
-from fleetcast.daemons.runtime.requests import read_request, refusals
 from fleetcast.daemons.trainer.claims import rules
-from fleetcast.daemons.trainer.claims.commands import CancelRun, RunAnswer
+from fleetcast.daemons.trainer.claims.commands import CancelRun, RunAnswer, ended, unknown
 from fleetcast.daemons.trainer.claims.store import Change, RunStore
 from fleetcast.daemons.trainer.lanes.definition import LaneDefinition
 from fleetcast.events.runs import RunOutcome
@@ -22,35 +20,14 @@ from fleetcast.registry.commands import stamp
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("fleetcast.trainer")
 
-EXAMPLE: Final = '{"ask":"cancel","run":"hex8_2p-0123456789abcdef0123","reason":"wrong labels","by":"ann"}'
 
-
-class RunService:
-    """Answers requests about runs."""
+class Cancelling:
+    """Ends runs by their records."""
 
     def __init__(self, store: RunStore, *, now: Callable[[], datetime], is_silent: Callable[[str], bool]) -> None:
-        """Make one.
-
-        Args:
-            store: where the runs are kept.
-            now: the server's time.
-            is_silent: whether a node's trainer should have been heard from by now.
-        """
         self._store = store
         self._now = now
         self._is_silent = is_silent
-
-    async def answer(self, body: bytes) -> bytes:
-        """The answer to a request, as JSON.
-
-        Raises:
-            ServiceError: 400: it is none; 500: what is stored cannot be read; 503: not now, ask again.
-        """
-        asked = read_request(CancelRun.model_validate_json, body, example=EXAMPLE)
-        with refusals():
-            answer = await self.cancel(asked)
-        # What a run had as effects, and the lane's definition, may be long, and nobody asked for them.
-        return answer.model_dump_json(by_alias=True, exclude={"run": {"commits", "definition"}}).encode()
 
     async def cancel(self, asked: CancelRun) -> RunAnswer:
         """End a run, or say what would become of it.
@@ -61,7 +38,7 @@ class RunService:
         """
         before = await self._store.find(asked.run)
         if before is None:
-            return _unknown(asked.run)
+            return unknown(asked.run)
         made = [before.run]
 
         def decide(there: TrainingRunState) -> Change | None:
@@ -76,7 +53,7 @@ class RunService:
     def _told(self, asked: CancelRun, before: TrainingRunState, after: TrainingRunState) -> RunAnswer:
         first = after.cancelled is not None and after.cancelled.request == asked.request
         if before.phase in TRAINING_ENDED and before.cancelled is None:
-            return _ended(before)
+            return ended(before)
         if before.cancelled is not None and not first:
             hurried = " and its process, if it still runs, is ended at once" if asked.now else ""
             at = f"{before.cancelled.at}: {before.cancelled.reason}"
@@ -107,24 +84,6 @@ def _change(there: TrainingRunState, asked: CancelRun, now: datetime) -> Change 
     if after is None:
         return None
     return Change(after, rules.told_end(after, RunOutcome.CANCELLED) if there.cancelled is None else ())
-
-
-def _unknown(run: str) -> RunAnswer:
-    return RunAnswer(
-        outcome="unknown",
-        message=f"no lane started a run {run}",
-        next_step="fleetcast lanes    (RUN shows what is under way)",
-    )
-
-
-def _ended(run: TrainingRunState) -> RunAnswer:
-    detail = f": {run.phase_detail}" if run.phase_detail else ""
-    return RunAnswer(
-        outcome="ended",
-        message=f"{run.run} has ended before, at {run.ended_at}; it {run.phase.value}{detail}",
-        next_step=f"fleetcast runs show {run.run}",
-        run=run,
-    )
 
 
 def _spent(run: TrainingRunState) -> str:

@@ -12,6 +12,7 @@ from fleetcast.events.training import (
     Attempt,
     Cancellation,
     CheckpointRecord,
+    NodeAllowed,
     Remedy,
     TrainingPhase,
     TrainingRunState,
@@ -19,6 +20,7 @@ from fleetcast.events.training import (
 from fleetcast.registry.commands import stamp
 
 ATTEMPTS_KEPT = 50
+ALLOWED_KEPT = 20
 REASON_CHARACTERS = 1000
 SUCCEEDED, LOST, CANCELLED, RECLAIMED, RETURNS = "succeeded", "lost", "cancelled", "reclaimed", "returns"
 """Outcomes of an attempt that are not a class of faults."""
@@ -173,6 +175,20 @@ def cancelled(run: TrainingRunState, why: Cancellation, now: datetime) -> Traini
     return over.model_copy(update={"cancelled": why})
 
 
+def kept_away(run: TrainingRunState, now: datetime) -> dict[str, str]:
+    """The nodes that a run is not given to, and until when."""
+    return {node: until for node, until in run.excluded.items() if datetime.fromisoformat(until) > now}
+
+
+def allowed(run: TrainingRunState, why: NodeAllowed, now: datetime) -> TrainingRunState | None:
+    """The run once somebody has let it go to a node again. None: there is nothing to write: it has ended, or nothing
+    keeps it away from there. The next fault may keep it away anew."""
+    away = kept_away(run, now)
+    if run.phase in TRAINING_ENDED or away.pop(why.node, None) is None:
+        return None
+    return run.model_copy(update={"excluded": away, "allowed": (*run.allowed, why)[-ALLOWED_KEPT:], "at": stamp(now)})
+
+
 def told(why: Cancellation) -> str:
     """Who cancelled a run and why, in one line."""
     return " ".join(f"{why.by} cancelled it: {why.reason}".split())
@@ -196,7 +212,7 @@ def told_end(run: TrainingRunState, outcome: RunOutcome) -> tuple[RunFinished, .
 def queued_again(run: TrainingRunState, ended: Ended, again: Again, now: datetime) -> TrainingRunState:
     """The run goes back into the queue. Nobody holds it; the next claim has a greater number."""
     at = stamp(now)
-    excluded = {node: until for node, until in run.excluded.items() if datetime.fromisoformat(until) > now}
+    excluded = kept_away(run, now)
     if again.away_from is not None and again.away_until is not None:
         excluded[again.away_from] = stamp(again.away_until)
     return _attempt_over(run, ended, at).model_copy(

@@ -162,6 +162,17 @@ class NodeWatch:
         nodes = sorted({node for node, _ in self._heard})
         return [facts for node in nodes if (facts := self.facts(node)) is not None]
 
+    def is_held(self, line: str, version: str, *, beside: str) -> bool:
+        """Whether a node other than *beside*, which stays, has installed a version of a model or lane."""
+        others = {node for node, _ in self._heard if node != beside and not self.is_silent(node, DISTRIBUTOR)}
+        facts = [self.facts(node) for node in others]
+        staying = [self.status(each.node, DISTRIBUTOR) for each in facts if each and not each.reclaim_deadline]
+        return any(
+            held.model == line and version in {each.version for each in held.installed}
+            for status in staying
+            for held in (status.models if status is not None else ())
+        )
+
     def lanes(self) -> dict[str, dict[str, str]]:
         """The lanes of the trainers that run, as digests, by node."""
         trainers = {node: heard.status for (node, daemon), heard in self._heard.items() if daemon == TRAINER}

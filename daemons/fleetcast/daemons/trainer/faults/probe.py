@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from fleetcast.config import environment
+
 CHILD: Final = Path(__file__).with_name("probe_child.py")
 SECONDS: Final = 90.0
 """Importing torch from a cold disk and starting a driver took up to 40; a GPU that hangs never answers."""
@@ -47,9 +49,9 @@ async def probe(
 
     Args:
         python: an interpreter that has the torch of the jobs; without torch the driver alone is asked.
-        env: its environment; None: this process's, without what hides GPUs.
+        env: its environment; None: that of a job here, without what hides GPUs.
     """
-    surroundings = dict(os.environ) if env is None else dict(env)
+    surroundings = environment.for_job(os.environ) if env is None else dict(env)
     for name in _HIDING if env is None else ():
         surroundings.pop(name, None)
     try:

@@ -16,6 +16,7 @@ import importlib
 import json
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -60,7 +61,7 @@ class Refused(Exception):
     """The driver answered with an error."""
 
 
-class Driver:
+class Driver(ABC):
     """The few calls of a driver that fill memory and read it back; CUDA's driver API and HIP share their shape."""
 
     name = ""
@@ -87,9 +88,9 @@ class Driver:
         self.call("count", ctypes.byref(found))
         return found.value
 
+    @abstractmethod
     def enter(self, index: int) -> Callable[[], None]:
         """Use one GPU; returns what ends that."""
-        raise NotImplementedError
 
     def fill_and_read(self, index: int) -> dict[str, Any]:
         """Fill memory of one GPU and read it back."""

@@ -16,6 +16,7 @@ import structlog
 from fleetcast.bus import Bus
 from fleetcast.bus.errors import BusError
 from fleetcast.client.ulid import new_ulid
+from fleetcast.config.environment import for_job
 from fleetcast.config.settings import Settings
 from fleetcast.daemons.distributor.hooks import process
 from fleetcast.daemons.distributor.samples import samples_of
@@ -136,8 +137,14 @@ class Exporter:
         }
 
     def _environment(self, definition: LaneDefinition, path: Path) -> Mapping[str, str]:
-        says = {"FLEETCAST_LANE": definition.name, "FLEETCAST_EXPORT_PATH": str(path)}
-        return {**os.environ, **definition.env, **says}
+        says = {
+            "FLEETCAST_LANE": definition.name,
+            "FLEETCAST_EXPORT_PATH": str(path),
+            # By these the client finds the spool, for a command that announces its data set itself.
+            "FLEETCAST_NODE_ID": self._bus.node,
+            "FLEETCAST_STORE_DATA": str(self._settings.store.data),
+        }
+        return {**for_job(os.environ), **definition.env, **says}
 
     async def _announced(self, definition: LaneDefinition, spare: Path, path: Path) -> Exported:
         """Announce what the command wrote. New are the samples that the lane's newest data set did not have."""

@@ -8,6 +8,7 @@ loopback, and say what a test has them say.
 
 import asyncio
 import json
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -34,7 +35,7 @@ class _Reply:
 
 
 @dataclass
-class Metadata:
+class Metadata(ABC):
     """One such service.
 
     Attributes:
@@ -51,9 +52,9 @@ class Metadata:
     broken: bool = False
     silent: bool = False
 
+    @abstractmethod
     def answer(self, request: _Request) -> _Reply:
         """What it says to one request."""
-        raise NotImplementedError
 
 
 @dataclass

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 from weakref import WeakValueDictionary
 
+from fleetcast.config import environment
 from fleetcast.daemons.trainer.supervision.child import TALK
 from fleetcast.daemons.trainer.supervision.folder import LOCK, ORDER, SPEC, read_spec, read_state, write_spec
 from fleetcast.daemons.trainer.supervision.handle import Handle
@@ -173,14 +174,13 @@ def unit_name(spec: RunSpec) -> str:
 
 def _launch(command: list[str]) -> str:
     """Run the starter to its end; what it said on standard error, in short. Whether it worked, the state tells."""
-    kept = {name: os.environ[name] for name in ("PATH", "LANG", "LC_ALL", "TZ") if name in os.environ}
     try:
         done = subprocess.run(
             command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
-            env=kept,
+            env=environment.for_program(os.environ),
             cwd="/",
             timeout=START_SECONDS,
             check=False,

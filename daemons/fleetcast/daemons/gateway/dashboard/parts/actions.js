@@ -75,10 +75,11 @@ export function remedy(model) {
     role: "operator",
     does: "If a trigger calls for it, the playbook model_rollback is asked for, within its breaker; else nothing happens.",
     fields: [],
-    cli: () => command(["monitor", "show", model], {}),
+    same: "On the command line: look, and where a trigger calls for it, remedy.",
+    cli: (said) => [command(["monitor", "show", model], {}), command(["playbook", "run", "model_rollback", model], { reason: said.reason || "TEXT" })],
     path: registry(["models", model, "rollback-check"]),
     method: "POST",
-    body: () => ({ auto_remediate: true }),
+    body: (said) => ({ auto_remediate: true, reason: said.reason }),
     told: (answer) => (answer.requested ? `asked for: ${answer.requested}` : answer.should_rollback ? "a rollback is called for" : "no trigger calls for a rollback"),
   };
 }
@@ -143,6 +144,29 @@ export function lane(verb, name) {
   };
 }
 
+const LETTER = {
+  retry: ["Send again", "The message is published again under its own id, and handled as if it had just come."],
+  drop: ["Drop", "It is deleted for good. What it asked for is not done."],
+};
+
+/** Settle a dead letter; `number` of it, and the `role` that it takes to send it again. */
+export function letter(verb, { sequence, subject, role }) {
+  const [title, does] = LETTER[verb];
+  return {
+    id: verb,
+    title,
+    about: `dead letter ${sequence}${subject ? `, ${subject}` : ""}`,
+    role: verb === "retry" ? role : "operator",
+    does,
+    danger: verb === "drop",
+    fields: [],
+    cli: (said) => command(["dlq", verb, String(sequence)], { yes: verb === "drop", reason: said.reason || "TEXT" }),
+    path: api(["dead-letters", sequence, verb]),
+    method: "POST",
+    body: (said) => ({ reason: said.reason }),
+  };
+}
+
 /** A button that opens the dialog of an action; who may not do it sees that on it. */
 export function button(app, action, label = action.title) {
   const allowed = may(app, action.role) !== false;
@@ -181,8 +205,8 @@ function form(app, action, state, draw) {
     h("form", { class: "stack", onsubmit: (event) => submit(event, app, action, state, draw) },
       action.fields.map((field) => input(field, state, say)),
       h("label", {}, "Reason", h("textarea", { name: "reason", rows: "2", maxlength: "900", required: true, placeholder: "Why; it stays in the record", value: state.said.reason, oninput: (event) => say("reason", event.target.value) })),
-      h("p", { class: "note" }, "The same on the command line:"),
-      cli(action.cli({ ...state.said, reason })),
+      h("p", { class: "note" }, action.same ?? "The same on the command line:"),
+      [action.cli({ ...state.said, reason })].flat().map(cli),
       state.tried ? tried(state.tried) : null,
       state.problem ? problem(state.problem) : null,
       h("div", { class: "buttons", key: "buttons" },

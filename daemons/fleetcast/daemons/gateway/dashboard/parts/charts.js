@@ -1,7 +1,7 @@
 // Small charts as SVG: lines over time or steps, with limits and marks, and their numbers under the pointer.
 
 import { h, lazy } from "./dom.js";
-import { clock } from "./format.js";
+import { along, clock } from "./format.js";
 
 /** Of the drawing; the text in it is as large as elsewhere. */
 const WIDE = 640;
@@ -77,8 +77,9 @@ function grid(scale, { time, show }) {
     h("line", { x1: PAD.left, x2: width - PAD.right, y1: scale.y(value), y2: scale.y(value) }),
     h("text", { x: PAD.left - 6, y: scale.y(value) + 4, "text-anchor": "end" }, show(value))));
   const count = width > 500 ? 4 : 2;
-  const along = Array.from({ length: count + 1 }, (_, each) => scale.x0 + ((scale.x1 - scale.x0) * each) / count);
-  const said = along.map((value, each) => h("text", { class: "axis", x: scale.x(value), y: height - 6, "text-anchor": each === 0 ? "start" : each === count ? "end" : "middle" }, time ? clock(value, { seconds: scale.x1 - scale.x0 < 600000 }) : String(Math.round(value))));
+  const places = Array.from({ length: count + 1 }, (_, each) => scale.x0 + ((scale.x1 - scale.x0) * each) / count);
+  const words = time ? along(places, { seconds: scale.x1 - scale.x0 < 600000 }) : places.map((value) => String(Math.round(value)));
+  const said = places.map((value, each) => h("text", { class: "axis", x: scale.x(value), y: height - 6, "text-anchor": each === 0 ? "start" : each === count ? "end" : "middle" }, words[each]));
   return [...across, ...said];
 }
 

@@ -23,7 +23,7 @@ export function patch(parent, nodes) {
   for (const child of parent.childNodes) if (child.fcKey !== undefined) keyed.set(child.fcKey, child);
   let place = parent.firstChild;
   for (const node of wanted) {
-    const found = match(node, place, keyed);
+    const found = match(node, place, keyed, parent);
     const made = found ? update(found, node, parent) : create(node, parent);
     if (made === place) {
       place = place.nextSibling;
@@ -38,13 +38,28 @@ export function patch(parent, nodes) {
   }
   while (place) {
     const next = place.nextSibling;
+    if (place.fcSig !== undefined) keep(parent, place);
     place.remove();
     place = next;
   }
 }
 
-function match(node, place, keyed) {
-  if (typeof node === "object" && node.key !== undefined) return keyed.get(node.key);
+/** How many elements that were dear to build a parent keeps after they went: whoever searches has them back soon. */
+const KEPT = 1000;
+
+function keep(parent, child) {
+  parent.fcKept ??= new Map();
+  if (parent.fcKept.size < KEPT) parent.fcKept.set(child.fcKey, child);
+}
+
+function kept(parent, key) {
+  const found = parent.fcKept?.get(key);
+  parent.fcKept?.delete(key);
+  return found;
+}
+
+function match(node, place, keyed, parent) {
+  if (typeof node === "object" && node.key !== undefined) return keyed.get(node.key) ?? (node.build ? kept(parent, node.key) : undefined);
   if (!place || place.fcKey !== undefined) return undefined;
   if (typeof node !== "object") return place.nodeType === Node.TEXT_NODE ? place : undefined;
   return place.nodeType === Node.ELEMENT_NODE && place.localName === node.tag ? place : undefined;

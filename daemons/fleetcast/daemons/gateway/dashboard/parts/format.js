@@ -64,9 +64,20 @@ export function clock(moment, { seconds = true } = {}) {
   if (!moment) return NONE;
   const at = new Date(moment);
   if (Number.isNaN(at.getTime())) return NONE;
-  const time = `${two(at.getHours())}:${two(at.getMinutes())}${seconds ? `:${two(at.getSeconds())}` : ""}`;
-  if (at.toDateString() === new Date().toDateString()) return time;
-  return `${at.getFullYear()}-${two(at.getMonth() + 1)}-${two(at.getDate())} ${time}`;
+  if (at.toDateString() === new Date().toDateString()) return ofDay(at, seconds);
+  return `${at.getFullYear()}-${dayOf(at)} ${ofDay(at, seconds)}`;
+}
+
+const ofDay = (at, seconds) => `${two(at.getHours())}:${two(at.getMinutes())}${seconds ? `:${two(at.getSeconds())}` : ""}`;
+const dayOf = (at) => `${two(at.getMonth() + 1)}-${two(at.getDate())}`;
+
+/** Times along an axis, in milliseconds: each says its day only where it is not that of the one before it, or today. */
+export function along(moments, { seconds = false } = {}) {
+  return moments.map((moment, number) => {
+    const at = new Date(moment);
+    const before = number ? new Date(moments[number - 1]) : new Date();
+    return at.toDateString() === before.toDateString() ? ofDay(at, seconds) : `${dayOf(at)} ${ofDay(at, seconds)}`;
+  });
 }
 
 /** A number with no more digits than say something. */

@@ -1,7 +1,7 @@
 // What several views are made of: chips, tables, times, dialogs, the command line beside things.
 
 import { h, lazy, patch } from "./dom.js";
-import { ago, clock } from "./format.js";
+import { ago, clock, number } from "./format.js";
 
 const dialog = document.getElementById("dialog");
 const toasts = document.getElementById("toast");
@@ -31,7 +31,8 @@ export function closeDialog() {
 dialog.addEventListener("click", (event) => {
   if (event.target === dialog) closeDialog();
 });
-dialog.addEventListener("close", () => dialog.replaceChildren());
+// A dialog that was opened again before this is told keeps what it shows.
+dialog.addEventListener("close", () => dialog.open || dialog.replaceChildren());
 
 /** A word about what was done, for some seconds. */
 export function toast(text, kind = "") {
@@ -107,17 +108,49 @@ export function bar(parts, label) {
 /** How long ages in rows that are not drawn anew may stand, in milliseconds. */
 const AGES = 30000;
 
+/** How many rows a long table begins with, and by how many it grows where one comes near its end. */
+const ROWS = 60;
+/** Of which address, filters included, tables have grown, and how far. */
+const grown = { address: "", most: new Map() };
+
+function mostOf(label) {
+  const address = location.pathname + location.search;
+  if (grown.address !== address) {
+    grown.address = address;
+    grown.most.clear();
+  }
+  return grown.most.get(label) ?? ROWS;
+}
+
+/** Near its end a table grows: what nobody sees costs nothing, however much there is. */
+export function growTables() {
+  for (const button of document.querySelectorAll("[data-further]")) {
+    if (button.getBoundingClientRect().top < 2 * innerHeight) button.click();
+  }
+}
+
+addEventListener("scroll", growTables, { passive: true });
+addEventListener("resize", growTables, { passive: true });
+
 /**
  * Rows with their columns. On a phone each row is a card, and its cells say what they are.
- * `columns`: {title, cell(row), right, wide}; `key(row)`; `sig(row)`: what a row shows, where it is dear to build.
+ * `columns`: {title, cell(row), right, wide}; `key(row)`; `sig(row)`: what a row shows, where it is dear to build;
+ * `app`: where there may be hundreds of rows: they are drawn as one comes to them.
  */
-export function table({ columns, rows, key, sig, label, href, kind }) {
-  return h("div", { class: "scroll" }, h("table", { "aria-label": label },
+export function table({ app, columns, rows, key, sig, label, href, kind }) {
+  const most = app ? mostOf(label) : Infinity;
+  const further = rows.length - most;
+  const more = () => {
+    grown.most.set(label, most + ROWS);
+    app.draw();
+  };
+  return h("div", { class: "scroll" }, h("table", { "aria-label": label, "aria-rowcount": further > 0 ? rows.length + 1 : undefined },
     h("thead", {}, h("tr", {}, columns.map((column) => h("th", { scope: "col", class: column.right ? "right" : undefined, "aria-sort": column.sort }, column.head ?? column.title)))),
-    h("tbody", {}, rows.map((row) => {
+    h("tbody", {}, rows.slice(0, most).map((row) => {
       const build = () => line(columns, row, { href, kind });
       return sig ? lazy(key(row), `${sig(row)}|${Math.floor(Date.now() / AGES)}`, build) : { ...build(), key: key(row) };
-    }))));
+    }))),
+  further > 0 ? h("button", { class: "quiet", "data-further": true, onclick: more }, `${number(further)} more`) : null);
 }
 
 function line(columns, row, { href, kind }) {

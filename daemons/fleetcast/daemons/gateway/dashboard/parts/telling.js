@@ -50,6 +50,7 @@ const TELL = {
   "node.stopped": (d) => `${d.node} stopped${because(d.reason)}`,
   "node.reclaim.notice": (d) => `${d.node} is taken away at ${d.deadline ?? "an unknown time"}`,
   "node.quarantined": (d) => `${d.node} takes no runs${because(d.reason)}`,
+  "letter.settled": (d) => `dead letter ${d.number} of ${d.consumer} was ${d.outcome === "retried" ? "sent again" : "dropped"}${because(d.reason)}`,
   "event.rejected": (d) => `an event was refused${because(d.reason)}`,
   "integrity.failed": (d) => `${d.node} found ${at(d)} damaged${because(d.reason)}`,
   "peer.banned": (d) => `${d.node} talks no more to ${d.peer}${because(d.reason)}`,

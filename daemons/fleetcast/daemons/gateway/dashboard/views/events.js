@@ -7,7 +7,7 @@ import { loudness, sentence, who } from "../parts/telling.js";
 
 const FAMILIES = [
   ["", "all"], ["model slot stage promotion rollout approval freeze evidence", "decisions"], ["transfer artifact distribution version integrity peer", "files"],
-  ["incident verdict playbook trust notification", "incidents"], ["run lane export", "training"], ["node hook event archive", "nodes"],
+  ["incident verdict playbook trust notification", "incidents"], ["run lane export", "training"], ["node hook event letter archive backup", "nodes"],
 ];
 
 const PAGE = 400;
@@ -38,7 +38,7 @@ function draw(app, held) {
     h("h1", {}, "Events"),
     h("div", { class: "filters" }, search(app, "text", "Search  /"),
       choose(app, "family", "about", FAMILIES),
-      h("label", { class: "choose" }, "of", h("input", { name: "model", size: 12, value: only, placeholder: "model, lane, node", "aria-label": "Only of this model, lane or node", oninput: (event) => app.setQuery({ model: event.target.value.trim() }) })),
+      h("label", { class: "choose" }, "of", h("input", { name: "model", size: 16, value: only, placeholder: "model, lane, node", "aria-label": "Only of this model, lane or node", oninput: (event) => app.setQuery({ model: event.target.value.trim() }) })),
       h("label", { class: "toggle" }, h("input", { type: "checkbox", checked: loud, onchange: (event) => app.setQuery({ loud: event.target.checked ? "true" : "" }) }), "only trouble"),
       h("button", { "aria-pressed": String(held.until !== null), onclick: () => {
         held.until = held.until === null ? app.live.events.at(-1)?.sequence ?? 0 : null;

@@ -30,7 +30,7 @@ export function view(app) {
     draw: ({ board, status, incidents }, sources) => [
       verdict(board, status, incidents, sources),
       matrix(app, board),
-      nodes(board),
+      nodes(app, board),
       daemons(board),
     ],
   };
@@ -70,7 +70,10 @@ function matrix(app, board) {
       toggle(app, "behind", `only what is not in place (${late})`, { again: false }),
       h("span", { class: "note" }, shown.length === board.models.length ? plural(shown.length, "model") : `${shown.length} of ${plural(board.models.length, "model")}`),
       key()),
-    board.models.length === 0 ? empty("Nothing is served yet:  fleetcast promote MODEL VERSION FILE") : shown.length === 0 ? empty("No model fits.") : board.nodes.length <= WIDE_NODES ? wide(board, shown) : dense(board, shown));
+    board.models.length === 0 ? empty("Nothing is served yet:  fleetcast promote MODEL VERSION FILE") : [
+      shown.length ? null : empty("No model fits."),
+      board.nodes.length <= WIDE_NODES ? wide(board, shown) : dense(board, shown),
+    ]);
 }
 
 const key = () => h("span", { class: "key", "aria-hidden": "true" }, ["s", "c", "w", "f", "x", "d"].map((each) => h("span", {}, h("i", { class: `cell ${each}` }), CELLS[each][0])));
@@ -83,7 +86,7 @@ function wide(board, rows) {
     const waiting = row.waiting.find((each) => each.node === node.node);
     return `${node.node} ${waiting ? waiting.reason : CELLS[cell]?.[0] ?? cell}`;
   };
-  return h("div", { class: "scroll" }, h("table", { class: "matrix", "aria-label": "Models by nodes" },
+  return h("div", { class: "scroll", key: "matrix", hidden: !rows.length }, h("table", { class: "matrix", "aria-label": "Models by nodes" },
     h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Model"), h("th", { scope: "col", class: "right" }, "In place"),
       board.nodes.map((node) => h("th", { scope: "col", class: node.alive ? "node" : "node away", title: node.status }, nodeLink(node.node))))),
     h("tbody", {}, rows.map((row) => lazy(row.model, JSON.stringify(row) + board.nodes.map((node) => node.alive).join(), () => h("tr", { "data-row": true },
@@ -108,7 +111,7 @@ function dense(board, rows) {
     h("title", {}, said(row)),
     ["-", "s", "c", "w", "f", "x", "d"].filter((cell) => row.cells.includes(cell)).map((cell) => h("path", { class: `cell ${cell}`, d: squares(row.cells, cell) })));
   const names = board.nodes.map((node) => node.node).join();
-  return h("div", { class: "scroll" }, h("div", { class: "dense", role: "table", "aria-label": "Models by nodes" },
+  return h("div", { class: "scroll", key: "matrix", hidden: !rows.length }, h("div", { class: "dense", role: "table", "aria-label": "Models by nodes" },
     h("svg", { class: "away", key: "away", width, height: "100%", "aria-hidden": "true" }, away.map((number) => h("rect", { x: number * STEP - 1, y: 0, width: STEP, height: "100%" }))),
     rows.map((row) => lazy(row.model, `${row.version}|${row.canary?.version}|${row.ready}|${row.wanted}|${row.cells}|${names}|${JSON.stringify(row.moving)}`, () => h("div", { class: "row", role: "row", "data-row": true },
       h("span", { role: "rowheader", class: "name" }, modelLink(row.model)),
@@ -128,10 +131,11 @@ function point(event, row, nodes) {
 
 // -- nodes and daemons
 
-function nodes(board) {
+function nodes(app, board) {
   const stragglers = new Map();
   for (const row of board.models) for (const each of row.waiting) stragglers.set(each.node, (stragglers.get(each.node) ?? 0) + 1);
   return h("div", { id: "nodes", key: "nodes" }, section(`Nodes (${board.nodes.length})`, table({
+    app,
     label: "Nodes",
     rows: board.nodes,
     key: (node) => node.node,

@@ -51,7 +51,7 @@ function draw(app, found) {
         ["About", about(found)], ["Trigger", found.trigger], ["Noticed by", found.source], ["Since", clock(found.began_at)], ["Opened", when(found.opened_at)],
         ["Detected after", duration(found.time_to_detect_seconds)], ["Mitigated after", duration(found.time_to_mitigate_seconds)], ["Resolved after", duration(found.time_to_resolve_seconds)],
         ["Looked after by", found.acknowledged_by ? who(found.acknowledged_by) : null], ["Noticed", `${number(found.occurrences)}×`], ["Came back", found.reopened ? `${found.reopened}×` : null],
-        ["Runbook", found.runbook], ["Id", h("code", {}, found.incident)],
+        ["Runbook", found.runbook ? found.runbook.split("/").map((part, at) => [at ? ["/", h("wbr")] : "", part]) : null], ["Id", h("code", {}, found.incident)],
       ])),
     h("div", { class: "grid2", key: "two" }, timeline(found), evidence(found, known)),
     h("section", { class: "part", key: "next" }, h("h2", {}, "What helps now"), cli(found.next)),

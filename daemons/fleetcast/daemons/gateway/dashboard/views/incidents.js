@@ -28,6 +28,7 @@ function draw(app, found, all) {
       choose(app, "severity", "at least", [["", "any"], ["medium", "medium"], ["high", "high"], ["critical", "critical"]], { again: true }),
       toggle(app, "all", "also resolved"), h("span", { class: "note" }, plural(rows.length, "incident"), found.more ? `, ${found.more} more` : "")),
     rows.length ? table({
+      app,
       label: "Incidents",
       rows,
       key: (row) => row.incident,

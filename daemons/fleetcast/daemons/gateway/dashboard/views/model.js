@@ -133,21 +133,26 @@ function versions(app, model, known, entry, chosen) {
         { title: "Registered", cell: (row) => when(row.registered_at) },
         { title: "Size", right: true, cell: (row) => (row.artifact === "none" ? "no bytes" : bytes(row.bytes)) },
         { title: "Metrics", wide: true, cell: (row) => Object.entries(row.evaluation_metrics).slice(0, 4).map(([name, value]) => `${name} ${number(value)}`).join(", ") || "—" },
-        { title: "", cell: (row) => h("div", { class: "buttons" }, actionsOf(app, model, row)) },
+        { title: "", cell: (row) => h("div", { class: "buttons" }, actionsOf(app, model, row, entry.slots.production)) },
       ],
     }));
 }
 
 const modelLinkOf = (model, version) => h("a", { href: `/models/${encodeURIComponent(model)}?version=${encodeURIComponent(version)}` }, version);
 
-function actionsOf(app, model, row) {
+function actionsOf(app, model, row, production) {
   const stage = row.deploy_status;
   const to = (where, label) => button(app, deployment(model, row.version, where), label);
   if (["quarantined", "rejected", "rollback"].includes(stage)) return [to("development", "Release")];
-  if (row.artifact === "none" || stage === "archived") return [];
+  if (stage === "archived") return [];
   if (row.slots.includes("production")) return [to("quarantined", "Quarantine")];
-  return [row.slots.includes("canary") ? null : to("canary", "Canary"), to("production", "Promote"), to("quarantined", "Quarantine"), row.slots.length ? null : to("archived", "Archive")].filter(Boolean);
+  const early = ["development", "sandbox"].includes(stage) ? to("staging", "To staging") : null;
+  if (row.artifact === "none") return [more(early, to("rejected", "Reject"))];
+  return [row.slots.includes("canary") || !production ? null : to("canary", "Canary"), to("production", "Promote"), to("quarantined", "Quarantine"),
+    row.slots.length ? null : more(early, to("rejected", "Reject"), to("archived", "Archive"))].filter(Boolean);
 }
+
+const more = (...buttons) => h("details", { class: "more" }, h("summary", {}, "more"), h("div", { class: "row-actions" }, buttons));
 
 function incidents(found) {
   if (!found?.incidents.length) return null;
@@ -157,7 +162,7 @@ function incidents(found) {
 function history(app, model, past) {
   if (!past) return null;
   return section("Decisions", h("ol", { class: "timeline" }, past.records.map((record) => h("li", { key: record.n, class: KIND[record.action] ?? "" },
-    h("p", {}, h("b", {}, record.action), record.version ? [" ", record.version] : null, " ", when(record.at), h("span", { class: "note" }, `by ${who(record.actor)}`),
+    h("p", {}, h("b", {}, record.action), record.version ? [" ", h("code", {}, record.version)] : null, ", ", when(record.at), h("span", { class: "note" }, `by ${who(record.actor)}`),
       record.has_evidence ? [" ", h("button", { class: "quiet", onclick: () => showDecision(model, record.n) }, "gates and numbers")] : null),
     record.reason ? h("p", {}, record.reason) : null))), cli(`fleetcast history ${model}`));
 }

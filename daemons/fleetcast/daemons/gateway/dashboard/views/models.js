@@ -48,6 +48,7 @@ function draw(app, { models, board, stats, health }, further, more) {
       choose(app, "sort", "sorted", SORTS),
       h("span", { class: "note", "aria-live": "polite" }, shown.length === all.length ? plural(all.length, "model") : `${shown.length} of ${plural(all.length, "model")}`)),
     all.length === 0 ? empty("No model yet:  fleetcast register MODEL VERSION FILE") : table({
+      app,
       label: "Models",
       rows: shown,
       key: (row) => row.model,

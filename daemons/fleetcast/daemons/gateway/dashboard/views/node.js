@@ -13,11 +13,11 @@ export function view(app, name) {
       node: { path: api(["nodes", name]), changes: true, on: touches, every: 5 },
       board: { path: api(["fleet"]), changes: true, on: touches, every: 10, optional: true },
     },
-    draw: ({ node, board }) => draw(name, node, board),
+    draw: ({ node, board }) => draw(app, name, node, board),
   };
 }
 
-function draw(name, node, board) {
+function draw(app, name, node, board) {
   const behind = (board?.models ?? []).flatMap((row) => row.waiting.filter((each) => each.node === name).map((each) => ({ ...each, model: row.model })));
   const daemons = (board?.daemons ?? []).filter((each) => each.node === name);
   const models = node.models.filter((each) => each.kind === "model");
@@ -33,8 +33,8 @@ function draw(name, node, board) {
         ["Labels", Object.entries(node.labels).map(([key, value]) => `${key}=${value}`).join(", ")], ["Wants", node.wants.models.join(", ")],
         ["BitTorrent", node.endpoints.bt], ["HTTP", node.endpoints.http], ["rsync", node.endpoints.rsync], ["Metrics", node.metrics], ["Data", node.data], ["Reclaimed at", node.reclaim_deadline],
       ]), cli(`fleetcast why ${name}`)),
-    section(`Models (${models.length})`, models.length ? list(models) : empty("None.")),
-    sets.length ? section(`Data sets and checkpoints (${sets.length})`, list(sets)) : null,
+    section(`Models (${models.length})`, models.length ? list(app, models) : empty("None.")),
+    sets.length ? section(`Data sets and checkpoints (${sets.length})`, list(app, sets, "Data sets and checkpoints")) : null,
     section("Transfers", node.transfers.length ? table({
       label: "Transfers",
       rows: node.transfers.toSorted((a, b) => b.started_at.localeCompare(a.started_at)).slice(0, 60),
@@ -60,9 +60,10 @@ function draw(name, node, board) {
   ];
 }
 
-function list(rows) {
+function list(app, rows, label = "Models") {
   return table({
-    label: "What it has",
+    app,
+    label,
     rows,
     key: (row) => row.model,
     columns: [

@@ -33,6 +33,7 @@ function all(app) {
           h("span", { class: "note" }, `over ${health.window_minutes} minutes, judged by ${health.monitors.length ? health.monitors.join(", ") : "nobody"}`)),
         health.unanswered.length ? h("p", { class: "nodata" }, `No monitor answers for ${health.unanswered.join(", ")}.`) : null,
         rows.length ? table({
+          app,
           label: "Models by health",
           rows,
           key: (row) => row.model_id,

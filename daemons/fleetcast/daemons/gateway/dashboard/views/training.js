@@ -67,6 +67,7 @@ function runsPart(app, runs) {
     h("div", { class: "filters" }, search(app, "text", "Search  /"), choose(app, "state", "state", [["", "any"], ...STATES.map((each) => [each, each])], { again: true }),
       h("span", { class: "note" }, plural(rows.length, "run"), runs.next ? ", and older ones" : "")),
     rows.length ? table({
+      app,
       label: "Runs",
       rows,
       key: (row) => row.run_id,

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from fleetcast.bus import Bus
 from fleetcast.bus.errors import BusError, NoResponder
+from fleetcast.config.environment import for_program
 from fleetcast.daemons.remedy.playbooks.steps.base import StepContext
 
 KEPT_CHARACTERS: Final = 2000
@@ -66,7 +67,7 @@ async def call_program(words: Sequence[str], body: Mapping[str, Any], environmen
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
-            env={**os.environ, **environment},
+            env={**for_program(os.environ), **environment},
             start_new_session=True,
         )
     except OSError as e:

@@ -1,4 +1,4 @@
-"""`fleetcast cancel`: ends a training run before it is done."""
+"""What people order of runs that lanes started: asked of the trainers, any of which decides it."""
 
 from pydantic import ValidationError
 
@@ -10,23 +10,34 @@ from fleetcast.cli.narrate import printable
 from fleetcast.cli.problems import Exit, Problem, not_found, usage
 from fleetcast.cli.running import run_async
 from fleetcast.cli.training.lanes import DEADLINE_SECONDS
-from fleetcast.daemons.trainer.claims.commands import CancelRun, RunAnswer
+from fleetcast.daemons.trainer.claims.commands import RunAnswer, RunOrder
 from fleetcast.events.ids import is_name
 from fleetcast.events.training import RUNS_SUBJECT
 
-SHOWN = {"run", "lane", "model", "phase", "phase_detail", "claim", "owner", "cancelled", "ended_at", "checkpoint"}
+SHOWN = {
+    *("run", "lane", "model", "phase", "phase_detail", "claim", "owner", "cancelled", "excluded", "allowed"),
+    *("ended_at", "checkpoint"),
+}
 """Of a run's record, in the JSON document."""
 
 
-def run(call: Call, name: str, *, reason: str | None, now: bool, dry_run: bool) -> Exit:
-    """Have a run end, and say what becomes of it."""
+def order(call: Call, kind: type[RunOrder], run: str, *, reason: str | None, again: str, **more: object) -> Exit:
+    """Have an order carried out, and say what became of it.
+
+    Args:
+        again: the command as it should have been given.
+        more: what else the order says.
+
+    Raises:
+        Problem: it is none, there is no such run or it has ended, or no trainer answers.
+    """
     if not reason:
-        raise usage("a reason must be said; it stays with the run", next_step=f"fleetcast cancel {name} --reason TEXT")
-    if not is_name(name):
-        raise not_found(f"{name[:80]!r} is no run", next_step="fleetcast lanes    (RUN shows what is under way)")
+        raise usage("a reason must be said; it stays with the run", next_step=f"{again} --reason TEXT")
+    if not is_name(run):
+        raise not_found(f"{run[:80]!r} is no run", next_step="fleetcast lanes    (RUN shows what is under way)")
     aim = target(call)
     try:
-        request = CancelRun(run=name, reason=reason, by=aim.source, now=now, dry_run=dry_run)
+        request = kind.model_validate({"run": run, "reason": reason, "by": aim.source, **more})
     except ValidationError as error:
         first = error.errors()[0]
         raise usage(f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}") from error
@@ -36,12 +47,14 @@ def run(call: Call, name: str, *, reason: str | None, now: bool, dry_run: bool) 
     if answer.outcome == "ended":
         raise Problem("ended", answer.message, next_step=answer.next_step)
     kept = answer.run.model_dump(mode="json", by_alias=True, include=SHOWN) if answer.run is not None else None
-    call.out.document({"message": answer.message, "dry_run": dry_run, "run": kept})
+    call.out.document({"message": answer.message, "dry_run": request.dry_run, "run": kept})
     call.out.text(printable(answer.message))
+    if answer.next_step:
+        call.out.say(f"next: {answer.next_step}")
     return Exit.OK
 
 
-async def _asked(aim: Target, request: CancelRun) -> RunAnswer:
+async def _asked(aim: Target, request: RunOrder) -> RunAnswer:
     """The answer of whichever trainer gives one; the same request may be asked twice.
 
     Raises:
@@ -55,7 +68,7 @@ async def _asked(aim: Target, request: CancelRun) -> RunAnswer:
     except (NoResponder, BusTimeout, ConnectionLost) as error:
         raise Problem(
             "no_trainer",
-            "no trainer answers, so that nobody could cancel it",
+            "no trainer answers, so that nothing was changed",
             why=str(error),
             next_step="fleetcast run trainer    (on any node); fleetcast doctor says more",
         ) from error

@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
@@ -47,6 +47,9 @@ class Ended:
         return found
 
 
+Cli = Callable[..., Ended]
+
+
 def environment(home: Path, url: str | None = None) -> dict[str, str]:
     """The environment of a command that knows nothing of this machine's other fleets."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("NATS_", "FLEETCAST_"))}
@@ -76,17 +79,49 @@ def ended(process: subprocess.Popen[str], number: signal.Signals | None = None) 
     return Ended(process.returncode, out, err)
 
 
-def called_here(
-    home: Path, url: str, arguments: Sequence[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Ended:
-    """Run a command in this process, in *home*: quicker than one of its own."""
+def live_in(home: Path, url: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let this process be in *home*, with the environment of a command there."""
     for name, value in environment(home, url).items():
         monkeypatch.setenv(name, value)
     monkeypatch.chdir(home)
+
+
+def called(arguments: Sequence[str], capsys: pytest.CaptureFixture[str]) -> Ended:
+    """Run a command in this process: quicker than one of its own, which would import the same modules again."""
     capsys.readouterr()
     code = run(arguments)
     captured = capsys.readouterr()
     return Ended(code, captured.out, captured.err)
+
+
+def called_here(
+    home: Path, url: str, arguments: Sequence[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Ended:
+    """Run a command in this process, in *home*."""
+    live_in(home, url, monkeypatch)
+    return called(arguments, capsys)
+
+
+def commands_in(
+    home: Path, url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *first: str
+) -> Cli:
+    """`cli("status", "--json")`: commands in this process, in *home*; each begins with *first*."""
+
+    def call(*arguments: str) -> Ended:
+        return called_here(home, url, (*first, *arguments), monkeypatch, capsys)
+
+    return call
+
+
+def commands_that_end(capsys: pytest.CaptureFixture[str], *first: str) -> Cli:
+    """`cli("why", "x", code=3)`: commands in this process that have to end with *code*; each begins with *first*."""
+
+    def call(*arguments: str, code: int = 0) -> Ended:
+        done = called((*first, *arguments), capsys)
+        assert done.code == code, done.err
+        return done
+
+    return call
 
 
 class Stand:

@@ -18,7 +18,7 @@ async def nothing(_sheet: Sheet) -> None:
     """A daemon that shows what every daemon shows."""
 
 
-class Common:
+class Vitals:
     """Counts what the bus of one daemon goes through."""
 
     def __init__(self, bus: Bus, ready: Callable[[], bool]) -> None:
