@@ -53,11 +53,19 @@ def test_who_was_lent_far_more_than_the_others_lets_them_go_first() -> None:
     lender = Lender(100, 0)
     for name in ("a", "b", "c"):
         lender.opened(name, 0.0)
-    now = steady(lender, "a", 3, 0.0, 0.1)
+    now = steady(lender, "a", 2, 0.0, 0.1)
     assert lend_and_send(lender, "a", now) == ()
-    assert lend_and_send(lender, "b", now) == (3,)
-    assert lend_and_send(lender, "c", now) == (4,)
-    assert lend_and_send(lender, "a", now) == (5,)
+    assert lend_and_send(lender, "b", now) == (2,)
+    assert lend_and_send(lender, "c", now) == (3,)
+    assert lend_and_send(lender, "a", now) == (4,)
+
+
+def test_the_more_borrowers_share_the_line_the_smaller_are_their_loans() -> None:
+    for borrowers, pieces in ((1, 8), (4, 4), (8, 2), (16, 1), (40, 1)):
+        lender = Lender(10_000, 0)
+        for n in range(borrowers):
+            lender.opened(f"node-{n}", 0.0)
+        assert len(lender.borrow("node-0", 0, 0.0, 8)) == pieces
 
 
 def test_a_slow_minority_holds_nobody_back() -> None:

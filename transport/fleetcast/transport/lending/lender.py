@@ -16,16 +16,18 @@ STARVE_SECONDS = 4.0
 """For pieces of 1 MiB and less; longer for larger ones, of which one comes seldom on a slow link."""
 HELP_SECONDS = 1.0
 """A piece that nobody reports for so long may be lent a second time, to somebody who is quicker."""
-AHEAD_RATIO = 1.1
-"""Who was lent so much more than the median of at least three, and AHEAD_LOANS loans, lets the others go first. The
-median: a few slow ones hold nobody back."""
-AHEAD_LOANS = 2
+AHEAD_LOANS = 1
+"""Who was lent so many loans more than the median of at least three lets the others go first. The median: a few slow
+ones hold nobody back."""
 RECENT_PIECES = 32
 """What the rate of lending is measured over."""
 LAGS_BELOW = 0.25
 """Share of the best rate of lending below which nobody is held back: the others are slow, and the line would rest."""
 FORGETTING = 0.99
 """What the best rate counts for after each further piece."""
+AT_ONCE = 16
+"""Pieces in one loan to every borrower: they share the line, so that with many of them all would have to wait for the
+first piece that anybody can pass on."""
 BATCHES_LEFT = 4
 """Loans that every borrower should still be able to take: so loans shrink towards the end."""
 
@@ -147,10 +149,11 @@ class Lender:
     def _is_ahead(self, known: _Borrower, most: int) -> bool:
         """Whether it was lent far more than others: its own line would have to bring all of that to all of them."""
         lent = [b.lent.bit_count() for b in self._borrowers.values()]
-        return len(lent) > 2 and known.lent.bit_count() > AHEAD_RATIO * median(lent) + AHEAD_LOANS * most
+        return len(lent) > 2 and known.lent.bit_count() > median(lent) + AHEAD_LOANS * most
 
     def _batch(self, free: int, most: int) -> int:
-        return max(1, min(most, free.bit_count() // (BATCHES_LEFT * len(self._borrowers))))
+        left = free.bit_count() // (BATCHES_LEFT * len(self._borrowers))
+        return max(1, min(most, left, AT_ONCE // len(self._borrowers)))
 
     def _second(self, borrower: str, now: float) -> tuple[int, ...]:
         """One piece that was lent to others long ago, and that nobody reports."""
