@@ -418,8 +418,8 @@ class TrainingRunState(Stored):
         priority: greater ones go first.
         attempts: newest 50, oldest first.
         faults: how many of each class it has had; the retry budgets count them.
-        excluded: nodes that it is not to be given again, and until when.
-        allowed: nodes that people have let it go to again before that, newest 20, oldest first.
+        excluded: nodes that it is not to be given again, and until when; allowed: those that people have let it go to
+            before that, newest 20, oldest first.
         not_before: it is not claimed earlier.
         cpu: it is to go on on the CPU.
         checkpoint: what it resumes from; checkpoints: those kept, newest first.

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.system.faults.variants import broken
+from tests.system.faults.variants import break_here
 
 from fleetcast.transport import metainfo
 from fleetcast.transport.bittorrent import fetching, supervisor
@@ -286,8 +286,7 @@ async def test_a_node_that_compares_nothing_accepts_flipped_bits(
     swarm: Swarm, model: Thing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The broken variant of the test above: neither libtorrent nor the proof looks at what came."""
-    for name, value in broken("believes what it is sent", "all")["all"].items():
-        monkeypatch.setenv(name, value)
+    break_here(monkeypatch, "believes what it is sent")
     damaged, node = await swarm.node(), await swarm.node()
     await damaged.seed(model)
     flip_200_bits(model.path(damaged.folder))

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from tests.system.faults.variants import broken
+from tests.system.faults.variants import break_here
 
 from fleetcast.config.settings import BittorrentSettings
 from fleetcast.transport.bittorrent import BittorrentTransport
@@ -88,8 +88,7 @@ async def test_nodes_that_ask_for_megabytes_in_advance_would_be_caught(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The broken variant of the test above. How much comes twice is chance: it shows in one of five rounds."""
-    for name, value in broken("asks without end", "all")["all"].items():
-        monkeypatch.setenv(name, value)
+    break_here(monkeypatch, "asks without end")
     most = list[float]()
     while len(most) < 5 and max(most, default=0.0) <= 1.1:
         root = tmp_path / str(len(most))

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 from tests.integration.rsync.conftest import ModuleMaker, Server, module, put_in_store
-from tests.system.faults.variants import broken
+from tests.system.faults.variants import break_here
 
 from fleetcast.transport.errors import TransferError, VerificationFailed
 from fleetcast.transport.protocol import Ban, FetchRequest
@@ -87,8 +87,7 @@ async def test_of_200_bits_flipped_by_bittorrent_seeds_none_is_accepted(swarm: S
 async def test_a_node_that_believes_bittorrent_seeds_accepts_flipped_bits(
     swarm: Swarm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, value in broken("believes what it is sent", "all")["all"].items():
-        monkeypatch.setenv(name, value)
+    break_here(monkeypatch, "believes what it is sent")
     things = small_things(10, seed=1)
     liar, node = await swarm.node(), await swarm.node()
     await seed_flipped(liar, things)

@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+import pytest
 from tests.system.faults.stage import Change
 
 from fleetcast.config.settings import Settings
@@ -15,6 +16,12 @@ def broken(variant: str, *nodes: str) -> dict[str, dict[str, str]]:
     """Environments of a stage that break nodes in the way that `broken/sitecustomize.py` describes."""
     path = os.pathsep.join(filter(None, (BROKEN, os.environ.get("PYTHONPATH"))))
     return {node: {"PYTHONPATH": path, "FAULT_VARIANT": variant} for node in nodes}
+
+
+def break_here(monkeypatch: pytest.MonkeyPatch, variant: str) -> None:
+    """Break the processes that the test itself starts."""
+    for name, value in broken(variant, "all")["all"].items():
+        monkeypatch.setenv(name, value)
 
 
 def unwatched(node: str) -> Change:

@@ -29,19 +29,15 @@ class Allowing:
             BusError: it is not known to be stored.
             RecordDamaged: its record cannot be read.
         """
-        found = await self._store.find(asked.run)
+        found = await self._store.order(
+            asked.run, lambda there: allowed(there, asked, self._now()), dry_run=asked.dry_run
+        )
         if found is None:
             return unknown(asked.run)
-        before = [found.run]
-
-        def decide(there: TrainingRunState) -> Change | None:
-            before[:] = [there]
-            return allowed(there, asked, self._now())
-
-        after = found.run if asked.dry_run else (await self._store.change(asked.run, decide)).run
-        if after.n > before[0].n:
+        before, after = found
+        if after.n > before.n:
             log.info("run.node_allowed", run=asked.run, allowed=asked.node, by=asked.by, reason=asked.reason)
-        return told(asked, before[0], after, self._now())
+        return told(asked, before, after, self._now())
 
 
 def allowed(run: TrainingRunState, asked: AllowNode, now: datetime) -> Change | None:

@@ -36,19 +36,15 @@ class Cancelling:
             BusError: it is not known to be stored.
             RecordDamaged: its record cannot be read.
         """
-        before = await self._store.find(asked.run)
-        if before is None:
+        found = await self._store.order(
+            asked.run, lambda there: _change(there, asked, self._now()), dry_run=asked.dry_run
+        )
+        if found is None:
             return unknown(asked.run)
-        made = [before.run]
-
-        def decide(there: TrainingRunState) -> Change | None:
-            made[:] = [there]
-            return _change(there, asked, self._now())
-
-        after = before.run if asked.dry_run else (await self._store.change(asked.run, decide)).run
+        before, after = found
         if not asked.dry_run:
-            log.info("run.cancelled", run=asked.run, by=asked.by, now=asked.now, was=made[0].phase.value)
-        return self._told(asked, made[0], after)
+            log.info("run.cancelled", run=asked.run, by=asked.by, now=asked.now, was=before.phase.value)
+        return self._told(asked, before, after)
 
     def _told(self, asked: CancelRun, before: TrainingRunState, after: TrainingRunState) -> RunAnswer:
         first = after.cancelled is not None and after.cancelled.request == asked.request

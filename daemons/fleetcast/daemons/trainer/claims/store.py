@@ -121,6 +121,27 @@ class RunStore:
 
         return await self.ledger.until_settled(f"run {run}", attempt)
 
+    async def order(
+        self, run: str, decide: Decide, *, dry_run: bool
+    ) -> tuple[TrainingRunState, TrainingRunState] | None:
+        """`change` for what people ask for: the record that was decided by, and what is there now; None: no such run.
+
+        Args:
+            dry_run: nothing is decided, and the record stays as it is.
+        """
+        found = await self.find(run)
+        if found is None or dry_run:
+            return (found.run, found.run) if found is not None else None
+        before = found.run
+
+        def noting(there: TrainingRunState) -> TrainingRunState | Change | None:
+            nonlocal before
+            before = there
+            return decide(there)
+
+        after = (await self.change(run, noting)).run
+        return before, after
+
     async def change_held(self, run: str, claim: int, decide: Decide) -> Kept:
         """As `change`, by the owner of a claim.
 
